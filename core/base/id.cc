@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/base/id.h"
+
+#include <algorithm>
+
+#include "core/base/encoding.h"
+#include "core/base/secret_bytes.h"
+
+namespace coffer {
+namespace {
+
+bool is_dash_position(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
+
+}  // namespace
+
+Result<Uuid> Uuid::parse(std::string_view text) {
+  const auto malformed = [&] {
+    return fail(Reason::kInvalidArgs, "not a lower-case UUID: '" + printable(text, 64) + "'");
+  };
+  if (text.size() != kTextLength) return malformed();
+  std::string digits;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_dash_position(i) != (text[i] == '-')) return malformed();
+    if (text[i] != '-') digits += text[i];
+  }
+  const auto bytes = from_hex(digits);
+  if (!bytes) return malformed();
+  return from_bytes(*bytes);
+}
+
+Result<Uuid> Uuid::from_bytes(ByteView sixteen_bytes) {
+  Uuid uuid;
+  if (sixteen_bytes.size() != uuid.bytes_.size()) {
+    return fail(Reason::kInvalidArgs, "a UUID has 16 bytes");
+  }
+  std::copy(sixteen_bytes.begin(), sixteen_bytes.end(), uuid.bytes_.begin());
+  return uuid;
+}
+
+Result<Uuid> Uuid::random() {
+  const auto drawn = SecretBytes::random(16);
+  if (!drawn) return pass(drawn.error(), "make a UUID");
+  auto uuid = from_bytes(drawn->reveal());
+  // RFC 4122 section 4.4: version 4, variant 1.
+  uuid->bytes_[6] = (uuid->bytes_[6] & std::byte{0x0F}) | std::byte{0x40};
+  uuid->bytes_[8] = (uuid->bytes_[8] & std::byte{0x3F}) | std::byte{0x80};
+  return uuid;
+}
+
+std::string Uuid::str() const {
+  std::string text = to_hex(bytes_);
+  for (const std::size_t dash : {8U, 13U, 18U, 23U}) text.insert(dash, 1, '-');
+  return text;
+}
+
+}  // namespace coffer

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/base/bytes.h"
+#include "core/base/id.h"
+#include "core/base/result.h"
+
+namespace coffer::keyring {
+
+using Digest = std::array<std::byte, 32>;  // SHA-256
+
+// What a wrapped key is for. The vault reads it: a key of purpose kVolumeKey is only ever delivered
+// to the worker, never returned to a caller.
+enum class Purpose : std::uint8_t {
+  kVolumeKey = 1,     // The volume key of a LUKS2 device.
+  kEnvelopeData = 2,  // A data key of the SDK.
+  kAuditSeal = 3,
+  kHeaderMac = 4,
+};
+std::string_view purpose_name(Purpose purpose) noexcept;
+
+// Bits of KeyContext::flags.
+inline constexpr std::uint32_t kForeignOpenAllowed = 1U << 0U;  // Key socket, token plugin (DESIGN §5).
+
+// KeyContext is everything a wrapped key is bound to. Its canonical binary form is the AAD of the
+// wrap, and stands in the clear in the volume's token; docs/formats/key-context.md.
+struct KeyContext {
+  std::string tenant;                      // At most 64 bytes; "" is the host's own.
+  Purpose purpose = Purpose::kVolumeKey;
+  std::optional<VolumeId> volume;          // Set when purpose is kVolumeKey.
+  std::string host_scope;                  // Host id, or "" for any host; at most 64 bytes.
+  std::string device_binding;              // WWN or serial, "" where policy asks for none; at most 128.
+  std::string cipher;                      // "aes-xts-plain64"; at most 32 bytes.
+  std::uint32_t key_bytes = 0;             // 16 to 4096.
+  Digest profile_digest{};                 // Of the pinned profile's binary form; zeros when none.
+  std::uint64_t generation = 0;            // Changes only with the key.
+  std::uint32_t flags = 0;
+
+  static constexpr std::size_t kEncodedBytesMax = 512;
+
+  Bytes encode() const;
+  // kTokenInvalid: not the canonical form of a context within the limits above.
+  static Result<KeyContext> decode(ByteView bytes);
+
+  friend bool operator==(const KeyContext&, const KeyContext&) = default;
+};
+
+// The first thing in which `found` is not what `expected` says, as the error that names it:
+// kWrongVolume, kWrongHost, kWrongTenant, kWrongPurpose, kWrongGeneration, kProfileMismatch, or
+// kBlobInvalid for the rest.
+Result<void> require_same(const KeyContext& expected, const KeyContext& found);
+
+}  // namespace coffer::keyring

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "core/base/secret_bytes.h"
+#include "core/keyring/cmk_record.h"
+#include "core/keyring/key_context.h"
+#include "core/keyring/wrapped_key.h"
+
+namespace coffer::keyring {
+
+// A ticket names one delivery of DEKs: drawn by cofferd, told to the worker, which must have
+// acknowledged it before the vault hears of it.
+using Ticket = std::array<std::byte, 16>;
+Result<Ticket> draw_ticket();
+
+struct CmkParameters {
+  std::string alias;
+  std::string description;
+  KeyAlgorithm algorithm = KeyAlgorithm::kAes256;
+  Protection protection = Protection::kWrapped;
+  KeyOwner owner = KeyOwner::kUser;
+};
+
+// A change of a record. Every one makes revision + 1.
+enum class CmkChange : std::uint8_t {
+  kEnable = 1,   // Disabled -> Enabled.
+  kDisable = 2,  // Enabled -> Disabled.
+  kRotate = 3,   // Enabled: a new current version, the old one decrypt-only.
+  kAdopt = 4,    // A record from a volume's token -> Disabled, whatever it was.
+  kLease = 5,    // The current version: one more block of uses.
+};
+
+enum class VaultState : std::uint8_t {
+  kUp = 1,
+  kAbsent = 2,       // kHsmAbsent
+  kLoginNeeded = 3,  // kHsmLoginNeeded: no PIN.
+  kPinRefused = 4,   // kHsmPinIncorrect: not tried again until the credential changes.
+  kPinLocked = 5,    // kHsmPinLocked
+  kFailed = 6,       // kHsmFailed, kHsmTimeout
+};
+std::string_view vault_state_name(VaultState state) noexcept;  // "up", "absent", "login-needed", …
+
+struct VaultHealth {
+  VaultState state = VaultState::kAbsent;
+  std::string detail;        // One sentence for an operator.
+  std::string token_label;
+  std::string token_serial;
+  std::string root_id;       // As CmkRecord::root_id; "" before `coffer init`.
+  TokenKind kind = TokenKind::kSoftware;
+  KekProfile profile = KekProfile::kAesGcm;
+  std::chrono::microseconds latency{0};  // Of the probe just made.
+  std::uint64_t failures = 0;            // Since start.
+};
+
+// A wrapped key presented for use, with the context its user expects it to be bound to.
+struct Presented {
+  WrappedKey blob;
+  KeyContext context;
+};
+
+// DekSink takes the DEKs a vault delivers. Its makers are the vault process's connection to the
+// worker's delivery socket, and fakes.
+class DekSink {
+ public:
+  virtual ~DekSink() = default;
+  // Hands over the key at `index` of the delivery `ticket`, for the volume whose pinned profile has
+  // `profile_digest`. kTicketUnknown: the worker does not expect it. kWorkerLost.
+  virtual Result<void> deliver(const Ticket& ticket, std::uint32_t index,
+                               const Digest& profile_digest, const SecretBytes& dek) = 0;
+};
+
+// KeyVault is the only place where CMK bytes exist. Makers: the PKCS#11 token, the development vault
+// and the client of the vault process (hsm/); code above cannot tell which it has. One contract suite
+// runs against each: tests/contract/key_vault_contract.h.
+//
+// The vault keeps no store of keys. Each call brings the sealed record of the CMK; the vault checks
+// its seal and state, and refuses one older than the newest it has been asked to use.
+//
+// Thread-safe. Every call may block on hardware for up to its maker's stated deadline, so none is
+// made on an event loop. Errors of every call beside those named:
+//   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmTimeout, kHsmBusy, kHsmFailed
+//                       the token; nothing changed.
+//   kRecordInvalid      the seal does not hold, or the record is of another root key.
+//   kRecordSuperseded   a newer revision of the record was already used.
+class KeyVault {
+ public:
+  virtual ~KeyVault() = default;
+
+  // Makes a CMK and its first record. kUnsupported: the token cannot give that protection.
+  virtual Result<SealedRecord> create_cmk(const CmkParameters& parameters) = 0;
+
+  // The next revision of `current` after `change`.
+  //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kInvalidArgs  not from this state.
+  virtual Result<SealedRecord> change_cmk(ByteView current, CmkChange change) = 0;
+
+  // Wraps each of `keys` under the current version, bound to its context. One result per key.
+  //   kWrongPurpose       purpose is kVolumeKey: use make_deks().
+  //   kKeyDisabled, kKeyArchived, …  the CMK's state.
+  struct Plain {
+    SecretBytes key;
+    KeyContext context;
+  };
+  virtual std::vector<Result<WrappedKey>> wrap(ByteView record, std::span<const Plain> keys) = 0;
+
+  // Unwraps each of `keys` under the version that made it. One result per key.
+  //   kWrongPurpose       purpose is kVolumeKey: such a key is only ever delivered.
+  //   kBlobInvalid        the blob or its context is not what wrap() produced.
+  virtual std::vector<Result<SecretBytes>> unwrap(ByteView record,
+                                                  std::span<const Presented> keys) = 0;
+
+  // Makes a random DEK for each of `contexts` (purpose kVolumeKey), wraps it and delivers it under
+  // `ticket`, index by index from `first_index`. A key that could not be delivered is not returned:
+  // its result is the error of the sink.
+  virtual std::vector<Result<WrappedKey>> make_deks(ByteView record,
+                                                    std::span<const KeyContext> contexts,
+                                                    const Ticket& ticket,
+                                                    std::uint32_t first_index) = 0;
+
+  // Unwraps each of `keys` and delivers it under `ticket`, with its index in `indexes`.
+  //   kWrongPurpose       purpose is not kVolumeKey.
+  //   kBlobInvalid        the blob or its context is not what make_deks() produced.
+  virtual std::vector<Result<void>> deliver(ByteView record, std::span<const Presented> keys,
+                                            const Ticket& ticket,
+                                            std::span<const std::uint32_t> indexes) = 0;
+
+  // Random bytes from the token.
+  virtual Result<SecretBytes> random(std::size_t size_bytes) = 0;
+
+  // Probes the token now.
+  virtual VaultHealth health() = 0;
+};
+
+}  // namespace coffer::keyring

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/base/bytes.h"
+#include "core/base/id.h"
+#include "core/base/result.h"
+
+namespace coffer::keyring {
+
+// How a token wraps a key, chosen by probing its mechanisms and written into every blob. All but
+// kAesGcm add an HMAC by a token key over header, context and ciphertext (DESIGN §4).
+enum class KekProfile : std::uint8_t {
+  kAesGcm = 1,
+  kAesKeyWrapHmac = 2,
+  kRsaOaepHmac = 3,
+  kAesCbcHmac = 4,
+};
+std::string_view kek_profile_name(KekProfile profile) noexcept;
+
+// WrappedKey is a key under a CMK: the CiphertextBlob of DESIGN §5. Its AAD is header() followed by
+// the canonical form of its KeyContext. Format: docs/formats/wrapped-key.md.
+struct WrappedKey {
+  KekProfile profile = KekProfile::kAesGcm;
+  CmkId cmk;
+  std::uint32_t cmk_version = 0;
+  Bytes nonce;       // 12 bytes (GCM), 16 (CBC) or none.
+  Bytes ciphertext;  // Without the tag.
+  Bytes tag;         // 16 bytes (GCM) or 32 (HMAC).
+
+  static constexpr std::size_t kEncodedBytesMax = 8192;
+
+  // Magic, format version, profile, CMK id and version: the authenticated start of the blob.
+  Bytes header() const;
+  Bytes encode() const;
+  // kBlobInvalid: malformed, of an unknown version or profile, or over the limit.
+  static Result<WrappedKey> decode(ByteView bytes);
+
+  friend bool operator==(const WrappedKey&, const WrappedKey&) = default;
+};
+
+}  // namespace coffer::keyring

@@ -70,7 +70,9 @@ ByteWriter& ByteWriter::bytes(ByteView bytes) {
   return u32(static_cast<std::uint32_t>(bytes.size())).raw(bytes);
 }
 
-ByteWriter& ByteWriter::text(std::string_view text) { return bytes(as_bytes(text)); }
+ByteWriter& ByteWriter::text(std::string_view text) {
+  return bytes(as_bytes(text));
+}
 
 ByteView ByteReader::take(std::size_t size_bytes) {
   if (!good_ || size_bytes > rest_.size()) {
@@ -82,12 +84,18 @@ ByteView ByteReader::take(std::size_t size_bytes) {
   return taken;
 }
 
-std::uint8_t ByteReader::u8() { return static_cast<std::uint8_t>(from_big_endian<unsigned>(take(1))); }
+std::uint8_t ByteReader::u8() {
+  return static_cast<std::uint8_t>(from_big_endian<unsigned>(take(1)));
+}
 std::uint16_t ByteReader::u16() {
   return static_cast<std::uint16_t>(from_big_endian<unsigned>(take(2)));
 }
-std::uint32_t ByteReader::u32() { return from_big_endian<std::uint32_t>(take(4)); }
-std::uint64_t ByteReader::u64() { return from_big_endian<std::uint64_t>(take(8)); }
+std::uint32_t ByteReader::u32() {
+  return from_big_endian<std::uint32_t>(take(4));
+}
+std::uint64_t ByteReader::u64() {
+  return from_big_endian<std::uint64_t>(take(8));
+}
 
 bool ByteReader::boolean() {
   const auto value = u8();
@@ -95,7 +103,9 @@ bool ByteReader::boolean() {
   return value == 1;
 }
 
-ByteView ByteReader::raw(std::size_t size_bytes) { return take(size_bytes); }
+ByteView ByteReader::raw(std::size_t size_bytes) {
+  return take(size_bytes);
+}
 
 ByteView ByteReader::bytes(std::size_t size_bytes_max) {
   const std::size_t size_bytes = u32();
@@ -141,8 +151,9 @@ std::string printable(std::string_view text, std::size_t size_max) {
   while (!text.empty()) {
     const std::size_t length = sequence_length(text);
     const auto first = static_cast<unsigned char>(text.front());
-    const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && length == 2 &&
-                         static_cast<unsigned char>(text[1]) < 0xA0);
+    const bool control =
+        first < 0x20 || first == 0x7F ||
+        (first == 0xC2 && length == 2 && static_cast<unsigned char>(text[1]) < 0xA0);
     const std::string_view piece = length == 0 || control ? "?" : text.substr(0, length);
     if (out.size() + piece.size() > size_max) break;
     out += piece;

@@ -12,7 +12,7 @@
 
 namespace coffer {
 
-using Bytes = std::vector<std::byte>;          // Public bytes. Key material goes into SecretBytes.
+using Bytes = std::vector<std::byte>;  // Public bytes. Key material goes into SecretBytes.
 using ByteView = std::span<const std::byte>;
 
 inline ByteView as_bytes(std::string_view text) {
@@ -43,9 +43,9 @@ class ByteWriter {
   Bytes out_;
 };
 
-// ByteReader takes the same form apart. It never reads past the end: the first read that would makes
-// the reader bad, and that and all later reads give zero or empty. A parser reads everything, then
-// calls finish() once.
+// ByteReader takes the same form apart. It never reads past the end: the first read that would
+// makes the reader bad, and that and all later reads give zero or empty. A parser reads everything,
+// then calls finish() once.
 class ByteReader {
  public:
   explicit ByteReader(ByteView in) noexcept : rest_(in) {}
@@ -58,8 +58,8 @@ class ByteReader {
   ByteView raw(std::size_t size_bytes);
   ByteView bytes(std::size_t size_bytes_max);
   std::string text(std::size_t size_bytes_max);  // Bad unless UTF-8 without NUL.
-  // A count of things to follow, each at least `item_bytes_min` long: bad when more than `count_max`
-  // or than could be there, so that a count can be trusted for a reserve().
+  // A count of things to follow, each at least `item_bytes_min` long: bad when more than
+  // `count_max` or than could be there, so that a count can be trusted for a reserve().
   std::size_t count(std::size_t count_max, std::size_t item_bytes_min);
 
   // Marks the input as bad: for a value that the format does not allow.

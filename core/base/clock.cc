@@ -10,7 +10,8 @@ namespace {
 class SystemClock final : public Clock {
  public:
   WallTime wall() const override {
-    return std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+    return std::chrono::time_point_cast<std::chrono::microseconds>(
+        std::chrono::system_clock::now());
   }
   SteadyTime steady() const override { return std::chrono::steady_clock::now(); }
   std::chrono::microseconds since_boot() const override {

@@ -13,9 +13,10 @@ using WallTime = std::chrono::time_point<std::chrono::system_clock, std::chrono:
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual WallTime wall() const = 0;                     // For records and people.
-  virtual SteadyTime steady() const = 0;                 // For deadlines.
-  virtual std::chrono::microseconds since_boot() const = 0;  // CLOCK_BOOTTIME: counts suspended time.
+  virtual WallTime wall() const = 0;      // For records and people.
+  virtual SteadyTime steady() const = 0;  // For deadlines.
+  virtual std::chrono::microseconds since_boot()
+      const = 0;  // CLOCK_BOOTTIME: counts suspended time.
 };
 
 // The machine's clocks.

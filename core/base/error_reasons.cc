@@ -7,19 +7,27 @@
 namespace coffer {
 namespace {
 
-// Exit statuses follow sysexits.h where one fits: 64 usage, 65 bad data, 69 wrong state, 70 internal,
-// 73 limit, 75 try again, 77 not permitted; 66 is "not found".
+// Exit statuses follow sysexits.h where one fits: 64 usage, 65 bad data, 69 wrong state, 70
+// internal, 73 limit, 75 try again, 77 not permitted; 66 is "not found".
 constexpr int exit_status_of(Errc code, Retryable retryable) {
   if (retryable == Retryable::kYes) return 75;
   switch (code) {
-    case Errc::kNotFound: return 66;
-    case Errc::kPermissionDenied: return 77;
-    case Errc::kInternal: return 70;
-    case Errc::kInvalidArgument: return 64;
-    case Errc::kFailedPrecondition: return 69;
-    case Errc::kUnavailable: return 69;
-    case Errc::kResourceExhausted: return 73;
-    case Errc::kCorrupted: return 65;
+    case Errc::kNotFound:
+      return 66;
+    case Errc::kPermissionDenied:
+      return 77;
+    case Errc::kInternal:
+      return 70;
+    case Errc::kInvalidArgument:
+      return 64;
+    case Errc::kFailedPrecondition:
+      return 69;
+    case Errc::kUnavailable:
+      return 69;
+    case Errc::kResourceExhausted:
+      return 73;
+    case Errc::kCorrupted:
+      return 65;
   }
   return 70;
 }
@@ -130,8 +138,8 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
         "The key is disabled."),
     row(Reason::kKeyArchived, Errc::kFailedPrecondition, "KeyArchived", Retryable::kAfter,
         "The key is archived: it unwraps but does not wrap."),
-    row(Reason::kKeyPendingDeletion, Errc::kFailedPrecondition, "KeyPendingDeletion", Retryable::kAfter,
-        "The key is scheduled for deletion."),
+    row(Reason::kKeyPendingDeletion, Errc::kFailedPrecondition, "KeyPendingDeletion",
+        Retryable::kAfter, "The key is scheduled for deletion."),
     row(Reason::kKeyPendingImport, Errc::kFailedPrecondition, "KeyPendingImport", Retryable::kAfter,
         "The key waits for its material."),
     row(Reason::kKeyRevoked, Errc::kPermissionDenied, "KeyRevoked", Retryable::kNo,
@@ -202,7 +210,8 @@ constexpr bool table_is_in_order() {
   }
   return kReasons.size() == static_cast<std::size_t>(Reason::kInternal) + 1;
 }
-static_assert(table_is_in_order(), "kReasons has one row per Reason, in the order of the enumeration");
+static_assert(table_is_in_order(),
+              "kReasons has one row per Reason, in the order of the enumeration");
 
 }  // namespace
 
@@ -210,7 +219,9 @@ const ReasonInfo& reason_info(Reason reason) noexcept {
   return kReasons[static_cast<std::size_t>(reason)];
 }
 
-std::span<const ReasonInfo> all_reasons() noexcept { return kReasons; }
+std::span<const ReasonInfo> all_reasons() noexcept {
+  return kReasons;
+}
 
 std::optional<Reason> reason_by_name(std::string_view name) noexcept {
   if (name.starts_with(kDbusErrorPrefix)) name.remove_prefix(kDbusErrorPrefix.size());
@@ -222,23 +233,34 @@ std::optional<Reason> reason_by_name(std::string_view name) noexcept {
 
 std::string_view errc_name(Errc code) noexcept {
   switch (code) {
-    case Errc::kNotFound: return "NotFound";
-    case Errc::kPermissionDenied: return "PermissionDenied";
-    case Errc::kInternal: return "Internal";
-    case Errc::kInvalidArgument: return "InvalidArgument";
-    case Errc::kFailedPrecondition: return "FailedPrecondition";
-    case Errc::kUnavailable: return "Unavailable";
-    case Errc::kResourceExhausted: return "ResourceExhausted";
-    case Errc::kCorrupted: return "Corrupted";
+    case Errc::kNotFound:
+      return "NotFound";
+    case Errc::kPermissionDenied:
+      return "PermissionDenied";
+    case Errc::kInternal:
+      return "Internal";
+    case Errc::kInvalidArgument:
+      return "InvalidArgument";
+    case Errc::kFailedPrecondition:
+      return "FailedPrecondition";
+    case Errc::kUnavailable:
+      return "Unavailable";
+    case Errc::kResourceExhausted:
+      return "ResourceExhausted";
+    case Errc::kCorrupted:
+      return "Corrupted";
   }
   return "Internal";
 }
 
 std::string_view retryable_name(Retryable retryable) noexcept {
   switch (retryable) {
-    case Retryable::kNo: return "no";
-    case Retryable::kYes: return "yes";
-    case Retryable::kAfter: return "after";
+    case Retryable::kNo:
+      return "no";
+    case Retryable::kYes:
+      return "yes";
+    case Retryable::kAfter:
+      return "after";
   }
   return "no";
 }

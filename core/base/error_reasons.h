@@ -126,10 +126,10 @@ enum class Retryable : std::uint8_t { kNo, kYes, kAfter };
 struct ReasonInfo {
   Reason reason;
   Errc code;
-  std::string_view name;       // "KeyDisabled": D-Bus, journal, audit, JSON.
+  std::string_view name;  // "KeyDisabled": D-Bus, journal, audit, JSON.
   Retryable retryable;
-  int exit_status;             // Of the command line: 75 retryable, 77 not permitted, others final.
-  std::string_view meaning;    // One sentence for the manual.
+  int exit_status;           // Of the command line: 75 retryable, 77 not permitted, others final.
+  std::string_view meaning;  // One sentence for the manual.
 };
 
 // The row of `reason`.

@@ -20,7 +20,8 @@ struct OpenedFile {
 };
 
 Result<OpenedFile> open_regular(const std::string& path, std::size_t size_max) {
-  // O_NONBLOCK: a pipe put in the file's place must not hang us; it has no effect on a regular file.
+  // O_NONBLOCK: a pipe put in the file's place must not hang us; it has no effect on a regular
+  // file.
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!fd.valid()) return fail_errno(errno, "open " + path);
   struct stat status{};
@@ -128,7 +129,8 @@ Result<UniqueFd> make_memfd(const char* name, std::size_t size_bytes) {
 }
 
 Result<void> seal_memfd(int fd) {
-  if (::fcntl(fd, F_ADD_SEALS, kWriteSeals) != 0) return fail_errno(errno, "seal an anonymous file");
+  if (::fcntl(fd, F_ADD_SEALS, kWriteSeals) != 0)
+    return fail_errno(errno, "seal an anonymous file");
   return {};
 }
 

@@ -29,8 +29,8 @@ Result<void> write_secret_file_durably(const std::string& path, const SecretByte
 // Makes a rename, creation or unlink in `folder` durable.
 Result<void> sync_folder(const std::string& folder);
 
-// Reads or writes exactly the bytes given at `offset_bytes`, resuming short transfers. kIoError: the
-// system failed, or the end came early.
+// Reads or writes exactly the bytes given at `offset_bytes`, resuming short transfers. kIoError:
+// the system failed, or the end came early.
 Result<void> read_exactly_at(int fd, std::span<std::byte> into, off_t offset_bytes);
 Result<void> write_exactly_at(int fd, ByteView from, off_t offset_bytes);
 

@@ -13,13 +13,13 @@
 
 namespace coffer {
 
-// A UUID (RFC 4122). parse() takes the lower-case 8-4-4-4-12 form alone, so there is one spelling of
-// each and texts may be compared.
+// A UUID (RFC 4122). parse() takes the lower-case 8-4-4-4-12 form alone, so there is one spelling
+// of each and texts may be compared.
 class Uuid {
  public:
   static constexpr std::size_t kTextLength = 36;
 
-  static Result<Uuid> parse(std::string_view text);       // kInvalidArgs
+  static Result<Uuid> parse(std::string_view text);        // kInvalidArgs
   static Result<Uuid> from_bytes(ByteView sixteen_bytes);  // kInvalidArgs
   static Result<Uuid> random();                            // Version 4.
 

@@ -10,16 +10,22 @@ namespace {
 Reason reason_of_errno(int error_number, Reason otherwise) {
   switch (error_number) {
     case EACCES:
-    case EPERM: return Reason::kAccessDenied;
-    case ENOENT: return Reason::kNoSuchFile;
-    case ENOMEM: return Reason::kNoMemory;
-    default: return otherwise;
+    case EPERM:
+      return Reason::kAccessDenied;
+    case ENOENT:
+      return Reason::kNoSuchFile;
+    case ENOMEM:
+      return Reason::kNoMemory;
+    default:
+      return otherwise;
   }
 }
 
 }  // namespace
 
-std::string Error::str() const { return std::string(name()) + ": " + message_; }
+std::string Error::str() const {
+  return std::string(name()) + ": " + message_;
+}
 
 tl::unexpected<Error> fail_errno(int error_number, std::string_view step, Reason otherwise) {
   return fail(reason_of_errno(error_number, otherwise),

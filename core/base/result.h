@@ -10,8 +10,8 @@
 
 namespace coffer {
 
-// Error is a failure as a value: a reason, whose row tells what the caller can do, and a message that
-// names the object and the step. It never holds key material.
+// Error is a failure as a value: a reason, whose row tells what the caller can do, and a message
+// that names the object and the step. It never holds key material.
 class Error {
  public:
   Error(Reason reason, std::string message) : reason_(reason), message_(std::move(message)) {}

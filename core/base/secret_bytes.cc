@@ -22,12 +22,16 @@ constexpr std::size_t kSlotBytes = 256;
 constexpr std::size_t kChunkBytes = std::size_t{64} * 1024;
 constexpr std::size_t kChunksMax = 64;
 
-std::size_t round_up(std::size_t value, std::size_t unit) { return (value + unit - 1) / unit * unit; }
+std::size_t round_up(std::size_t value, std::size_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
 
-// Locked pages with an inaccessible page on both sides; null with errno set when they cannot be had.
+// Locked pages with an inaccessible page on both sides; null with errno set when they cannot be
+// had.
 std::byte* map_locked(std::size_t size_bytes) noexcept {
   const std::size_t inner = round_up(size_bytes, kPageBytes);
-  void* whole = ::mmap(nullptr, inner + 2 * kPageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* whole =
+      ::mmap(nullptr, inner + 2 * kPageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (whole == MAP_FAILED) return nullptr;
   auto* start = static_cast<std::byte*>(whole) + kPageBytes;
   const bool ready = ::mprotect(start, inner, PROT_READ | PROT_WRITE) == 0 &&
@@ -103,7 +107,9 @@ class Arena {
   std::vector<Chunk> chunks_;
 };
 
-bool belongs_to_arena(std::size_t reserved_bytes) { return reserved_bytes <= kChunkBytes / 4; }
+bool belongs_to_arena(std::size_t reserved_bytes) {
+  return reserved_bytes <= kChunkBytes / 4;
+}
 
 }  // namespace
 

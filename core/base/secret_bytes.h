@@ -10,9 +10,10 @@
 namespace coffer {
 
 // SecretBytes owns key material, in memory that is locked, left out of core dumps and wiped in a
-// forked child. Small secrets come from a process-wide arena of such pages (one mlock for all: a lone
-// mmap, mlock and munmap costs 4.4 µs); larger ones get pages of their own. The memory is wiped when
-// it is freed, so every path that frees does: destruction, move assignment, early return.
+// forked child. Small secrets come from a process-wide arena of such pages (one mlock for all: a
+// lone mmap, mlock and munmap costs 4.4 µs); larger ones get pages of their own. The memory is
+// wiped when it is freed, so every path that frees does: destruction, move assignment, early
+// return.
 //
 // Each object belongs to one thread at a time; the arena behind them is thread-safe.
 class SecretBytes final {

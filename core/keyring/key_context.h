@@ -26,20 +26,21 @@ enum class Purpose : std::uint8_t {
 std::string_view purpose_name(Purpose purpose) noexcept;
 
 // Bits of KeyContext::flags.
-inline constexpr std::uint32_t kForeignOpenAllowed = 1U << 0U;  // Key socket, token plugin (DESIGN §5).
+inline constexpr std::uint32_t kForeignOpenAllowed =
+    1U << 0U;  // Key socket, token plugin (DESIGN §5).
 
 // KeyContext is everything a wrapped key is bound to. Its canonical binary form is the AAD of the
 // wrap, and stands in the clear in the volume's token; docs/formats/key-context.md.
 struct KeyContext {
-  std::string tenant;                      // At most 64 bytes; "" is the host's own.
+  std::string tenant;  // At most 64 bytes; "" is the host's own.
   Purpose purpose = Purpose::kVolumeKey;
-  std::optional<VolumeId> volume;          // Set when purpose is kVolumeKey.
-  std::string host_scope;                  // Host id, or "" for any host; at most 64 bytes.
-  std::string device_binding;              // WWN or serial, "" where policy asks for none; at most 128.
-  std::string cipher;                      // "aes-xts-plain64"; at most 32 bytes.
-  std::uint32_t key_bytes = 0;             // 16 to 4096.
-  Digest profile_digest{};                 // Of the pinned profile's binary form; zeros when none.
-  std::uint64_t generation = 0;            // Changes only with the key.
+  std::optional<VolumeId> volume;  // Set when purpose is kVolumeKey.
+  std::string host_scope;          // Host id, or "" for any host; at most 64 bytes.
+  std::string device_binding;      // WWN or serial, "" where policy asks for none; at most 128.
+  std::string cipher;              // "aes-xts-plain64"; at most 32 bytes.
+  std::uint32_t key_bytes = 0;     // 16 to 4096.
+  Digest profile_digest{};         // Of the pinned profile's binary form; zeros when none.
+  std::uint64_t generation = 0;    // Changes only with the key.
   std::uint32_t flags = 0;
 
   static constexpr std::size_t kEncodedBytesMax = 512;

@@ -13,8 +13,8 @@
 
 namespace coffer::keyring {
 
-// KeyStore keeps sealed records. It is trusted with availability alone: what it returns is checked by
-// the vault. Thread-safe; every call may block on the disk.
+// KeyStore keeps sealed records. It is trusted with availability alone: what it returns is checked
+// by the vault. Thread-safe; every call may block on the disk.
 //   kStoreUnavailable   cannot be read or written now; nothing changed.
 //   kStoreDamaged       holds what put() never wrote.
 class KeyStore {

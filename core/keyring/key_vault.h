@@ -52,10 +52,10 @@ std::string_view vault_state_name(VaultState state) noexcept;  // "up", "absent"
 
 struct VaultHealth {
   VaultState state = VaultState::kAbsent;
-  std::string detail;        // One sentence for an operator.
+  std::string detail;  // One sentence for an operator.
   std::string token_label;
   std::string token_serial;
-  std::string root_id;       // As CmkRecord::root_id; "" before `coffer init`.
+  std::string root_id;  // As CmkRecord::root_id; "" before `coffer init`.
   TokenKind kind = TokenKind::kSoftware;
   KekProfile profile = KekProfile::kAesGcm;
   std::chrono::microseconds latency{0};  // Of the probe just made.
@@ -79,9 +79,9 @@ class DekSink {
                                const Digest& profile_digest, const SecretBytes& dek) = 0;
 };
 
-// KeyVault is the only place where CMK bytes exist. Makers: the PKCS#11 token, the development vault
-// and the client of the vault process (hsm/); code above cannot tell which it has. One contract suite
-// runs against each: tests/contract/key_vault_contract.h.
+// KeyVault is the only place where CMK bytes exist. Makers: the PKCS#11 token, the development
+// vault and the client of the vault process (hsm/); code above cannot tell which it has. One
+// contract suite runs against each: tests/contract/key_vault_contract.h.
 //
 // The vault keeps no store of keys. Each call brings the sealed record of the CMK; the vault checks
 // its seal and state, and refuses one older than the newest it has been asked to use.

@@ -10,7 +10,11 @@ namespace coffer::tests {
 inline std::filesystem::path bin_dir() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path();
 }
-inline std::filesystem::path source_dir() { return bin_dir().parent_path().parent_path().parent_path(); }
-inline std::filesystem::path vectors_dir() { return source_dir() / "tests" / "vectors"; }
+inline std::filesystem::path source_dir() {
+  return bin_dir().parent_path().parent_path().parent_path();
+}
+inline std::filesystem::path vectors_dir() {
+  return source_dir() / "tests" / "vectors";
+}
 
 }  // namespace coffer::tests

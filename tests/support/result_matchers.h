@@ -10,8 +10,12 @@
 namespace coffer {
 
 // Lets GoogleTest print what went wrong.
-inline void PrintTo(const Error& error, std::ostream* out) { *out << error.str(); }
-inline void PrintTo(Reason reason, std::ostream* out) { *out << reason_info(reason).name; }
+inline void PrintTo(const Error& error, std::ostream* out) {
+  *out << error.str();
+}
+inline void PrintTo(Reason reason, std::ostream* out) {
+  *out << reason_info(reason).name;
+}
 
 namespace tests {
 

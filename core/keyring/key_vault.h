@@ -29,6 +29,8 @@ struct CmkParameters {
   KeyAlgorithm algorithm = KeyAlgorithm::kAes256;
   Protection protection = Protection::kWrapped;
   KeyOwner owner = KeyOwner::kUser;
+  std::optional<CmkId>
+      id;  // Drawn by the caller so that its audit intent can name it; else random.
 };
 
 // A change of a record. Every one makes revision + 1.
@@ -99,13 +101,22 @@ class KeyVault {
   // Makes a CMK and its first record. kUnsupported: the token cannot give that protection.
   virtual Result<SealedRecord> create_cmk(const CmkParameters& parameters) = 0;
 
-  // The next revision of `current` after `change`.
+  // The next revision of `current` after `change`. Presents `current`, and for kAdopt alone takes
+  // one that is superseded: the revision of the result lies above all that were ever presented.
   //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kInvalidArgs  not from this state.
+  //   kLimitsExceeded   no room for another version.
+  //   kKeyExhausted     kLease: the version has handed out all its uses (2^32).
   virtual Result<SealedRecord> change_cmk(ByteView current, CmkChange change) = 0;
+
+  // Checks the seal of `record` and counts it as used: from now on an older revision is refused,
+  // and so is another record of the same revision. Whoever stored a change presents it at once.
+  virtual Result<void> present(ByteView record) = 0;
 
   // Wraps each of `keys` under the current version, bound to its context. One result per key.
   //   kWrongPurpose       purpose is kVolumeKey: use make_deks().
   //   kKeyDisabled, kKeyArchived, …  the CMK's state.
+  //   kKeyExhausted       more wraps than the record has leased (CmkChange::kLease gives more).
+  //   kInvalidArgs        the context is outside its limits, or key_bytes is not the key's length.
   struct Plain {
     SecretBytes key;
     KeyContext context;

@@ -88,6 +88,8 @@ class DekSink {
 // The vault keeps no store of keys. Each call brings the sealed record of the CMK; the vault checks
 // its seal and state, and refuses one older than the newest it has been asked to use.
 //
+// A call takes at most kKeysPerCallMax keys; with more, every result is kLimitsExceeded.
+//
 // Thread-safe. Every call may block on hardware for up to its maker's stated deadline, so none is
 // made on an event loop. Errors of every call beside those named:
 //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmTimeout, kHsmBusy, kHsmFailed
@@ -96,6 +98,8 @@ class DekSink {
 //   kRecordSuperseded   a newer revision of the record was already used.
 class KeyVault {
  public:
+  static constexpr std::size_t kKeysPerCallMax = 256;
+
   virtual ~KeyVault() = default;
 
   // Makes a CMK and its first record. kUnsupported: the token cannot give that protection.

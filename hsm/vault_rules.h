@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/base/bytes.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
+#include "core/keyring/cmk_record.h"
+#include "core/keyring/key_context.h"
+#include "core/keyring/key_vault.h"
+#include "core/keyring/wrapped_key.h"
+
+namespace coffer::hsm {
+
+// The rules every vault enforces, as functions of values: what a record may become, what it may be
+// used for, what a wrap is bound to. No token, no store, no clock of their own.
+
+// Uses are handed out in blocks, so that a crash loses at most one block and never counts too few.
+struct UseLimits {
+  std::uint64_t lease_block = std::uint64_t{1} << 16U;
+  std::uint64_t wraps_max = std::uint64_t{1}
+                            << 32U;  // Per version (NIST SP 800-38D, random nonces).
+};
+
+// The first record of a key; its first version's material is still to be filled in.
+//   kInvalidArgs  alias or description.
+Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters, const CmkId& id,
+                                        std::string_view root_id, keyring::TokenKind kind,
+                                        keyring::KekProfile profile, WallTime now,
+                                        const UseLimits& limits);
+
+// The next revision of `record`; for kRotate its new version's material is still to be filled in.
+// `floor` is the newest revision that was presented: kAdopt goes above it.
+//   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kLimitsExceeded,
+//   kKeyExhausted  as KeyVault::change_cmk().
+Result<keyring::CmkRecord> next_record(const keyring::CmkRecord& record, keyring::CmkChange change,
+                                       keyring::KekProfile profile, std::uint64_t floor,
+                                       WallTime now, const UseLimits& limits);
+
+// Whether the state lets the key wrap: kEnabled alone. The error names key and state.
+Result<void> require_may_wrap(const keyring::CmkRecord& record);
+// kEnabled and kArchived.
+Result<void> require_may_unwrap(const keyring::CmkRecord& record);
+
+// The context is within its limits, and of a volume, or not, as the call needs.
+//   kWrongPurpose, kInvalidArgs
+enum class PurposeRule : std::uint8_t { kVolumeOnly, kNoVolume };
+Result<void> require_context(const keyring::KeyContext& context, PurposeRule rule);
+
+// The version of `record` that made `blob`.
+//   kBlobInvalid  of another CMK, of a version the record does not have or has destroyed, or of
+//                 another profile than that version's.
+Result<const keyring::KeyVersion*> version_of(const keyring::CmkRecord& record,
+                                              const keyring::WrappedKey& blob);
+
+// What a wrap is bound to: the blob's header and the canonical context.
+Bytes wrap_aad(const keyring::WrappedKey& blob, const keyring::KeyContext& context);
+
+// What the HMAC of the profiles without an AAD covers: the AAD, nonce and ciphertext, each behind
+// its length, so that no byte can move from one to the next.
+Bytes wrap_mac_message(ByteView aad, ByteView nonce, ByteView ciphertext);
+
+// Whether the halves of an AES-XTS key differ (FIPS 140-3 IG C.I), as a volume's DEK must.
+bool xts_halves_differ(std::span<const std::byte> key) noexcept;
+
+}  // namespace coffer::hsm

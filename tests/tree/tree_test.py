@@ -1,0 +1,84 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The tree keeps its order: includes point up the table of DESIGN.md section 2 alone, every source
+file carries its licence tag, and none grows past the size that one subject needs."""
+import pathlib
+import re
+import sys
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+LINES_MAX = 600
+
+# Which folders a folder's includes may name, itself included. The files named `main.cc` of a program
+# see everything: they build its objects (STYLE.md section 2).
+MAY_USE = {
+    "core/base": {"core/base"},
+    "core/crypto": {"core/base", "core/crypto"},
+    "core/ipc": {"core/base", "core/ipc"},
+    "core/luks2": {"core/base", "core/crypto", "core/luks2"},
+    "core/audit": {"core/base", "core/crypto", "core/audit"},
+    "core/keyring": {"core/base", "core/crypto", "core/audit", "core/keyring"},
+    "hsm": {"core", "hsm"},
+    "sdk": {"core", "sdk"},
+    "kms": {"core", "hsm", "sdk", "kms"},
+    "agent": {"core", "hsm", "sdk", "agent"},
+    "dbus": {"core", "agent", "dbus"},
+    "cli": {"core", "hsm", "sdk", "cli"},
+    "units": {"core", "units"},
+    "udev": {"core", "udev"},
+    "tests": None,
+    "bench": None,
+    "cmake": set(),
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+
+
+def sources():
+    for folder in sorted({name.split("/")[0] for name in MAY_USE}):
+        for path in sorted((SOURCE / folder).rglob("*")):
+            if path.suffix in (".h", ".cc", ".c", ".py", ".sh") and path.is_file():
+                yield path
+
+
+def rules_of(name: str):
+    """The allowed folders of a file, by its longest matching row; a missing row is a mistake."""
+    rows = [row for row in MAY_USE if name.startswith(row + "/")]
+    return MAY_USE[max(rows, key=len)] if rows else set()
+
+
+def check_includes(path: pathlib.Path, name: str) -> list[str]:
+    allowed = rules_of(name)
+    if allowed is None or path.suffix not in (".h", ".cc", ".c") or path.name == "main.cc":
+        return []
+    found = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        match = INCLUDE.match(line)
+        if match and not any(match.group(1).startswith(folder + "/") for folder in allowed):
+            found.append(f"{name}:{number}: may not include {match.group(1)}")
+    return found
+
+
+def check_file(path: pathlib.Path, name: str) -> list[str]:
+    lines = path.read_text().splitlines()
+    found = []
+    if not any("SPDX-License-Identifier: Apache-2.0" in line for line in lines[:2]):
+        found.append(f"{name}: has no licence tag in its first lines")
+    if len(lines) > LINES_MAX:
+        found.append(f"{name}: has {len(lines)} lines, more than {LINES_MAX}")
+    return found
+
+
+def main() -> int:
+    problems, count = [], 0
+    for path in sources():
+        name = str(path.relative_to(SOURCE))
+        problems += check_includes(path, name) + check_file(path, name)
+        count += 1
+    for problem in problems:
+        print("FAILED " + problem)
+    print(f"{count} files read, {len(problems)} problems")
+    return 1 if problems or count == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

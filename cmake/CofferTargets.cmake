@@ -2,7 +2,8 @@
 # The build's vocabulary: a folder is a library, a program or a set of tests.
 #
 #   coffer_library(NAME HEADERS a.h SOURCES a.cc [USES lib...])   target coffer_NAME, alias coffer::NAME
-#   coffer_program(NAME SOURCES main.cc [USES lib...])            executable NAME in build/.../bin
+#   coffer_program(NAME SOURCES main.cc [USES lib...] [INSTALL bin|sbin|lib/coffer])
+#                                                                 executable NAME in build/.../bin
 #   coffer_test(NAME SOURCES a_test.cc [USES lib...] [LABEL unit|integration] [TIMEOUT s])
 #   coffer_fuzzer(NAME SOURCES a_fuzz.cc [USES lib...])           replays tests/fuzz/corpus/NAME in ctest;
 #                                                                 with COFFER_FUZZ also a libFuzzer program
@@ -42,10 +43,13 @@ function(coffer_library name)
 endfunction()
 
 function(coffer_program name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;USES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "INSTALL" "SOURCES;USES")
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE coffer_flags ${arg_USES})
   target_precompile_headers(${name} REUSE_FROM coffer_pch)
+  if(arg_INSTALL)
+    install(TARGETS ${name} RUNTIME DESTINATION ${arg_INSTALL} COMPONENT agent)
+  endif()
 endfunction()
 
 function(coffer_test name)

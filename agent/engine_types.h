@@ -37,6 +37,13 @@ enum class VolumeState : std::uint8_t {
 };
 std::string_view volume_state_name(VolumeState state) noexcept;  // "absent", "locked", …
 
+// A wrapped key in a volume's token.
+struct VolumeKey {
+  CmkId cmk;
+  std::uint32_t version = 0;  // Of the CMK that wraps it; 0 when the token was not read yet.
+  std::string provider;       // "local"
+};
+
 // What is known of a volume; the properties of org.coffer.Agent1.Volume come from here.
 struct VolumeInfo {
   VolumeId id;
@@ -51,7 +58,7 @@ struct VolumeInfo {
   bool automatic = true;  // Opened at boot and when plugged in.
   bool locked_by_admin = false;
   bool read_only = false;
-  std::vector<CmkId> keys;
+  std::vector<VolumeKey> keys;
   std::uint64_t generation = 0;
   std::string cipher;
   std::uint32_t key_bits = 0;

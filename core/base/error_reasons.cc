@@ -224,11 +224,19 @@ std::span<const ReasonInfo> all_reasons() noexcept {
 }
 
 std::optional<Reason> reason_by_name(std::string_view name) noexcept {
-  if (name.starts_with(kDbusErrorPrefix)) name.remove_prefix(kDbusErrorPrefix.size());
+  for (const auto prefix : {kDbusErrorPrefix, kDbusStandardPrefix}) {
+    if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  }
   for (const auto& info : kReasons) {
     if (info.name == name) return info.reason;
   }
   return std::nullopt;
+}
+
+std::string dbus_error_name(Reason reason) {
+  const bool standard = reason == Reason::kInvalidArgs || reason == Reason::kAccessDenied;
+  return std::string(standard ? kDbusStandardPrefix : kDbusErrorPrefix)
+      .append(reason_info(reason).name);
 }
 
 std::string_view errc_name(Errc code) noexcept {

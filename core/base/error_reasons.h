@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace coffer {
@@ -138,13 +139,18 @@ const ReasonInfo& reason_info(Reason reason) noexcept;
 // All rows, in the order of the enumeration.
 std::span<const ReasonInfo> all_reasons() noexcept;
 
-// The reason with `name`, which may carry the D-Bus prefix. Empty when there is none.
+// The reason with `name`, which may be its D-Bus error name. Empty when there is none.
 std::optional<Reason> reason_by_name(std::string_view name) noexcept;
+
+// The D-Bus error name of `reason`. InvalidArgs and AccessDenied are the bus's own, as every client
+// knows them; all others carry our prefix.
+std::string dbus_error_name(Reason reason);
 
 // "FailedPrecondition" and so on.
 std::string_view errc_name(Errc code) noexcept;
 std::string_view retryable_name(Retryable retryable) noexcept;  // "no", "yes", "after"
 
 inline constexpr std::string_view kDbusErrorPrefix = "org.coffer.Agent1.Error.";
+inline constexpr std::string_view kDbusStandardPrefix = "org.freedesktop.DBus.Error.";
 
 }  // namespace coffer

@@ -59,12 +59,12 @@ struct CmkRecord {
   KeyAlgorithm algorithm = KeyAlgorithm::kAes256;
   Protection protection = Protection::kWrapped;
   TokenKind token_kind = TokenKind::kSoftware;
-  std::string root_id;      // Key check value of the root key that wraps it; at most 64 bytes.
-  std::string alias;        // 1 to 60 of [A-Za-z0-9_-], starting with a letter.
-  std::string description;  // At most 1024 bytes.
-  WallTime created;
-  WallTime changed;
-  std::vector<KeyVersion> versions;  // 1 to 1024, ascending, the last one current.
+  std::string root_id{};      // Key check value of the root key that wraps it; at most 64 bytes.
+  std::string alias{};        // 1 to 60 of [A-Za-z0-9_-], starting with a letter.
+  std::string description{};  // At most 1024 bytes.
+  WallTime created{};
+  WallTime changed{};
+  std::vector<KeyVersion> versions{};  // 1 to 1024, ascending, the last one current.
 
   static constexpr std::size_t kSealBytes = 32;
   static constexpr std::size_t kEncodedBytesMax = 48 * 1024;
@@ -86,5 +86,7 @@ using SealedRecord = Bytes;
 
 // kInvalidArgs: not an alias as described above.
 Result<void> require_alias(std::string_view alias);
+// kInvalidArgs: longer than 1024 bytes, or not UTF-8.
+Result<void> require_description(std::string_view description);
 
 }  // namespace coffer::keyring

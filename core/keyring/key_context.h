@@ -34,7 +34,7 @@ inline constexpr std::uint32_t kForeignOpenAllowed =
 struct KeyContext {
   std::string tenant;  // At most 64 bytes; "" is the host's own.
   Purpose purpose = Purpose::kVolumeKey;
-  std::optional<VolumeId> volume;  // Set when purpose is kVolumeKey.
+  std::optional<VolumeId> volume;  // Set exactly when purpose is kVolumeKey.
   std::string host_scope;          // Host id, or "" for any host; at most 64 bytes.
   std::string device_binding;      // WWN or serial, "" where policy asks for none; at most 128.
   std::string cipher;              // "aes-xts-plain64"; at most 32 bytes.
@@ -48,6 +48,8 @@ struct KeyContext {
   Bytes encode() const;
   // kTokenInvalid: not the canonical form of a context within the limits above.
   static Result<KeyContext> decode(ByteView bytes);
+  // The same limits before encode(). kInvalidArgs: names the field that breaks one.
+  Result<void> require_valid() const;
 
   friend bool operator==(const KeyContext&, const KeyContext&) = default;
 };

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/keyring/key_context.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/keyring/enum_codec.h"
+
+namespace coffer::keyring {
+namespace {
+
+constexpr char kMagic[] = "CFKC";
+constexpr std::uint8_t kFormatVersion = 1;
+constexpr std::size_t kTenantBytesMax = 64;
+constexpr std::size_t kHostScopeBytesMax = 64;
+constexpr std::size_t kDeviceBindingBytesMax = 128;
+constexpr std::size_t kCipherBytesMax = 32;
+constexpr std::uint32_t kKeyBytesMin = 16;
+constexpr std::uint32_t kKeyBytesMax = 4096;
+constexpr std::uint32_t kKnownFlags = kForeignOpenAllowed;
+
+bool text_fits(std::string_view text, std::size_t size_max) {
+  return text.size() <= size_max && is_utf8(text) && text.find('\0') == std::string_view::npos;
+}
+
+// What is wrong with the values, whichever way they came in; empty when nothing.
+std::string_view flaw_of(const KeyContext& context) {
+  if (!text_fits(context.tenant, kTenantBytesMax)) return "tenant";
+  if (context.purpose < Purpose::kVolumeKey || context.purpose > Purpose::kHeaderMac) {
+    return "purpose";
+  }
+  if ((context.purpose == Purpose::kVolumeKey) != context.volume.has_value()) return "volume";
+  if (!text_fits(context.host_scope, kHostScopeBytesMax)) return "host scope";
+  if (!text_fits(context.device_binding, kDeviceBindingBytesMax)) return "device binding";
+  if (!text_fits(context.cipher, kCipherBytesMax)) return "cipher";
+  if (context.key_bytes < kKeyBytesMin || context.key_bytes > kKeyBytesMax) return "key length";
+  if ((context.flags & ~kKnownFlags) != 0) return "flags";
+  return {};
+}
+
+std::string or_none(const std::optional<VolumeId>& volume) {
+  return volume ? volume->str() : "no volume";
+}
+
+std::string differs(std::string_view what, std::string_view expected, std::string_view found) {
+  return "the wrapped key is bound to " + std::string(what) + " '" + printable(found, 128) +
+         "', expected '" + printable(expected, 128) + "'";
+}
+
+}  // namespace
+
+std::string_view purpose_name(Purpose purpose) noexcept {
+  switch (purpose) {
+    case Purpose::kVolumeKey:
+      return "volume-key";
+    case Purpose::kEnvelopeData:
+      return "envelope-data";
+    case Purpose::kAuditSeal:
+      return "audit-seal";
+    case Purpose::kHeaderMac:
+      return "header-mac";
+  }
+  return "unknown";
+}
+
+Bytes KeyContext::encode() const {
+  ByteWriter out;
+  out.raw(as_bytes(kMagic)).u8(kFormatVersion);
+  out.text(tenant);
+  write_enum(out, purpose);
+  out.boolean(volume.has_value());
+  if (volume) out.raw(volume->bytes());
+  out.text(host_scope).text(device_binding).text(cipher).u32(key_bytes);
+  out.raw(profile_digest).u64(generation).u32(flags);
+  return out.take();
+}
+
+Result<KeyContext> KeyContext::decode(ByteView bytes) {
+  if (bytes.size() > kEncodedBytesMax) {
+    return fail(Reason::kTokenInvalid, "key context is longer than its limit");
+  }
+  ByteReader in(bytes);
+  read_magic(in, kMagic);
+  if (in.u8() != kFormatVersion) in.reject();
+  KeyContext context;
+  context.tenant = in.text(kTenantBytesMax);
+  context.purpose = read_enum(in, Purpose::kHeaderMac);
+  if (in.boolean()) {
+    const auto volume = VolumeId::from_bytes(in.raw(16));
+    if (volume) context.volume = *volume;
+  }
+  context.host_scope = in.text(kHostScopeBytesMax);
+  context.device_binding = in.text(kDeviceBindingBytesMax);
+  context.cipher = in.text(kCipherBytesMax);
+  context.key_bytes = in.u32();
+  const ByteView digest = in.raw(context.profile_digest.size());
+  std::ranges::copy(digest, context.profile_digest.begin());
+  context.generation = in.u64();
+  context.flags = in.u32();
+  if (auto done = in.finish(Reason::kTokenInvalid, "key context"); !done) {
+    return tl::unexpected(done.error());
+  }
+  const auto flaw = flaw_of(context);
+  if (!flaw.empty()) {
+    return fail(Reason::kTokenInvalid, "key context has a bad " + std::string(flaw));
+  }
+  return context;
+}
+
+Result<void> KeyContext::require_valid() const {
+  const auto flaw = flaw_of(*this);
+  if (flaw.empty()) return {};
+  return fail(Reason::kInvalidArgs, "key context has a bad " + std::string(flaw));
+}
+
+Result<void> require_same(const KeyContext& expected, const KeyContext& found) {
+  if (found.tenant != expected.tenant) {
+    return fail(Reason::kWrongTenant, differs("tenant", expected.tenant, found.tenant));
+  }
+  if (found.purpose != expected.purpose) {
+    return fail(Reason::kWrongPurpose,
+                differs("purpose", purpose_name(expected.purpose), purpose_name(found.purpose)));
+  }
+  if (found.volume != expected.volume) {
+    return fail(Reason::kWrongVolume,
+                differs("volume", or_none(expected.volume), or_none(found.volume)));
+  }
+  if (found.host_scope != expected.host_scope) {
+    return fail(Reason::kWrongHost, differs("host", expected.host_scope, found.host_scope));
+  }
+  if (found.generation != expected.generation) {
+    return fail(Reason::kWrongGeneration, differs("generation", std::to_string(expected.generation),
+                                                  std::to_string(found.generation)));
+  }
+  if (found.profile_digest != expected.profile_digest) {
+    return fail(Reason::kProfileMismatch, "the wrapped key is bound to another pinned profile");
+  }
+  if (found.device_binding != expected.device_binding) {
+    return fail(Reason::kBlobInvalid,
+                differs("device", expected.device_binding, found.device_binding));
+  }
+  if (found.cipher != expected.cipher) {
+    return fail(Reason::kBlobInvalid, differs("cipher", expected.cipher, found.cipher));
+  }
+  if (found.key_bytes != expected.key_bytes) {
+    return fail(Reason::kBlobInvalid, differs("key length", std::to_string(expected.key_bytes),
+                                              std::to_string(found.key_bytes)));
+  }
+  if (found.flags != expected.flags) {
+    return fail(Reason::kBlobInvalid,
+                differs("flags", std::to_string(expected.flags), std::to_string(found.flags)));
+  }
+  return {};
+}
+
+}  // namespace coffer::keyring

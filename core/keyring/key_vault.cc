@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/keyring/key_vault.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+
+namespace coffer::keyring {
+
+Result<Ticket> draw_ticket() {
+  Ticket ticket{};
+  // Up to 256 bytes come whole or not at all (getrandom(2)).
+  if (::getrandom(ticket.data(), ticket.size(), 0) != static_cast<ssize_t>(ticket.size())) {
+    return fail_errno(errno, "draw a ticket", Reason::kInternal);
+  }
+  return ticket;
+}
+
+std::string_view vault_state_name(VaultState state) noexcept {
+  switch (state) {
+    case VaultState::kUp:
+      return "up";
+    case VaultState::kAbsent:
+      return "absent";
+    case VaultState::kLoginNeeded:
+      return "login-needed";
+    case VaultState::kPinRefused:
+      return "pin-refused";
+    case VaultState::kPinLocked:
+      return "pin-locked";
+    case VaultState::kFailed:
+      return "failed";
+  }
+  return "failed";
+}
+
+}  // namespace coffer::keyring

@@ -83,6 +83,8 @@ struct Segment {
   std::uint32_t sector_bytes = 0;
   bool integrity = false;
   std::vector<std::string> flags;
+
+  bool backup() const;  // A note of a reencryption, not where data are.
 };
 
 struct Digest {
@@ -113,10 +115,14 @@ struct Header {
   std::optional<Uuid> uuid;  // None: not a UUID in its one spelling; never activated.
   std::string label;
   std::string subsystem;
+  std::string checksum_alg;
+  std::uint64_t device_bytes = 0;     // As given by the caller.
   std::uint64_t metadata_bytes = 0;   // Of one copy: binary header and JSON area.
   std::uint64_t json_used_bytes = 0;  // JSON text without its padding.
   Sha256 json_sha256{};               // Of the JSON with sorted keys and no spaces.
-  Sha256 copy_sha256{};           // Of the bytes of the copy that was read, all of metadata_bytes.
+  // Of the copy that was read, all of metadata_bytes, its checksum field taken as zeros: what that
+  // field itself holds when the checksum is SHA-256.
+  Sha256 copy_sha256{};
   std::vector<Keyslot> keyslots;  // All five lists: ascending ids.
   std::vector<Segment> segments;
   std::vector<Digest> digests;

@@ -20,7 +20,7 @@ namespace coffer::ipc {
 // the loop's thread alone, and before the loop is destroyed.
 class EventSource {
  public:
-  EventSource() = default;
+  EventSource() noexcept;
   EventSource(EventSource&&) noexcept;
   EventSource& operator=(EventSource&&) noexcept;
   EventSource(const EventSource&) = delete;

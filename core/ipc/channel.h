@@ -76,6 +76,8 @@ class Channel {
 
   // Ends both directions: a thread that waits in receive() returns with `lost`. From any thread.
   void shutdown() noexcept;
+  // The same for one direction: what is still to be sent goes out.
+  void shutdown_receiving() noexcept;
 
   int fd() const noexcept { return socket_.get(); }
   bool valid() const noexcept { return socket_.valid(); }

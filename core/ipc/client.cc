@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/ipc/client.h"
+
+#include <array>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "core/ipc/channel.h"
+
+namespace coffer::ipc {
+namespace {
+
+// The receiver waits for as long as the connection lasts, in turns of this: shutdown() wakes it.
+constexpr std::chrono::minutes kReceiveTurn{10};
+
+// Received bytes of either kind, and the fds that came with them.
+struct Received {
+  Bytes open;
+  SecretBytes secret;
+  std::vector<UniqueFd> fds;
+
+  ByteView bytes() const noexcept { return secret.empty() ? ByteView(open) : secret.reveal(); }
+};
+
+Result<Received> receive(Channel& channel, bool secret) {
+  for (;;) {
+    const auto deadline = Deadline::after(kReceiveTurn);
+    Received received;
+    if (secret) {
+      auto message = channel.receive_secret(deadline);
+      if (!message && message.error().reason() == Reason::kTimedOut) continue;
+      if (!message) return tl::unexpected(message.error());
+      received.secret = std::move(message->bytes);
+      received.fds = std::move(message->fds);
+    } else {
+      auto message = channel.receive(deadline);
+      if (!message && message.error().reason() == Reason::kTimedOut) continue;
+      if (!message) return tl::unexpected(message.error());
+      received.open = std::move(message->bytes);
+      received.fds = std::move(message->fds);
+    }
+    return received;
+  }
+}
+
+// What an answer means to the call that waits for it.
+Result<Reply> to_reply(const Frame& frame, Received& received) {
+  if (frame.header.type == kTypeError) {
+    const auto error = decode_error(frame.body);
+    return tl::unexpected(error ? *error : error.error());
+  }
+  Reply reply;
+  reply.fds = std::move(received.fds);
+  if (received.secret.empty()) {
+    reply.body.assign(frame.body.begin(), frame.body.end());
+    return reply;
+  }
+  auto secret = SecretBytes::copy_of(frame.body);
+  if (!secret) return tl::unexpected(secret.error());
+  reply.secret = std::move(*secret);
+  return reply;
+}
+
+}  // namespace
+
+class Client::Impl {
+ public:
+  explicit Impl(Options options) : options_(std::move(options)), thread_([this] { run(); }) {}
+  ~Impl() { stop(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  Result<Reply> call(std::uint16_t type, std::span<const ByteView> parts, std::span<const int> fds,
+                     Deadline deadline);
+  void stop();
+
+  bool connected() const {
+    const std::scoped_lock lock(mutex_);
+    return channel_ != nullptr;
+  }
+  std::uint64_t connections_made() const {
+    const std::scoped_lock lock(mutex_);
+    return connections_made_;
+  }
+  std::uint64_t attempts_failed() const {
+    const std::scoped_lock lock(mutex_);
+    return attempts_failed_;
+  }
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  // A call under way. It lives on the caller's stack, in pending_ while it waits.
+  struct Pending {
+    std::condition_variable done;
+    std::optional<Result<Reply>> result;
+  };
+
+  Error stopping_error() const { return {Reason::kCancelled, options_.peer + ": client stops"}; }
+
+  Result<std::shared_ptr<Channel>> wait_connected(Lock& lock, Deadline deadline);
+  Result<void> send_in_turn(Channel& channel, const FrameHeader& header,
+                            std::span<const ByteView> parts, std::span<const int> fds,
+                            Deadline deadline);
+
+  // The thread: connects, receives until the connection ends, and again.
+  void run();
+  bool wait_for_work();
+  Result<std::shared_ptr<Channel>> connect();
+  void serve_connection(const std::shared_ptr<Channel>& channel);
+  Result<void> dispatch(Received received);
+  void fail_pending(const Error& error);
+  bool wait_backoff();
+
+  const Options options_;
+  mutable std::mutex mutex_;          // Guards all below but thread_ and backoff_.
+  std::condition_variable changed_;   // Any of these changed.
+  std::shared_ptr<Channel> channel_;  // Null while there is no connection.
+  std::map<std::uint64_t, Pending*> pending_;
+  std::size_t calls_ = 0;  // Under way, waiting for a connection or an answer.
+  std::uint64_t next_id_ = 1;
+  std::uint64_t connections_made_ = 0;
+  std::uint64_t attempts_failed_ = 0;
+  std::optional<Error> last_failure_;
+  bool wanted_ = false;   // A call waits for a connection.
+  bool sending_ = false;  // A call has its turn to send.
+  bool stopping_ = false;
+
+  std::chrono::milliseconds backoff_{0};  // Of the thread: the wait before the next attempt.
+  std::thread thread_;                    // Last: it uses all of the above.
+};
+
+// --- The callers' side.
+
+Result<std::shared_ptr<Channel>> Client::Impl::wait_connected(Lock& lock, Deadline deadline) {
+  const std::uint64_t failed_before = attempts_failed_;
+  if (channel_ == nullptr) {
+    wanted_ = true;
+    changed_.notify_all();
+  }
+  const bool settled = changed_.wait_until(lock, deadline.at(), [&] {
+    return stopping_ || channel_ != nullptr || attempts_failed_ != failed_before;
+  });
+  if (stopping_) return tl::unexpected(stopping_error());
+  if (channel_ != nullptr) return channel_;
+  if (!settled) return fail(Reason::kTimedOut, "wait for a connection to " + options_.peer);
+  return tl::unexpected(*last_failure_);
+}
+
+Result<void> Client::Impl::send_in_turn(Channel& channel, const FrameHeader& header,
+                                        std::span<const ByteView> parts, std::span<const int> fds,
+                                        Deadline deadline) {
+  const auto head = encode_header(header);
+  std::vector<ByteView> all{head};
+  all.insert(all.end(), parts.begin(), parts.end());
+  {
+    Lock lock(mutex_);
+    if (!changed_.wait_until(lock, deadline.at(), [&] { return !sending_; })) {
+      return fail(Reason::kTimedOut, "wait for the turn to send to " + options_.peer);
+    }
+    sending_ = true;
+  }
+  auto sent = channel.send(all, fds, deadline);
+  {
+    const std::scoped_lock lock(mutex_);
+    sending_ = false;
+  }
+  changed_.notify_all();
+  return sent;
+}
+
+Result<Reply> Client::Impl::call(std::uint16_t type, std::span<const ByteView> parts,
+                                 std::span<const int> fds, Deadline deadline) {
+  if (type == 0 || type > kTypeMax) {
+    return fail(Reason::kInvalidArgs, "request type " + std::to_string(type));
+  }
+  Lock lock(mutex_);
+  if (stopping_) return tl::unexpected(stopping_error());
+  if (calls_ >= options_.calls_max) {
+    return fail(Reason::kLimitsExceeded, "too many calls of " + options_.peer + " under way");
+  }
+  ++calls_;
+  const struct CountDown {
+    std::size_t& calls;  // The lock is held where this ends.
+    ~CountDown() { --calls; }
+  } count_down{calls_};
+
+  const auto channel = wait_connected(lock, deadline);
+  if (!channel) return tl::unexpected(channel.error());
+
+  // Known before it is sent: the answer may come before send() returns.
+  Pending pending;
+  const std::uint64_t id = next_id_++;
+  pending_.emplace(id, &pending);
+  lock.unlock();
+  const auto sent = send_in_turn(**channel, {type, id}, parts, fds, deadline);
+  // Whatever broke, the receiver sees the end and fails the other calls.
+  if (!sent && sent.error().reason() == options_.lost) (*channel)->shutdown();
+  lock.lock();
+
+  if (!sent && !pending.result) {
+    pending_.erase(id);
+    return pass(sent.error(), "ask " + options_.peer);
+  }
+  const bool answered =
+      pending.done.wait_until(lock, deadline.at(), [&] { return pending.result.has_value(); });
+  if (!answered) {
+    pending_.erase(id);
+    return fail(Reason::kTimedOut, options_.peer + " did not answer in time");
+  }
+  return std::move(*pending.result);
+}
+
+void Client::Impl::stop() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping_ = true;
+    if (channel_ != nullptr) channel_->shutdown();
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+// --- The thread's side.
+
+void Client::Impl::run() {
+  while (wait_for_work()) {
+    auto channel = connect();
+    if (channel) {
+      serve_connection(*channel);
+    } else {
+      const std::scoped_lock lock(mutex_);
+      ++attempts_failed_;
+      last_failure_ = channel.error();
+      wanted_ = false;
+      changed_.notify_all();
+    }
+    if (!wait_backoff()) break;
+  }
+  fail_pending(stopping_error());
+}
+
+bool Client::Impl::wait_for_work() {
+  Lock lock(mutex_);
+  changed_.wait(lock, [this] { return stopping_ || wanted_ || options_.stay_connected; });
+  return !stopping_;
+}
+
+Result<std::shared_ptr<Channel>> Client::Impl::connect() {
+  // Doubled before it is known how this ends: a server that takes connections and dies at once is
+  // backed off from as well. An answer sets it to nothing.
+  backoff_ = std::clamp(backoff_ * 2, options_.backoff_min, options_.backoff_max);
+  auto socket = options_.connect(Deadline::after(options_.connect_timeout));
+  if (!socket) {
+    return fail(options_.lost, "connect to " + options_.peer + ": " + socket.error().str());
+  }
+  auto channel = std::make_shared<Channel>(std::move(*socket), options_.lost);
+  if (!options_.server_uid) return channel;
+  const auto server = channel->peer();
+  if (!server) return tl::unexpected(server.error());
+  if (server->uid != *options_.server_uid) {
+    return fail(options_.lost, options_.peer + " is served by uid " + std::to_string(server->uid));
+  }
+  return channel;
+}
+
+void Client::Impl::serve_connection(const std::shared_ptr<Channel>& channel) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stopping_) return;
+    channel_ = channel;
+    ++connections_made_;
+    wanted_ = false;
+  }
+  changed_.notify_all();
+  if (options_.on_connected) options_.on_connected(true);
+
+  std::optional<Error> end;
+  while (!end) {
+    auto received = receive(*channel, options_.secret);
+    if (!received) {
+      end = received.error();
+    } else if (auto done = dispatch(std::move(*received)); !done) {
+      end = done.error();
+    } else {
+      backoff_ = std::chrono::milliseconds(0);
+    }
+  }
+  // First no new call may use it, then those under way fail.
+  {
+    const std::scoped_lock lock(mutex_);
+    channel_ = nullptr;
+    if (stopping_) end = stopping_error();
+  }
+  channel->shutdown();
+  fail_pending(Error(end->reason(), options_.peer + ": " + end->message()));
+  if (options_.on_connected) options_.on_connected(false);
+}
+
+Result<void> Client::Impl::dispatch(Received received) {
+  const auto frame = decode_frame(received.bytes());
+  if (!frame) return tl::unexpected(frame.error());
+  const FrameHeader header = frame->header;
+  if (header.request_id == 0) {
+    if (options_.on_notice) {
+      options_.on_notice(header.type, frame->body, std::move(received.fds));
+    }
+    return {};
+  }
+  if (header.type < kTypeReply) return fail(Reason::kMessageInvalid, "request from a server");
+
+  auto reply = to_reply(*frame, received);
+  const std::scoped_lock lock(mutex_);
+  const auto found = pending_.find(header.request_id);
+  // The call may have timed out before.
+  if (found == pending_.end()) return {};
+  found->second->result = std::move(reply);
+  // Under the lock: the caller, whose stack this is, cannot go before it is released.
+  found->second->done.notify_one();
+  pending_.erase(found);
+  return {};
+}
+
+void Client::Impl::fail_pending(const Error& error) {
+  const std::scoped_lock lock(mutex_);
+  for (auto& [id, pending] : pending_) {
+    pending->result = tl::unexpected(error);
+    pending->done.notify_one();
+  }
+  pending_.clear();
+}
+
+bool Client::Impl::wait_backoff() {
+  Lock lock(mutex_);
+  changed_.wait_for(lock, backoff_, [this] { return stopping_; });
+  return !stopping_;
+}
+
+// --- The interface.
+
+Client::Client(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Client::~Client() = default;
+
+Result<Reply> Client::call(std::uint16_t type, std::span<const ByteView> parts,
+                           std::span<const int> fds, Deadline deadline) {
+  return impl_->call(type, parts, fds, deadline);
+}
+
+void Client::stop() {
+  impl_->stop();
+}
+bool Client::connected() const {
+  return impl_->connected();
+}
+std::uint64_t Client::connections_made() const {
+  return impl_->connections_made();
+}
+std::uint64_t Client::attempts_failed() const {
+  return impl_->attempts_failed();
+}
+
+}  // namespace coffer::ipc

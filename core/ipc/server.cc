@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/ipc/server.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "core/ipc/sockets.h"
+#include "core/ipc/worker_pool.h"
+
+namespace coffer::ipc {
+namespace {
+
+constexpr std::chrono::minutes kReceiveTurn{10};  // shutdown wakes the receiver before.
+
+// A received message: its bytes in one of the two, and its fds.
+struct Received {
+  Bytes open;
+  SecretBytes secret;
+  std::vector<UniqueFd> fds;
+
+  ByteView bytes() const noexcept { return secret.empty() ? ByteView(open) : secret.reveal(); }
+};
+
+Result<Received> receive(Channel& channel, bool secret) {
+  const auto deadline = Deadline::after(kReceiveTurn);
+  if (secret) {
+    auto message = channel.receive_secret(deadline);
+    if (!message) return tl::unexpected(message.error());
+    return Received{{}, std::move(message->bytes), std::move(message->fds)};
+  }
+  auto message = channel.receive(deadline);
+  if (!message) return tl::unexpected(message.error());
+  return Received{std::move(message->bytes), {}, std::move(message->fds)};
+}
+
+// The peer that just went away is no fault.
+constexpr Reason kGone = Reason::kCancelled;
+
+// One connection. Its thread reads, any thread may send.
+struct Connection {
+  Connection(std::uint64_t number, Channel socket, PeerCredentials who)
+      : id(number), channel(std::move(socket)), peer(who) {}
+
+  const std::uint64_t id;
+  Channel channel;
+  const PeerCredentials peer;
+  std::thread thread;  // Guarded by the server's mutex.
+
+  std::mutex send_mutex;  // One sender at a time.
+
+  std::mutex mutex;  // Guards under_way.
+  std::condition_variable idle;
+  std::size_t under_way = 0;  // Requests that the handler threads have.
+
+  void begin() {
+    const std::scoped_lock lock(mutex);
+    ++under_way;
+  }
+  void end() {
+    const std::scoped_lock lock(mutex);
+    --under_way;
+    idle.notify_all();
+  }
+  void wait_idle() {
+    std::unique_lock lock(mutex);
+    idle.wait(lock, [this] { return under_way == 0; });
+  }
+};
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(Options options, Handler handler)
+      : options_(std::move(options)),
+        handler_(std::move(handler)),
+        wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (options_.peers.empty()) options_.peers.push_back(::geteuid());
+    if (options_.handler_threads > 0) {
+      pool_ = std::make_unique<WorkerPool>(
+          WorkerPool::Options{options_.handler_threads, options_.queue_max});
+    }
+  }
+  ~Impl() { stop(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  Result<void> listen(UniqueFd listening);
+  Result<void> serve(UniqueFd connected);
+  void notify_all(std::uint16_t type, ByteView body);
+  void stop();
+  std::size_t connections() const {
+    const std::scoped_lock lock(mutex_);
+    return connections_.size();
+  }
+
+ private:
+  using ConnectionPtr = std::shared_ptr<Connection>;
+
+  void accept_all(const UniqueFd& listening);
+  Result<PeerCredentials> check_peer(const Channel& channel) const;
+  void run(const ConnectionPtr& connection);
+  Result<void> take(const ConnectionPtr& connection, Received received);
+  void answer(Connection& connection, const FrameHeader& header, ByteView body, Received& received);
+  void send(Connection& connection, const FrameHeader& header, const Result<Reply>& reply);
+  void report(const Error& error) const {
+    if (options_.on_fault) {
+      options_.on_fault(Error(error.reason(), options_.name + ": " + error.message()));
+    }
+  }
+  void join_finished();
+
+  Options options_;
+  const Handler handler_;
+  const UniqueFd wake_;  // Readable once the server stops.
+  std::unique_ptr<WorkerPool> pool_;
+
+  mutable std::mutex mutex_;  // Guards all below.
+  std::map<std::uint64_t, ConnectionPtr> connections_;
+  std::vector<std::thread> finished_;  // Of ended connections, to be joined.
+  std::vector<std::thread> acceptors_;
+  std::uint64_t next_id_ = 1;
+  bool stopping_ = false;
+};
+
+// --- Connections come and go.
+
+Result<void> Server::Impl::listen(UniqueFd listening) {
+  int accepts = 0;
+  socklen_t size = sizeof(accepts);
+  const int fd = listening.get();
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &size) != 0 || accepts == 0) {
+    return fail(Reason::kInvalidArgs, options_.name + ": not a listening socket");
+  }
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+    return fail_errno(errno, "make a listening socket nonblocking");
+  }
+  const std::scoped_lock lock(mutex_);
+  if (stopping_) return fail(Reason::kCancelled, options_.name + " is stopping");
+  acceptors_.emplace_back([this, owned = std::move(listening)] { accept_all(owned); });
+  return {};
+}
+
+void Server::Impl::accept_all(const UniqueFd& listening) {
+  for (;;) {
+    std::array<pollfd, 2> entries{{{listening.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
+    if (::poll(entries.data(), entries.size(), -1) < 0 && errno != EINTR) return;
+    if (entries[1].revents != 0) return;
+    auto connected = accept_from(listening.get(), Deadline::after(std::chrono::milliseconds(0)));
+    if (!connected && connected.error().reason() == Reason::kTimedOut) continue;
+    const auto served =
+        connected ? serve(std::move(*connected)) : Result<void>(tl::unexpected(connected.error()));
+    if (served || served.error().reason() == Reason::kCancelled) continue;
+    report(served.error());
+    // Without a file descriptor left the connection stays in the queue: wait a little, not in a
+    // spin.
+    if (!connected) static_cast<void>(::poll(&entries[1], 1, 100));
+  }
+}
+
+Result<PeerCredentials> Server::Impl::check_peer(const Channel& channel) const {
+  auto peer = channel.peer();
+  if (!peer) return peer;
+  const auto& allowed = options_.peers;
+  if (std::find(allowed.begin(), allowed.end(), peer->uid) == allowed.end()) {
+    return fail(Reason::kAccessDenied,
+                options_.name + ": a connection of uid " + std::to_string(peer->uid));
+  }
+  return peer;
+}
+
+Result<void> Server::Impl::serve(UniqueFd connected) {
+  Channel channel(std::move(connected), kGone);
+  const auto peer = check_peer(channel);
+  if (!peer) return tl::unexpected(peer.error());
+  join_finished();
+
+  const std::scoped_lock lock(mutex_);
+  if (stopping_) return fail(Reason::kCancelled, options_.name + " is stopping");
+  if (connections_.size() >= options_.connections_max) {
+    return fail(Reason::kLimitsExceeded, options_.name + ": too many connections");
+  }
+  auto connection = std::make_shared<Connection>(next_id_++, std::move(channel), *peer);
+  connections_.emplace(connection->id, connection);
+  // The thread waits for the lock before it takes itself out of connections_.
+  connection->thread = std::thread([this, connection] { run(connection); });
+  return {};
+}
+
+void Server::Impl::run(const ConnectionPtr& connection) {
+  for (;;) {
+    auto received = receive(connection->channel, options_.secret);
+    if (!received && received.error().reason() == Reason::kTimedOut) continue;
+    if (!received) {
+      if (received.error().reason() != kGone) report(received.error());
+      break;
+    }
+    if (auto taken = take(connection, std::move(*received)); !taken) {
+      if (taken.error().reason() != kGone) report(taken.error());
+      break;
+    }
+  }
+  // What the handler still does for this connection belongs to it: only then it is disconnected.
+  connection->wait_idle();
+  connection->channel.shutdown();
+  if (options_.on_disconnected) options_.on_disconnected(connection->id);
+  const std::scoped_lock lock(mutex_);
+  finished_.push_back(std::move(connection->thread));
+  connections_.erase(connection->id);
+}
+
+void Server::Impl::join_finished() {
+  std::vector<std::thread> finished;
+  {
+    const std::scoped_lock lock(mutex_);
+    finished.swap(finished_);
+  }
+  for (auto& thread : finished) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+// --- Requests.
+
+Result<void> Server::Impl::take(const ConnectionPtr& connection, Received received) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (stopping_) return fail(kGone, options_.name + " is stopping");
+  }
+  const auto frame = decode_frame(received.bytes());
+  if (!frame) return tl::unexpected(frame.error());
+  if (frame->header.type > kTypeMax) return fail(Reason::kMessageInvalid, "answer from a client");
+  const FrameHeader header = frame->header;
+  if (pool_ == nullptr) {
+    answer(*connection, header, frame->body, received);
+    return {};
+  }
+  connection->begin();
+  // The body stays where it is: moving a buffer does not move what it points to.
+  auto queued = pool_->submit(
+      [this, connection, header, body = frame->body, kept = std::move(received)]() mutable {
+        answer(*connection, header, body, kept);
+        connection->end();
+      });
+  if (!queued) {
+    connection->end();
+    send(*connection, header, tl::unexpected(queued.error()));
+  }
+  return {};
+}
+
+void Server::Impl::answer(Connection& connection, const FrameHeader& header, ByteView body,
+                          Received& received) {
+  Request request{.type = header.type,
+                  .body = body,
+                  .fds = std::move(received.fds),
+                  .peer = connection.peer,
+                  .connection = connection.id,
+                  .notice = header.request_id == 0};
+  const Result<Reply> reply = handler_(request);
+  if (!request.notice) send(connection, header, reply);
+}
+
+void Server::Impl::send(Connection& connection, const FrameHeader& header,
+                        const Result<Reply>& reply) {
+  if (header.request_id == 0) return;
+  const auto send_parts = [&](std::uint16_t type, std::span<const ByteView> body,
+                              std::span<const int> fds) {
+    const auto head = encode_header({type, header.request_id});
+    std::vector<ByteView> parts{head};
+    parts.insert(parts.end(), body.begin(), body.end());
+    const std::scoped_lock lock(connection.send_mutex);
+    return connection.channel.send(parts, fds, Deadline::after(options_.send_timeout));
+  };
+  const auto send_error = [&](const Error& error) {
+    const Bytes body = encode_error(error);
+    const ByteView view(body);
+    return send_parts(kTypeError, {&view, 1}, {});
+  };
+  Result<void> sent;
+  if (reply) {
+    std::vector<int> fds;
+    for (const auto& fd : reply->fds) fds.push_back(fd.get());
+    const std::array<ByteView, 2> body{ByteView(reply->body), reply->secret.reveal()};
+    sent = send_parts(kTypeReply, body, fds);
+    if (!sent && sent.error().reason() == Reason::kInvalidArgs) {
+      sent = send_error(Error(Reason::kLimitsExceeded, "answer too large"));
+    }
+  } else {
+    sent = send_error(reply.error());
+  }
+  if (sent) return;
+  if (sent.error().reason() != kGone) report(sent.error());
+  connection.channel.shutdown();
+}
+
+void Server::Impl::notify_all(std::uint16_t type, ByteView body) {
+  std::vector<ConnectionPtr> all;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [id, connection] : connections_) all.push_back(connection);
+  }
+  const Bytes frame = encode_frame({type, 0}, body);
+  for (const auto& connection : all) {
+    const std::scoped_lock lock(connection->send_mutex);
+    const auto sent = connection->channel.send(frame, {}, Deadline::after(options_.send_timeout));
+    if (!sent) connection->channel.shutdown();
+  }
+}
+
+void Server::Impl::stop() {
+  std::vector<std::thread> acceptors;
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping_ = true;
+    acceptors.swap(acceptors_);
+    for (const auto& [id, connection] : connections_) connection->channel.shutdown_receiving();
+  }
+  const std::uint64_t one = 1;
+  static_cast<void>(::write(wake_.get(), &one, sizeof(one)));
+  for (auto& thread : acceptors) thread.join();
+  // Each connection's thread ends once its requests have; none is added any more.
+  for (;;) {
+    std::vector<std::thread> threads;
+    {
+      const std::scoped_lock lock(mutex_);
+      threads.swap(finished_);
+      for (const auto& [id, connection] : connections_) {
+        if (connection->thread.joinable()) threads.push_back(std::move(connection->thread));
+      }
+    }
+    if (threads.empty()) break;
+    for (auto& thread : threads) {
+      if (thread.joinable()) thread.join();
+    }
+  }
+  if (pool_ != nullptr) pool_->stop();
+}
+
+// --- The interface.
+
+Server::Server(Options options, Handler handler)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(handler))) {}
+Server::~Server() = default;
+
+Result<void> Server::listen(UniqueFd listening) {
+  return impl_->listen(std::move(listening));
+}
+Result<void> Server::serve(UniqueFd connected) {
+  return impl_->serve(std::move(connected));
+}
+void Server::notify_all(std::uint16_t type, ByteView body) {
+  impl_->notify_all(type, body);
+}
+void Server::stop() {
+  impl_->stop();
+}
+std::size_t Server::connections() const {
+  return impl_->connections();
+}
+
+}  // namespace coffer::ipc

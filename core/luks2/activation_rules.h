@@ -29,5 +29,6 @@ std::optional<Refusal> activation_refusal(const Header& header, const Profile* p
 
 // Whether `cipher` is of the literal list, and the key length that goes with it (0: not listed).
 std::uint32_t cipher_key_bytes(std::string_view cipher) noexcept;
+bool cipher_takes_key(std::string_view cipher, std::uint32_t key_bytes) noexcept;
 
 }  // namespace coffer::luks2

@@ -26,7 +26,8 @@ struct CheckedHeader {
   std::uint64_t epoch = 0;
   Copies copies = Copies::kBoth;
   Sha256 json_sha256{};
-  Sha256 copy_sha256{};  // Of the bytes of the copy that was read.
+  Sha256 copy_sha256{};            // Of the bytes of the copy that was read.
+  std::uint64_t device_bytes = 0;  // As the worker gave it.
   std::uint64_t metadata_bytes = 0;
   std::uint64_t json_used_bytes = 0;
   std::uint64_t json_free_bytes = 0;
@@ -59,7 +60,10 @@ using CheckOutcome = std::variant<CheckedHeader, Refusal>;
 // Parses, judges and condenses: what the reader does with one device's bytes.
 CheckOutcome check_header(ByteView start, std::uint64_t device_bytes);
 
-inline constexpr std::size_t kCheckOutcomeBytesMax = std::size_t{48} << 10;
+// The same as a Result: a refusal becomes an Error whose message starts with the field.
+Result<CheckedHeader> as_result(CheckOutcome outcome);
+
+inline constexpr std::size_t kCheckOutcomeBytesMax = std::size_t{40} << 10;
 
 // The form on the wire between reader and worker, and on to the agent.
 // decode_outcome: kMessageInvalid unless `bytes` is exactly what encode_outcome() makes.

@@ -34,7 +34,7 @@ enum class Copies : std::uint8_t { kBoth, kPrimaryBad, kSecondaryBad };
 std::string_view copies_name(Copies copies) noexcept;  // "both", "primary-bad", "secondary-bad"
 
 // Why a header is refused, or not to be activated. `field` is a path in the header ("hdr.checksum",
-// "segments.0.encryption"), fit to be shown: printable ASCII, at most 200 bytes.
+// "segments.0.encryption"), fit to be shown: printable(), at most 200 bytes.
 struct Refusal {
   Reason reason = Reason::kHeaderInvalid;
   std::string field;

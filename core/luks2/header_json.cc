@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/base/encoding.h"
+#include "core/crypto/digest.h"
 #include "core/luks2/header_layout.h"
 #include "core/luks2/json.h"
 
@@ -369,7 +370,7 @@ std::optional<Refusal> read_json_area(ByteView area, Header& header) {
 
   header.json_used_bytes = parsed->size_bytes;
   const std::string canonical = parsed->value.canonical();
-  header.json_sha256 = sha256(as_bytes(canonical));
+  header.json_sha256 = crypto::sha256(as_bytes(canonical));
   return std::nullopt;
 }
 

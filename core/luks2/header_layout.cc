@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/luks2/header_layout.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <limits>
 
@@ -138,14 +136,6 @@ std::optional<Refusal> check_layout(const Header& header) {
   if (auto refusal = check_sizes(header)) return refusal;
   if (auto refusal = check_areas(header)) return refusal;
   return check_keyslots(header);
-}
-
-Sha256 sha256(ByteView bytes) {
-  Sha256 out{};
-  unsigned int size = out.size();
-  ::EVP_Digest(bytes.data(), bytes.size(), reinterpret_cast<unsigned char*>(out.data()), &size,
-               ::EVP_sha256(), nullptr);
-  return out;
 }
 
 }  // namespace coffer::luks2

@@ -22,6 +22,4 @@ inline constexpr std::array<std::uint64_t, 9> kMetadataSizes = {
 // reencryption is either all there or not at all. Internal to core/luks2.
 std::optional<Refusal> check_layout(const Header& header);
 
-Sha256 sha256(ByteView bytes);
-
 }  // namespace coffer::luks2

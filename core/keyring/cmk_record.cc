@@ -15,7 +15,6 @@ constexpr std::uint8_t kFormatVersion = 1;
 constexpr std::size_t kRootIdBytesMax = 64;
 constexpr std::size_t kAliasBytesMax = 60;
 constexpr std::size_t kDescriptionBytesMax = 1024;
-constexpr std::size_t kVersionsMax = 1024;
 constexpr std::size_t kMaterialBytesMax = 4096;
 constexpr std::size_t kVersionBytesMin = 4 + 1 + 1 + 8 + 4 + 8;
 constexpr std::uint64_t kWrapsMax = std::uint64_t{1} << 32U;
@@ -172,7 +171,7 @@ Result<CmkRecord> CmkRecord::decode(ByteView sealed) {
   record.description = in.text(kDescriptionBytesMax);
   record.created = read_time(in);
   record.changed = read_time(in);
-  record.versions.resize(in.count(kVersionsMax, kVersionBytesMin));
+  record.versions.resize(in.count(CmkRecord::kVersionsMax, kVersionBytesMin));
   for (auto& version : record.versions) version = read_version(in);
   const std::string what = "record of key " + id->str();
   if (auto done = in.finish(Reason::kRecordInvalid, what); !done) {

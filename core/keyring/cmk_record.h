@@ -67,6 +67,7 @@ struct CmkRecord {
   std::vector<KeyVersion> versions{};  // 1 to 1024, ascending, the last one current.
 
   static constexpr std::size_t kSealBytes = 32;
+  static constexpr std::size_t kVersionsMax = 1024;
   static constexpr std::size_t kEncodedBytesMax = 48 * 1024;
 
   const KeyVersion& current() const { return versions.back(); }

@@ -36,6 +36,11 @@ class KeyStore {
 
   // The audit intent under which the record stored now was made: start-up reconciles with it.
   virtual Result<std::uint64_t> intent_of(const CmkId& id) = 0;
+
+  // The audit sequence up to which every intent is known to have its result; 0 at first. Start-up
+  // looks for open intents behind it.
+  virtual Result<std::uint64_t> reconciled_to() = 0;
+  virtual Result<void> set_reconciled_to(std::uint64_t sequence) = 0;
 };
 
 // The maker over SQLite (WAL, synchronous=FULL) in the file `path`, made with mode 0600 if absent.

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/ruled_vault.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "core/crypto/digest.h"
+
+namespace coffer::hsm {
+
+using keyring::CmkRecord;
+using keyring::KekProfile;
+using keyring::KeyContext;
+using keyring::KeyVersion;
+using keyring::Presented;
+using keyring::SealedRecord;
+using keyring::WrappedKey;
+
+namespace {
+
+// Checking a seal costs the token an HMAC: records that passed are remembered, by every byte of
+// them.
+constexpr std::size_t kKnownRecordsMax = 4096;
+
+template <class T>
+std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
+  return results;
+}
+
+// Results that wait for their value: whatever is left unset at the end is a mistake of ours.
+template <class T>
+std::vector<Result<T>> pending(std::size_t count) {
+  return all_fail<T>(count, Error(Reason::kInternal, "the token gave no answer"));
+}
+
+std::optional<Error> too_many(std::size_t count) {
+  if (count <= keyring::KeyVault::kKeysPerCallMax) return std::nullopt;
+  return Error(Reason::kLimitsExceeded, std::to_string(count) + " keys in one call, at most " +
+                                            std::to_string(keyring::KeyVault::kKeysPerCallMax));
+}
+
+// One key of a call on its way to the token: its place in the call, and what it is bound to.
+struct Bound {
+  std::size_t index;
+  WrappedKey blob;  // Header alone, until the token has encrypted.
+  Bytes aad;
+  std::span<const std::byte> plain;
+};
+
+Error wrong_length(Reason reason) {
+  return {reason, "the key has another length than its context says"};
+}
+
+bool is_xts(const KeyContext& context) {
+  return context.cipher.find("-xts-") != std::string::npos;
+}
+
+}  // namespace
+
+class RuledVault::Core {
+ public:
+  Core(const Parts& given, const UseLimits& use_limits) : parts(given), limits(use_limits) {}
+
+  Result<SealedRecord> create(const keyring::CmkParameters& parameters);
+  Result<SealedRecord> change(ByteView current, keyring::CmkChange change);
+
+  // The record in `sealed`, after its root key and seal were checked, and counted as used.
+  Result<CmkRecord> open_and_present(ByteView sealed);
+
+  // Encrypts what is bound; a result for each at its index.
+  void encrypt(const CmkRecord& record, std::vector<Bound> bound,
+               std::vector<Result<WrappedKey>>& results);
+  std::vector<Result<SecretBytes>> decrypt(const CmkRecord& record, std::span<const Presented> keys,
+                                           PurposeRule rule);
+
+  // Counts `count` more wraps of the current version. kKeyExhausted: the record has not leased
+  // them.
+  Result<void> take_uses(const CmkRecord& record, std::size_t count);
+
+  // A volume's DEK as its context asks for it.
+  Result<SecretBytes> draw_dek(const KeyContext& context);
+
+  const Parts parts;
+  const UseLimits limits;
+
+ private:
+  Result<CmkRecord> open(ByteView sealed);
+  Result<SealedRecord> seal(const CmkRecord& record);
+  Result<void> require_mac(const WrappedKey& blob, ByteView aad);
+
+  std::mutex mutex_;  // Guards what follows.
+  std::map<Bytes, CmkRecord> known_records_;
+  // Wraps made since this process started. It may be fewer than were ever made, never more than
+  // were leased: who keeps the store counts a lease as used up when it starts.
+  std::map<std::pair<CmkId, std::uint32_t>, std::uint64_t> uses_;
+};
+
+Result<CmkRecord> RuledVault::Core::open(ByteView sealed) {
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  Bytes key(sealed.begin(), sealed.end());
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = known_records_.find(key);
+    if (known != known_records_.end() && known->second.root_id == identity->root_id) {
+      return known->second;
+    }
+  }
+  auto record = CmkRecord::decode(sealed);
+  if (!record) return record;
+  if (record->root_id != identity->root_id) {
+    return fail(Reason::kRecordInvalid,
+                "record of key " + record->id.str() + " is of another root key");
+  }
+  const auto mac =
+      parts.token.mac(MacKey::kSeal, sealed.first(sealed.size() - CmkRecord::kSealBytes));
+  if (!mac) return tl::unexpected(mac.error());
+  if (!equal_constant_time(*mac, sealed.last(CmkRecord::kSealBytes))) {
+    return fail(Reason::kRecordInvalid,
+                "record of key " + record->id.str() + ": its seal does not hold");
+  }
+  const std::lock_guard lock(mutex_);
+  if (known_records_.size() >= kKnownRecordsMax) known_records_.clear();
+  known_records_.insert_or_assign(std::move(key), *record);
+  return record;
+}
+
+Result<CmkRecord> RuledVault::Core::open_and_present(ByteView sealed) {
+  auto record = open(sealed);
+  if (!record) return record;
+  const auto counted = parts.floors.present(record->id, record->revision, crypto::sha256(sealed));
+  if (!counted) return pass(counted.error(), "use key " + record->id.str());
+  return record;
+}
+
+Result<SealedRecord> RuledVault::Core::seal(const CmkRecord& record) {
+  SealedRecord sealed = record.encode();
+  if (sealed.size() > CmkRecord::kEncodedBytesMax) {
+    return fail(Reason::kLimitsExceeded, "record of key " + record.id.str() + " is full: it has " +
+                                             std::to_string(record.versions.size()) + " versions");
+  }
+  const auto mac = parts.token.mac(MacKey::kSeal, sealed);
+  if (!mac) return tl::unexpected(mac.error());
+  sealed.insert(sealed.end(), mac->begin(), mac->end());
+  const auto again = CmkRecord::decode(sealed);
+  if (!again || *again != record) {
+    return fail(Reason::kInternal, "record of key " + record.id.str() + " does not read back");
+  }
+  return sealed;
+}
+
+Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& parameters) {
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  const auto id = parameters.id ? Result<CmkId>(*parameters.id) : CmkId::random();
+  if (!id) return tl::unexpected(id.error());
+  auto record = first_record(parameters, *id, identity->root_id, identity->kind, identity->profile,
+                             parts.clock.wall(), limits);
+  if (!record) return tl::unexpected(record.error());
+  const auto floor = parts.floors.floor_of(*id);
+  if (!floor) return tl::unexpected(floor.error());
+  if (*floor != 0) return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
+  auto material = parts.token.generate(*id, 1, parameters.algorithm, parameters.protection);
+  if (!material) return pass(material.error(), "generate key " + id->str());
+  record->versions.back().material = std::move(*material);
+  return seal(*record);
+}
+
+Result<SealedRecord> RuledVault::Core::change(ByteView current, keyring::CmkChange change) {
+  // A record that is adopted comes from a volume's token and may be older than the newest one used.
+  const auto record =
+      change == keyring::CmkChange::kAdopt ? open(current) : open_and_present(current);
+  if (!record) return tl::unexpected(record.error());
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  const auto floor = parts.floors.floor_of(record->id);
+  if (!floor) return tl::unexpected(floor.error());
+  auto next = next_record(*record, change, identity->profile, *floor, parts.clock.wall(), limits);
+  if (!next) return tl::unexpected(next.error());
+  KeyVersion& version = next->versions.back();
+  if (version.material.empty() && change == keyring::CmkChange::kRotate) {
+    auto material =
+        parts.token.generate(next->id, version.number, next->algorithm, next->protection);
+    if (!material) return pass(material.error(), "generate key " + next->id.str());
+    version.material = std::move(*material);
+  }
+  return seal(*next);
+}
+
+Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t count) {
+  const KeyVersion& version = record.current();
+  const std::lock_guard lock(mutex_);
+  std::uint64_t& used = uses_[{record.id, version.number}];
+  if (used + count > version.wraps_leased) {
+    return fail(Reason::kKeyExhausted, "key " + record.id.str() + " version " +
+                                           std::to_string(version.number) + " has leased " +
+                                           std::to_string(version.wraps_leased) + " uses");
+  }
+  used += count;
+  return {};
+}
+
+void RuledVault::Core::encrypt(const CmkRecord& record, std::vector<Bound> bound,
+                               std::vector<Result<WrappedKey>>& results) {
+  if (bound.empty()) return;
+  const auto refuse_all = [&](const Error& error) {
+    for (const auto& one : bound) results[one.index] = tl::unexpected(error);
+  };
+  // Counted before: a wrap that fails half-way may have used its nonce.
+  if (auto taken = take_uses(record, bound.size()); !taken) return refuse_all(taken.error());
+
+  std::vector<EncryptJob> jobs;
+  jobs.reserve(bound.size());
+  for (const auto& one : bound) jobs.push_back({one.plain, one.aad});
+  auto made = parts.token.encrypt({record, record.current()}, jobs);
+  if (made.size() != bound.size()) return;  // The results still say that there was no answer.
+
+  for (std::size_t i = 0; i < bound.size(); ++i) {
+    auto& result = results[bound[i].index];
+    if (!made[i]) {
+      result = pass(made[i].error(), "wrap under key " + record.id.str());
+      continue;
+    }
+    WrappedKey& blob = bound[i].blob;
+    blob.nonce = std::move(made[i]->nonce);
+    blob.ciphertext = std::move(made[i]->bytes);
+    blob.tag = std::move(made[i]->tag);
+    if (blob.profile != KekProfile::kAesGcm) {
+      const auto mac = parts.token.mac(MacKey::kWrap,
+                                       wrap_mac_message(bound[i].aad, blob.nonce, blob.ciphertext));
+      if (!mac) {
+        result = tl::unexpected(mac.error());
+        continue;
+      }
+      blob.tag.assign(mac->begin(), mac->end());
+    }
+    result = std::move(blob);
+  }
+}
+
+Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad) {
+  if (blob.profile == KekProfile::kAesGcm) return {};
+  const auto mac =
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+  if (!mac) return tl::unexpected(mac.error());
+  if (equal_constant_time(*mac, blob.tag)) return {};
+  return fail(Reason::kBlobInvalid, "the wrapped key does not authenticate with its context");
+}
+
+std::vector<Result<SecretBytes>> RuledVault::Core::decrypt(const CmkRecord& record,
+                                                           std::span<const Presented> keys,
+                                                           PurposeRule rule) {
+  auto results = pending<SecretBytes>(keys.size());
+  std::vector<Bytes> aads(keys.size());
+  std::map<const KeyVersion*, std::vector<std::size_t>> by_version;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const auto& [blob, context] = keys[i];
+    const auto checked = [&]() -> Result<const KeyVersion*> {
+      if (auto allowed = require_context(context, rule); !allowed) {
+        return tl::unexpected(allowed.error());
+      }
+      auto version = version_of(record, blob);
+      if (!version) return version;
+      aads[i] = wrap_aad(blob, context);
+      // Checked before the token decrypts: these mechanisms bind nothing themselves.
+      if (auto bound = require_mac(blob, aads[i]); !bound) return tl::unexpected(bound.error());
+      return version;
+    }();
+    if (checked) {
+      by_version[*checked].push_back(i);
+    } else {
+      results[i] = tl::unexpected(checked.error());
+    }
+  }
+  for (const auto& [version, indexes] : by_version) {
+    std::vector<DecryptJob> jobs;
+    for (const std::size_t i : indexes) {
+      const auto& blob = keys[i].blob;
+      const bool is_gcm = blob.profile == KekProfile::kAesGcm;
+      jobs.push_back(
+          {blob.nonce, blob.ciphertext, is_gcm ? ByteView(blob.tag) : ByteView(), aads[i]});
+    }
+    auto plain = parts.token.decrypt({record, *version}, jobs);
+    if (plain.size() != jobs.size()) continue;
+    for (std::size_t k = 0; k < jobs.size(); ++k) {
+      const std::size_t i = indexes[k];
+      results[i] = std::move(plain[k]);
+      if (results[i] && results[i]->size() != keys[i].context.key_bytes) {
+        results[i] = tl::unexpected(wrong_length(Reason::kBlobInvalid));
+      }
+    }
+  }
+  return results;
+}
+
+Result<SecretBytes> RuledVault::Core::draw_dek(const KeyContext& context) {
+  // Equal halves come with a probability of 2^-256: a second draw that has them means a broken
+  // source.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto dek = parts.token.random(context.key_bytes);
+    if (!dek || !is_xts(context) || xts_halves_differ(dek->reveal())) return dek;
+  }
+  return fail(Reason::kHsmFailed, "the token's random generator repeats itself");
+}
+
+RuledVault::RuledVault(const Parts& parts, const UseLimits& limits)
+    : core_(std::make_unique<Core>(parts, limits)) {}
+RuledVault::~RuledVault() = default;
+
+Result<SealedRecord> RuledVault::create_cmk(const keyring::CmkParameters& parameters) {
+  return core_->create(parameters);
+}
+
+Result<SealedRecord> RuledVault::change_cmk(ByteView current, keyring::CmkChange change) {
+  return core_->change(current, change);
+}
+
+Result<void> RuledVault::present(ByteView record) {
+  const auto opened = core_->open_and_present(record);
+  if (!opened) return tl::unexpected(opened.error());
+  return {};
+}
+
+std::vector<Result<WrappedKey>> RuledVault::wrap(ByteView record, std::span<const Plain> keys) {
+  if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
+  const auto opened = core_->open_and_present(record);
+  if (!opened) return all_fail<WrappedKey>(keys.size(), opened.error());
+  if (auto may = require_may_wrap(*opened); !may) {
+    return all_fail<WrappedKey>(keys.size(), may.error());
+  }
+  auto results = pending<WrappedKey>(keys.size());
+  std::vector<Bound> bound;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const auto& [key, context] = keys[i];
+    if (auto allowed = require_context(context, PurposeRule::kNoVolume); !allowed) {
+      results[i] = tl::unexpected(allowed.error());
+    } else if (key.size() != context.key_bytes) {
+      results[i] = tl::unexpected(wrong_length(Reason::kInvalidArgs));
+    } else {
+      WrappedKey blob{opened->current().profile, opened->id, opened->current().number, {}, {}, {}};
+      Bytes aad = wrap_aad(blob, context);
+      bound.push_back({i, std::move(blob), std::move(aad), key.reveal()});
+    }
+  }
+  core_->encrypt(*opened, std::move(bound), results);
+  return results;
+}
+
+std::vector<Result<SecretBytes>> RuledVault::unwrap(ByteView record,
+                                                    std::span<const Presented> keys) {
+  if (const auto error = too_many(keys.size())) return all_fail<SecretBytes>(keys.size(), *error);
+  const auto opened = core_->open_and_present(record);
+  if (!opened) return all_fail<SecretBytes>(keys.size(), opened.error());
+  if (auto may = require_may_unwrap(*opened); !may) {
+    return all_fail<SecretBytes>(keys.size(), may.error());
+  }
+  return core_->decrypt(*opened, keys, PurposeRule::kNoVolume);
+}
+
+std::vector<Result<WrappedKey>> RuledVault::make_deks(ByteView record,
+                                                      std::span<const KeyContext> contexts,
+                                                      const keyring::Ticket& ticket,
+                                                      std::uint32_t first_index) {
+  const std::size_t count = contexts.size();
+  if (const auto error = too_many(count)) return all_fail<WrappedKey>(count, *error);
+  const auto opened = core_->open_and_present(record);
+  if (!opened) return all_fail<WrappedKey>(count, opened.error());
+  if (auto may = require_may_wrap(*opened); !may) return all_fail<WrappedKey>(count, may.error());
+
+  auto results = pending<WrappedKey>(count);
+  std::vector<SecretBytes> deks(count);
+  std::vector<Bound> bound;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (auto allowed = require_context(contexts[i], PurposeRule::kVolumeOnly); !allowed) {
+      results[i] = tl::unexpected(allowed.error());
+      continue;
+    }
+    auto dek = core_->draw_dek(contexts[i]);
+    if (!dek) {
+      results[i] = tl::unexpected(dek.error());
+      continue;
+    }
+    deks[i] = std::move(*dek);
+    WrappedKey blob{opened->current().profile, opened->id, opened->current().number, {}, {}, {}};
+    Bytes aad = wrap_aad(blob, contexts[i]);
+    bound.push_back({i, std::move(blob), std::move(aad), deks[i].reveal()});
+  }
+  core_->encrypt(*opened, std::move(bound), results);
+
+  // Delivered last: the worker is given only keys whose wraps exist.
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!results[i]) continue;
+    const auto taken = core_->parts.sink.deliver(
+        ticket, first_index + static_cast<std::uint32_t>(i), contexts[i].profile_digest, deks[i]);
+    if (!taken) results[i] = pass(taken.error(), "deliver a new key");
+  }
+  return results;
+}
+
+std::vector<Result<void>> RuledVault::deliver(ByteView record, std::span<const Presented> keys,
+                                              const keyring::Ticket& ticket,
+                                              std::span<const std::uint32_t> indexes) {
+  const std::size_t count = keys.size();
+  if (const auto error = too_many(count)) return all_fail<void>(count, *error);
+  if (indexes.size() != count) {
+    return all_fail<void>(count, Error(Reason::kInvalidArgs, "deliver: one index per key"));
+  }
+  const auto opened = core_->open_and_present(record);
+  if (!opened) return all_fail<void>(count, opened.error());
+  if (auto may = require_may_unwrap(*opened); !may) return all_fail<void>(count, may.error());
+
+  auto deks = core_->decrypt(*opened, keys, PurposeRule::kVolumeOnly);
+  std::vector<Result<void>> results;
+  results.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!deks[i]) {
+      results.emplace_back(tl::unexpected(deks[i].error()));
+      continue;
+    }
+    const SecretBytes dek = std::move(*deks[i]);  // Wiped as soon as it is handed over.
+    results.push_back(
+        core_->parts.sink.deliver(ticket, indexes[i], keys[i].context.profile_digest, dek));
+  }
+  return results;
+}
+
+Result<SecretBytes> RuledVault::random(std::size_t size_bytes) {
+  return core_->parts.token.random(size_bytes);
+}
+
+keyring::VaultHealth RuledVault::health() {
+  return core_->parts.token.health();
+}
+
+}  // namespace coffer::hsm

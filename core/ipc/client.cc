@@ -309,7 +309,8 @@ Result<void> Client::Impl::dispatch(Received received) {
     }
     return {};
   }
-  if (header.type < kTypeReply) return fail(Reason::kMessageInvalid, "request from a server");
+  if (header.type < kTypeReply)
+    return fail(Reason::kMessageInvalid, options_.peer + " sent a request");
 
   auto reply = to_reply(*frame, received);
   const std::scoped_lock lock(mutex_);

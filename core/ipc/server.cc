@@ -240,7 +240,8 @@ Result<void> Server::Impl::take(const ConnectionPtr& connection, Received receiv
   }
   const auto frame = decode_frame(received.bytes());
   if (!frame) return tl::unexpected(frame.error());
-  if (frame->header.type > kTypeMax) return fail(Reason::kMessageInvalid, "answer from a client");
+  if (frame->header.type > kTypeMax)
+    return fail(Reason::kMessageInvalid, options_.name + ": answer from a client");
   const FrameHeader header = frame->header;
   if (pool_ == nullptr) {
     answer(*connection, header, frame->body, received);

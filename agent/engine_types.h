@@ -46,7 +46,7 @@ struct VolumeKey {
 
 // What is known of a volume; the properties of org.coffer.Agent1.Volume come from here.
 struct VolumeInfo {
-  VolumeId id;
+  VolumeId id{Uuid()};
   std::string name;           // 1 to 64 of [A-Za-z0-9_.-], unique on the host.
   std::string device;         // The stable path it is known by: /dev/disk/by-id/…
   std::string device_node;    // Where it is now: /dev/sda; "" when absent.
@@ -90,7 +90,7 @@ std::string_view job_state_name(
 
 // One volume's result in a job.
 struct JobItem {
-  VolumeId volume;
+  VolumeId volume{Uuid()};
   std::string name;
   std::string result;  // "pending", "done", "failed", "skipped", "cancelled"
   std::optional<Error> error;

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/unlock/unlock_batch.h"
+
+namespace coffer::agent {
+
+// Waits for the mappings of the keys that were delivered. When the worker is lost meanwhile, asks
+// the one that comes after it which of them are there.
+//   kWrongKey, kProfileMismatch, kDeviceChanged, kMappingForeign, kActivationFailed, …
+//   kWorkerLost, kTimedOut   and the mapping is not there.
+void collect_results(UnlockBatch& batch, Worker& worker);
+
+}  // namespace coffer::agent

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/unlock/decide.h"
+
+#include <algorithm>
+
+namespace coffer::agent {
+namespace {
+
+// Whether the header in `found` says it is `row`'s volume.
+bool claims(const ScannedCandidate& found, const VolumeRow& row) {
+  return found.device.header && found.device.header->uuid == row.id.uuid();
+}
+
+Result<void> require_usable(const keyring::CmkRecord& key) {
+  const std::string name = "key " + key.id.str();
+  switch (key.state) {
+    case keyring::KeyState::kEnabled:
+    case keyring::KeyState::kArchived:
+      return {};
+    case keyring::KeyState::kDisabled:
+      return fail(Reason::kKeyDisabled, name + " is disabled");
+    case keyring::KeyState::kPendingImport:
+      return fail(Reason::kKeyPendingImport, name + " has no material yet");
+    case keyring::KeyState::kPendingDelete:
+      return fail(Reason::kKeyPendingDeletion, name + " is scheduled for deletion");
+  }
+  return fail(Reason::kInternal, name + " is in an unknown state");
+}
+
+// The generations that the host's state allows: its own, and the next while a change is open.
+Result<void> require_generation(const VolumeRow& row, std::uint64_t found) {
+  if (found == row.generation) return {};
+  if (row.pending_generation != 0 && found == row.pending_generation) return {};
+  const std::string numbers = "the header's key is of generation " + std::to_string(found) +
+                              ", the host knows " + std::to_string(row.generation);
+  return fail(found < row.generation ? Reason::kHeaderRolledBack : Reason::kWrongGeneration,
+              numbers);
+}
+
+Result<keyring::KeyContext> require_context(const VolumeRow& row, const luks2::Token& token) {
+  const auto found = keyring::KeyContext::decode(token.context);
+  if (!found) return pass(found.error(), "read the token's context");
+  auto expected = keyring::KeyContext::decode(row.context);
+  if (!expected) return fail(Reason::kStoreDamaged, "the registry holds no context");
+  // Told apart from a context of another volume: the generation was checked before.
+  expected->generation = token.generation;
+  if (const auto same = keyring::require_same(*expected, *found); !same) {
+    return pass(same.error(), "compare the token with the registry");
+  }
+  return *found;
+}
+
+// Which scanned device is the volume. The registered disk wins over copies of it elsewhere.
+Result<const ScannedCandidate*> choose_device(UnlockTarget& target) {
+  std::vector<const ScannedCandidate*> claiming;
+  for (const ScannedCandidate& found : target.scanned) {
+    if (claims(found, target.row)) claiming.push_back(&found);
+  }
+  if (claiming.empty()) {
+    const ScannedDevice& only = target.scanned.front().device;
+    if (!only.header) return tl::unexpected(only.header.error());
+    return fail(Reason::kProfileMismatch,
+                "uuid: " + only.device.node + " holds volume " + only.header->uuid.str());
+  }
+  const ScannedCandidate* first = claiming.front();
+  const bool tells = is_stable_path(target.row.device.path);
+  if (claiming.size() > 1) {
+    const std::string& copy = claiming[1]->candidate.path;
+    if (!tells || !first->candidate.registered) {
+      return fail(Reason::kAmbiguousVolume,
+                  "copies of it are on " + first->candidate.path + " and " + copy);
+    }
+    target.add_note("a copy of it is on " + copy);
+  } else if (tells && !first->candidate.registered) {
+    return fail(Reason::kDeviceChanged, "it stands on " + first->candidate.path +
+                                            ", which is not the disk it was registered by; adopt "
+                                            "it if it was moved there");
+  }
+  return first;
+}
+
+Result<void> decide_one(UnlockTarget& target, const UnlockParts& parts) {
+  if (target.row.locked_by_admin && !target.asked_by_name) {
+    return fail(Reason::kLockedByAdmin, "an admin locked it");
+  }
+  if (target.row.state != RowState::kReady) {
+    return fail(Reason::kInProgress, "it is being provisioned");
+  }
+  const auto chosen = choose_device(target);
+  if (!chosen) return tl::unexpected(chosen.error());
+  const luks2::CheckedHeader& header = *(*chosen)->device.header;
+  target.header = header;
+
+  if (const auto pinned = require_pinned(target.row, header); !pinned) return pinned;
+  auto key = choose_key(target.row, header, parts.keyring);
+  if (!key) return tl::unexpected(key.error());
+
+  target.profile = *header.profile;
+  target.key = std::move(*key);
+  target.handle = (*chosen)->device.handle;
+  target.device_path = (*chosen)->candidate.path;
+  if (header.copies == luks2::Copies::kPrimaryBad) {
+    target.add_note("its first header copy is damaged: opened from the second");
+  } else if (header.copies == luks2::Copies::kSecondaryBad) {
+    target.add_note("its second header copy is damaged");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> require_pinned(const VolumeRow& row, const luks2::CheckedHeader& header) {
+  const auto pinned = luks2::decode_profile(row.profile);
+  if (!pinned) return fail(Reason::kStoreDamaged, "the registry holds no profile");
+  if (header.profile) {
+    if (const auto field = luks2::first_difference(*pinned, *header.profile)) {
+      return fail(Reason::kProfileMismatch,
+                  *field + ": the header differs from the profile that was pinned");
+    }
+  }
+  // An in-place job and everything no profile can hold is refused here, also when no field differs.
+  if (header.activation) return tl::unexpected(header.activation->error());
+  if (!header.profile) return fail(Reason::kHeaderUnusual, "the header fits no profile");
+  return {};
+}
+
+Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
+                                      const keyring::Keyring& keyring) {
+  if (!header.token) {
+    if (header.token_refusal) return tl::unexpected(header.token_refusal->error());
+    return fail(Reason::kTokenMissing, "the header has no token of type coffer");
+  }
+  const luks2::Token& token = *header.token;
+  if (const auto current = require_generation(row, token.generation); !current) {
+    return tl::unexpected(current.error());
+  }
+  auto context = require_context(row, token);
+  if (!context) return tl::unexpected(context.error());
+  if (token.threshold > 1) {
+    return fail(Reason::kThresholdNotMet,
+                "the token wants " + std::to_string(token.threshold) + " keys together");
+  }
+
+  // Any wrap opens it: the first whose key can be used here.
+  std::optional<Error> first_error;
+  for (const Bytes& wrap : token.wraps) {
+    auto blob = keyring::WrappedKey::decode(wrap);
+    if (!blob) {
+      if (!first_error) first_error = blob.error();
+      continue;
+    }
+    const auto record = keyring.get(blob->cmk);
+    const auto usable = record ? require_usable(*record) : tl::unexpected(record.error());
+    if (usable) return keyring::Presented{.blob = std::move(*blob), .context = *context};
+    if (!first_error) first_error = usable.error();
+  }
+  if (first_error) return tl::unexpected(*first_error);
+  return fail(Reason::kTokenInvalid, "the token holds no wrapped key");
+}
+
+void decide(UnlockBatch& batch, const UnlockParts& parts) {
+  for (UnlockTarget& target : batch.targets) {
+    if (!target.running()) continue;
+    if (const auto decided = decide_one(target, parts); !decided) {
+      target.fail_with(decided.error());
+    }
+  }
+}
+
+}  // namespace coffer::agent

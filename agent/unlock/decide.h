@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/unlock/unlock_batch.h"
+
+namespace coffer::agent {
+
+// Decides, per volume and on checked values alone, whether this host opens it, from which of the
+// scanned devices and with which wrapped key. Nothing here asks the token; the store of CMKs is
+// read. Everything that could be said against a volume is said here, before any key is touched:
+//   kLockedByAdmin                      and nobody named it.
+//   kNotLuks2, kHeaderDamaged, …        of the only candidate.
+//   kAmbiguousVolume                    a copy of the disk is there, nothing tells which is which.
+//   kDeviceChanged                      the volume stands on another disk than it was registered
+//   by. kProfileMismatch                    the header differs from the pinned profile; names the
+//   field. kHeaderInvalid, kHeaderUnusual      a rule for activation is broken. kTokenMissing,
+//   kTokenInvalid kHeaderRolledBack                   the token is of an older generation than the
+//   host's state. kWrongGeneration                    of a newer one. kWrongVolume, kWrongHost,
+//   kWrongTenant, kWrongPurpose   the token's context is another one's. kBlobInvalid,
+//   kThresholdNotMet      no wrap in the token can be used. kNoSuchKey, kKeyDisabled,
+//   kKeyPendingDeletion, kKeyPendingImport   its CMK.
+void decide(UnlockBatch& batch, const UnlockParts& parts);
+
+// The parts of it, for volumes that are looked at for another purpose.
+Result<void> require_pinned(const VolumeRow& row, const luks2::CheckedHeader& header);
+Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
+                                      const keyring::Keyring& keyring);
+
+}  // namespace coffer::agent

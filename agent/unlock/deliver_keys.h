@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "agent/unlock/unlock_batch.h"
+
+namespace coffer::agent {
+
+// Lets the vault unwrap the keys, grouped by CMK, and deliver them to the worker that expects them.
+//   kHsm…                      the token; kRecordInvalid, kRecordSuperseded its records.
+//   kBlobInvalid               a wrap that is not of this volume, host and generation.
+//   kTicketUnknown, kWorkerLost
+void deliver_keys(UnlockBatch& batch, keyring::Keyring& keyring);
+
+}  // namespace coffer::agent

@@ -118,7 +118,8 @@ def tidy(file, arguments, end):
                            *compiler_flags(arguments)], cwd=TOP, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
-        return name, "failed", "\n".join(f"    {line}" for line in done.stdout.splitlines()[:60])
+        lines = [line for line in done.stdout.splitlines() if "warnings generated" not in line]
+        return name, "failed", "\n".join(f"    {line}" for line in lines[:60])
     if key:
         CACHE.mkdir(parents=True, exist_ok=True)
         (CACHE / key).touch()

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/keyring/key_vault.h"
+
+namespace coffer::tests {
+
+// Takes delivered DEKs and keeps copies, so that a test can look at them. Takes any ticket unless
+// told which one it expects.
+class FakeDekSink final : public keyring::DekSink {
+ public:
+  struct Taken {
+    keyring::Ticket ticket{};
+    std::uint32_t index = 0;
+    keyring::Digest profile_digest{};
+    Bytes dek;
+  };
+
+  Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
+                       const keyring::Digest& profile_digest, const SecretBytes& dek) override {
+    const std::lock_guard lock(mutex_);
+    if (failing_.contains(index))
+      return fail(Reason::kWorkerLost, "the fake sink was told to fail");
+    if (expected_ && *expected_ != ticket) {
+      return fail(Reason::kTicketUnknown, "the fake sink does not expect this ticket");
+    }
+    taken_.push_back(
+        {ticket, index, profile_digest, Bytes(dek.reveal().begin(), dek.reveal().end())});
+    return {};
+  }
+
+  void expect_only(const keyring::Ticket& ticket) {
+    const std::lock_guard lock(mutex_);
+    expected_ = ticket;
+  }
+  void fail_index(std::uint32_t index) {
+    const std::lock_guard lock(mutex_);
+    failing_.insert(index);
+  }
+  void heal() {
+    const std::lock_guard lock(mutex_);
+    failing_.clear();
+  }
+
+  // In the order in which they came.
+  std::vector<Taken> taken() const {
+    const std::lock_guard lock(mutex_);
+    return taken_;
+  }
+  // The last DEK delivered with `index`; empty when none was.
+  Bytes dek(std::uint32_t index) const {
+    const std::lock_guard lock(mutex_);
+    for (auto one = taken_.rbegin(); one != taken_.rend(); ++one) {
+      if (one->index == index) return one->dek;
+    }
+    return {};
+  }
+  void forget() {
+    const std::lock_guard lock(mutex_);
+    taken_.clear();
+  }
+
+ private:
+  mutable std::mutex mutex_;  // Guards all.
+  std::vector<Taken> taken_;
+  std::set<std::uint32_t> failing_;
+  std::optional<keyring::Ticket> expected_;
+};
+
+}  // namespace coffer::tests

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/development_vault.h"
+
+#include <gtest/gtest.h>
+
+#include "core/base/files.h"
+#include "tests/contract/key_vault_contract.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace coffer::tests {
+namespace {
+
+using hsm::DevelopmentVaultOptions;
+using keyring::CmkChange;
+using keyring::KekProfile;
+
+struct Parts {
+  TempDir dir;
+  FakeDekSink sink;
+};
+
+Result<VaultUnderTest> open_at(const std::shared_ptr<Parts>& parts, KekProfile profile) {
+  DevelopmentVaultOptions options;
+  options.token = {(parts->dir.path() / "token").string(), profile};
+  options.floors_path = (parts->dir.path() / "floors.db").string();
+  auto vault = hsm::open_development_vault(options, parts->sink);
+  if (!vault) return tl::unexpected(vault.error());
+  return VaultUnderTest{parts, std::shared_ptr<keyring::KeyVault>(std::move(*vault)), &parts->sink};
+}
+
+VaultMaker maker(std::string name, KekProfile profile) {
+  return {std::move(name), [profile] { return open_at(std::make_shared<Parts>(), profile); },
+          [profile](VaultUnderTest& before) {
+            before.vault.reset();
+            return open_at(std::static_pointer_cast<Parts>(before.parts), profile);
+          },
+          true, ""};
+}
+
+INSTANTIATE_TEST_SUITE_P(Development, KeyVaultContract,
+                         testing::Values(maker("AesGcm", KekProfile::kAesGcm),
+                                         maker("AesKeyWrapHmac", KekProfile::kAesKeyWrapHmac)),
+                         maker_name);
+
+class DevelopmentVaultTest : public testing::Test {
+ protected:
+  std::unique_ptr<keyring::KeyVault> open(const hsm::UseLimits& limits = {}) {
+    DevelopmentVaultOptions options;
+    options.limits = limits;
+    return std::move(*hsm::open_development_vault(options, sink_));
+  }
+
+  static std::vector<keyring::KeyVault::Plain> keys(std::size_t count) {
+    std::vector<keyring::KeyVault::Plain> all(count);
+    for (auto& one : all) {
+      one.key = *SecretBytes::random(32);
+      one.context.purpose = keyring::Purpose::kEnvelopeData;
+      one.context.key_bytes = 32;
+    }
+    return all;
+  }
+
+  FakeDekSink sink_;
+  TempDir dir_;
+};
+
+TEST_F(DevelopmentVaultTest, ItSaysWhatItIsInHealthAndOnStandardError) {
+  testing::internal::CaptureStderr();
+  const auto vault = open();
+  const auto said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("DEVELOPMENT VAULT - KEYS ARE NOT PROTECTED"), std::string::npos) << said;
+  EXPECT_EQ(vault->health().token_label, "DEVELOPMENT VAULT - KEYS ARE NOT PROTECTED");
+  EXPECT_EQ(vault->health().kind, keyring::TokenKind::kSoftware);
+}
+
+TEST_F(DevelopmentVaultTest, ItDoesNotClaimAProtectionItCannotGive) {
+  const auto vault = open();
+  for (const auto protection : {keyring::Protection::kResident, keyring::Protection::kRooted}) {
+    keyring::CmkParameters parameters;
+    parameters.alias = "a";
+    parameters.protection = protection;
+    EXPECT_THAT(vault->create_cmk(parameters), FailsWith(Reason::kUnsupported));
+  }
+}
+
+TEST_F(DevelopmentVaultTest, AKeyRefusesExactlyAtItsLimitOfUses) {
+  const auto vault = open({.lease_block = 3, .wraps_max = 5});
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  const auto first = vault->create_cmk(parameters);
+  ASSERT_THAT(first, Succeeds());
+  EXPECT_THAT(vault->wrap(*first, keys(2)).at(1), Succeeds());
+  EXPECT_THAT(vault->wrap(*first, keys(2)).at(0), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(vault->wrap(*first, keys(1)).at(0), Succeeds());
+
+  const auto second = vault->change_cmk(*first, CmkChange::kLease);
+  ASSERT_THAT(second, Succeeds());
+  EXPECT_THAT(vault->wrap(*second, keys(2)).at(1), Succeeds());
+  EXPECT_THAT(vault->wrap(*second, keys(1)).at(0), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(vault->change_cmk(*second, CmkChange::kLease), FailsWith(Reason::kKeyExhausted));
+
+  const auto third = vault->change_cmk(*second, CmkChange::kRotate);
+  ASSERT_THAT(third, Succeeds());
+  EXPECT_THAT(vault->wrap(*third, keys(3)).at(2), Succeeds());
+}
+
+TEST_F(DevelopmentVaultTest, AFileThatIsNoTokenIsRefused) {
+  const auto path = (dir_.path() / "token").string();
+  ASSERT_THAT(write_file_durably(path, as_bytes("something else")), Succeeds());
+  EXPECT_THAT(hsm::open_software_token({path}), FailsWith(Reason::kRecordInvalid));
+}
+
+TEST_F(DevelopmentVaultTest, AProfileItDoesNotHaveIsRefused) {
+  EXPECT_THAT(hsm::open_software_token({"", KekProfile::kRsaOaepHmac}),
+              FailsWith(Reason::kUnsupported));
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <p11-kit/pkcs11.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "core/base/bytes.h"
+#include "core/crypto/digest.h"
+#include "hsm/token_keys.h"
+
+namespace coffer::hsm {
+
+// CmkHandles unwraps CMKs into the token and keeps their handles, so that a volume's unlock costs
+// one decryption and not an unwrap too. A handle is found by the digest of the wrapped bytes, which
+// the record's seal covers; states are checked by the caller each time.
+//
+// Thread-safe. Holds at most `count_max` handles; the one unused for longest goes, and its object
+// is destroyed once nobody uses it.
+class CmkHandles {
+ public:
+  explicit CmkHandles(std::size_t count_max) : count_max_(count_max) {}
+
+  // Keeps its object alive. Not to be held beyond the work it was taken for.
+  using Handle = std::shared_ptr<const CK_OBJECT_HANDLE>;
+
+  // The CMK wrapped in `material`, unwrapped by `root` when it is not there yet.
+  CK_RV get(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteView material, Handle& out);
+
+  // The session that owned the objects is gone, and they with it. While no work runs.
+  void forget_all();
+
+  std::size_t size() const;
+
+ private:
+  struct Entry {
+    Handle handle;
+    std::uint64_t used = 0;
+  };
+  void make_room();
+
+  const std::size_t count_max_;
+  mutable std::mutex
+      mutex_;  // Guards what follows; taken before ObjectAccess::objects, never after.
+  std::map<crypto::Sha256Digest, Entry> entries_;
+  std::shared_ptr<bool> session_lives_ = std::make_shared<bool>(true);
+  std::uint64_t uses_ = 0;
+};
+
+}  // namespace coffer::hsm

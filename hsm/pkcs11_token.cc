@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/pkcs11_token.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "hsm/pkcs11_errors.h"
+#include "hsm/pkcs11_template.h"
+
+namespace coffer::hsm {
+namespace {
+
+using keyring::KekProfile;
+using keyring::VaultState;
+
+constexpr std::size_t kGcmNonceBytes = 12;
+constexpr std::size_t kGcmTagBytes = 16;
+constexpr std::size_t kBlockBytes = 16;
+constexpr std::size_t kCmkBytes = 32;
+constexpr std::size_t kWrappedCmkBytes = kCmkBytes + 8;  // RFC 3394
+
+std::optional<KekProfile> profile_of(const TokenLink::Facts& facts) {
+  if (facts.mechanisms.contains(CKM_AES_GCM)) return KekProfile::kAesGcm;
+  if (facts.mechanisms.contains(CKM_AES_CBC_PAD)) return KekProfile::kAesCbcHmac;
+  return std::nullopt;
+}
+
+// A mechanism with the parameters it points to; stays where it is made.
+class CipherMechanism {
+ public:
+  CipherMechanism(KekProfile profile, ByteView nonce, ByteView aad) {
+    if (profile == KekProfile::kAesGcm) {
+      gcm_.pIv = p11_bytes(nonce);
+      gcm_.ulIvLen = nonce.size();
+      gcm_.ulIvBits = nonce.size() * 8;
+      gcm_.pAAD = p11_bytes(aad);
+      gcm_.ulAADLen = aad.size();
+      gcm_.ulTagBits = kGcmTagBytes * 8;
+      mechanism_ = {CKM_AES_GCM, &gcm_, sizeof gcm_};
+    } else {
+      mechanism_ = {CKM_AES_CBC_PAD, p11_bytes(nonce), nonce.size()};
+    }
+  }
+  CipherMechanism(const CipherMechanism&) = delete;
+  CipherMechanism& operator=(const CipherMechanism&) = delete;
+  CK_MECHANISM* get() noexcept { return &mechanism_; }
+
+ private:
+  CK_GCM_PARAMS gcm_{};
+  CK_MECHANISM mechanism_{};
+};
+
+std::size_t nonce_bytes(KekProfile profile) {
+  return profile == KekProfile::kAesGcm ? kGcmNonceBytes : kBlockBytes;
+}
+
+Result<void> require_known(KekProfile profile) {
+  if (profile == KekProfile::kAesGcm || profile == KekProfile::kAesCbcHmac) return {};
+  return fail(Reason::kUnsupported, "no token made keys of that profile yet");
+}
+
+CK_RV generate_and_wrap(const TokenLink::Session& session, Bytes& wrapped) {
+  // Extractable for the time of one wrap: a key that is not could never be stored outside.
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, CKK_AES);
+  wanted.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true);
+  wanted.flag(CKA_EXTRACTABLE, true).flag(CKA_ENCRYPT, false).flag(CKA_DECRYPT, false);
+  wanted.flag(CKA_WRAP, false).flag(CKA_UNWRAP, false).flag(CKA_SIGN, false);
+  wanted.flag(CKA_VERIFY, false).flag(CKA_DERIVE, false).number(CKA_VALUE_LEN, kCmkBytes);
+
+  const auto& [module, owner, objects] = session.objects;
+  const std::scoped_lock lock(objects);
+  CK_MECHANISM generation{CKM_AES_KEY_GEN, nullptr, 0};
+  CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+  CK_RV rv = module.call(&CK_FUNCTION_LIST::C_GenerateKey, owner, &generation, wanted.data(),
+                         wanted.size(), &key);
+  if (rv != CKR_OK) return rv;
+
+  CK_MECHANISM wrapping{CKM_AES_KEY_WRAP, nullptr, 0};
+  wrapped.assign(kWrappedCmkBytes, std::byte{0});
+  CK_ULONG size = wrapped.size();
+  rv = module.call(&CK_FUNCTION_LIST::C_WrapKey, owner, &wrapping, session.facts.keys.root, key,
+                   p11_bytes(wrapped), &size);
+  const CK_RV destroyed = module.call(&CK_FUNCTION_LIST::C_DestroyObject, owner, key);
+  if (rv != CKR_OK) return rv;
+  if (destroyed != CKR_OK) return destroyed;  // A CMK that could be taken out must not stay behind.
+  return size == wrapped.size() ? CKR_OK : CKR_WRAPPED_KEY_LEN_RANGE;
+}
+
+VaultState state_of(Reason reason) {
+  switch (reason) {
+    case Reason::kHsmAbsent:
+      return VaultState::kAbsent;
+    case Reason::kHsmLoginNeeded:
+      return VaultState::kLoginNeeded;
+    case Reason::kHsmPinIncorrect:
+      return VaultState::kPinRefused;
+    case Reason::kHsmPinLocked:
+      return VaultState::kPinLocked;
+    default:
+      return VaultState::kFailed;
+  }
+}
+
+}  // namespace
+
+Pkcs11Token::Pkcs11Token(Options options)
+    : handles_(options.handles_max),
+      link_(std::move(options.link), [this] { handles_.forget_all(); }) {}
+
+Result<VaultToken::Identity> Pkcs11Token::identity() {
+  auto facts = link_.facts();
+  if (!facts) return tl::unexpected(facts.error());
+  const auto profile = profile_of(*facts);
+  if (!profile)
+    return fail(Reason::kUnsupported, "the token has neither AES-GCM nor AES-CBC with padding");
+  return Identity{
+      std::move(facts->root_id),
+      facts->token.hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware,
+      *profile};
+}
+
+Result<Mac> Pkcs11Token::mac(MacKey key, ByteView message) {
+  Mac out{};
+  const auto done =
+      link_.run("compute an HMAC in the token", [&](const TokenLink::Session& session) {
+        CK_MECHANISM mechanism{CKM_SHA256_HMAC, nullptr, 0};
+        const auto& keys = session.facts.keys;
+        CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_SignInit, session.handle, &mechanism,
+                                       key == MacKey::kSeal ? keys.seal : keys.wrap);
+        if (rv != CKR_OK) return rv;
+        CK_ULONG size = out.size();
+        rv = session.module.call(&CK_FUNCTION_LIST::C_Sign, session.handle, p11_bytes(message),
+                                 CK_ULONG{message.size()}, p11_bytes(out), &size);
+        if (rv != CKR_OK) return rv;
+        return size == out.size() ? CK_RV{CKR_OK} : CK_RV{CKR_GENERAL_ERROR};
+      });
+  if (!done) return tl::unexpected(done.error());
+  return out;
+}
+
+Result<Bytes> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
+                                    keyring::KeyAlgorithm algorithm,
+                                    keyring::Protection protection) {
+  if (algorithm != keyring::KeyAlgorithm::kAes256 || protection != keyring::Protection::kWrapped)
+    return fail(Reason::kUnsupported, "this token makes wrapped AES-256 keys alone");
+  Bytes wrapped;
+  const auto done = link_.run(
+      "generate version " + std::to_string(number) + " of key " + cmk.str(),
+      [&](const TokenLink::Session& session) { return generate_and_wrap(session, wrapped); });
+  if (!done) return tl::unexpected(done.error());
+  return wrapped;
+}
+
+std::vector<Result<Ciphertext>> Pkcs11Token::encrypt(const TokenKey& key,
+                                                     std::span<const EncryptJob> jobs) {
+  std::vector<Result<Ciphertext>> out;
+  out.reserve(jobs.size());
+  for (const auto& job : jobs) out.push_back(encrypt_one(key, job));
+  return out;
+}
+
+Result<Ciphertext> Pkcs11Token::encrypt_one(const TokenKey& key, const EncryptJob& job) {
+  const auto profile = key.version.profile;
+  if (const auto known = require_known(profile); !known) return tl::unexpected(known.error());
+  const bool gcm = profile == KekProfile::kAesGcm;
+  Ciphertext out;
+  const auto work = [&](const TokenLink::Session& session) {
+    // Anew for each attempt: a nonce is never used twice.
+    out.nonce.assign(nonce_bytes(profile), std::byte{0});
+    CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle,
+                                   p11_bytes(out.nonce), CK_ULONG{out.nonce.size()});
+    if (rv != CKR_OK) return rv;
+    CmkHandles::Handle cmk;
+    rv = handles_.get(session.objects, session.facts.keys.root, key.version.material, cmk);
+    if (rv != CKR_OK) return rv;
+    CipherMechanism mechanism(profile, out.nonce, job.aad);
+    rv = session.module.call(&CK_FUNCTION_LIST::C_EncryptInit, session.handle, mechanism.get(),
+                             *cmk);
+    if (rv != CKR_OK) return rv;
+    const std::size_t expected =
+        gcm ? job.plain.size() + kGcmTagBytes : (job.plain.size() / kBlockBytes + 1) * kBlockBytes;
+    out.bytes.assign(expected, std::byte{0});
+    CK_ULONG size = out.bytes.size();
+    rv = session.module.call(&CK_FUNCTION_LIST::C_Encrypt, session.handle, p11_bytes(job.plain),
+                             CK_ULONG{job.plain.size()}, p11_bytes(out.bytes), &size);
+    if (rv != CKR_OK) return rv;
+    return size == expected ? CK_RV{CKR_OK} : CK_RV{CKR_GENERAL_ERROR};
+  };
+  if (const auto done = link_.run("encrypt under key " + key.record.id.str(), work); !done)
+    return tl::unexpected(done.error());
+  if (gcm) {
+    const auto tag_at = out.bytes.end() - static_cast<std::ptrdiff_t>(kGcmTagBytes);
+    out.tag.assign(tag_at, out.bytes.end());
+    out.bytes.erase(tag_at, out.bytes.end());
+  }
+  return out;
+}
+
+std::vector<Result<SecretBytes>> Pkcs11Token::decrypt(const TokenKey& key,
+                                                      std::span<const DecryptJob> jobs) {
+  std::vector<Result<SecretBytes>> out;
+  out.reserve(jobs.size());
+  for (const auto& job : jobs) out.push_back(decrypt_one(key, job));
+  return out;
+}
+
+Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJob& job) {
+  const auto profile = key.version.profile;
+  if (const auto known = require_known(profile); !known) return tl::unexpected(known.error());
+  const bool gcm = profile == KekProfile::kAesGcm;
+  const bool shaped = job.nonce.size() == nonce_bytes(profile) &&
+                      (gcm ? job.tag.size() == kGcmTagBytes
+                           : !job.bytes.empty() && job.bytes.size() % kBlockBytes == 0);
+  if (!shaped) return fail(Reason::kBlobInvalid, "a wrapped key has parts of a wrong length");
+
+  Bytes sealed(job.bytes.begin(), job.bytes.end());
+  if (gcm) sealed.insert(sealed.end(), job.tag.begin(), job.tag.end());
+  // As large as the ciphertext: SoftHSM refuses a buffer of the plaintext's size and then leaves
+  // the operation open.
+  auto plain = SecretBytes::zeroed(sealed.size());
+  if (!plain) return plain;
+  CK_ULONG size = 0;
+  const auto work = [&](const TokenLink::Session& session) {
+    CmkHandles::Handle cmk;
+    CK_RV rv = handles_.get(session.objects, session.facts.keys.root, key.version.material, cmk);
+    if (rv != CKR_OK) return rv;
+    CipherMechanism mechanism(profile, job.nonce, job.aad);
+    rv = session.module.call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, mechanism.get(),
+                             *cmk);
+    if (rv != CKR_OK) return rv;
+    size = plain->size();
+    return session.module.call(&CK_FUNCTION_LIST::C_Decrypt, session.handle, p11_bytes(sealed),
+                               CK_ULONG{sealed.size()}, p11_bytes(plain->reveal_mutable()), &size);
+  };
+  const auto done =
+      link_.run("decrypt under key " + key.record.id.str(), work, TokenLink::Unclear::kDataFault);
+  if (!done) return tl::unexpected(done.error());
+  const bool fits = gcm ? size == job.bytes.size() : size < sealed.size();
+  if (!fits) return fail(Reason::kHsmFailed, "the token's plaintext has a wrong length");
+  plain->shrink(size);
+  return plain;
+}
+
+Result<SecretBytes> Pkcs11Token::random(std::size_t size_bytes) {
+  if (size_bytes == 0 || size_bytes > kRandomBytesMax)
+    return fail(Reason::kInvalidArgs, "1 to 65536 random bytes can be drawn at once");
+  auto out = SecretBytes::zeroed(size_bytes);
+  if (!out) return out;
+  const auto done = link_.run("draw random bytes", [&](const TokenLink::Session& session) {
+    return session.module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle,
+                               p11_bytes(out->reveal_mutable()), CK_ULONG{size_bytes});
+  });
+  if (!done) return tl::unexpected(done.error());
+  // A generator that wrote nothing must not become a key; a true one gives this once in 2^128.
+  const bool written =
+      std::ranges::any_of(out->reveal(), [](std::byte b) { return b != std::byte{0}; });
+  if (size_bytes >= 16 && !written)
+    return fail(Reason::kHsmFailed, "the token's random generator gives zeros");
+  return out;
+}
+
+keyring::VaultHealth Pkcs11Token::health() {
+  const auto start = std::chrono::steady_clock::now();
+  const auto facts = link_.probe();
+  keyring::VaultHealth out;
+  out.latency = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - start);
+  out.failures = link_.failures();
+  if (!facts) {
+    out.state = state_of(facts.error().reason());
+    out.detail = facts.error().message();
+    return out;
+  }
+  out.state = VaultState::kUp;
+  out.token_label = facts->token.identity.label;
+  out.token_serial = facts->token.identity.serial;
+  out.root_id = facts->root_id;
+  out.kind = facts->token.hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware;
+  const auto profile = profile_of(*facts);
+  if (profile) {
+    out.profile = *profile;
+    out.detail = "the token answers";
+  } else {
+    out.state = VaultState::kFailed;
+    out.detail = "the token has no mechanism that Coffer can wrap keys with";
+  }
+  return out;
+}
+
+}  // namespace coffer::hsm

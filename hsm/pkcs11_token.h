@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/base/result.h"
+#include "hsm/cmk_handles.h"
+#include "hsm/token_link.h"
+#include "hsm/vault_token.h"
+
+namespace coffer::hsm {
+
+// Pkcs11Token makes a VaultToken of a PKCS#11 token: CMKs are generated in it, stored outside
+// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. What
+// wraps DEKs depends on the mechanisms the token shows:
+//
+//   kAesGcm      CKM_AES_GCM;
+//   kAesCbcHmac  CKM_AES_CBC_PAD, where it has no GCM; RuledVault adds the HMAC by the token's key.
+//
+// A blob is read by the profile of its version, so one made with another profile stays readable as
+// long as the token has the mechanism (kUnsupported when it has not).
+//
+// Thread-safe. Errors as TokenLink::run() names them; besides
+//   kUnsupported  a protection other than kWrapped, or no profile fits the token's mechanisms.
+class Pkcs11Token final : public VaultToken {
+ public:
+  static constexpr std::size_t kRandomBytesMax = std::size_t{64} * 1024;
+
+  struct Options {
+    TokenLink::Options link;
+    std::size_t handles_max = 1024;
+  };
+  explicit Pkcs11Token(Options options);
+  ~Pkcs11Token() override = default;
+
+  Result<Identity> identity() override;
+  Result<Mac> mac(MacKey key, ByteView message) override;
+  Result<Bytes> generate(const CmkId& cmk, std::uint32_t number, keyring::KeyAlgorithm algorithm,
+                         keyring::Protection protection) override;
+  std::vector<Result<Ciphertext>> encrypt(const TokenKey& key,
+                                          std::span<const EncryptJob> jobs) override;
+  std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
+                                           std::span<const DecryptJob> jobs) override;
+  Result<SecretBytes> random(std::size_t size_bytes) override;
+  keyring::VaultHealth health() override;
+
+ private:
+  Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
+  Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
+
+  CmkHandles handles_;
+  TokenLink link_;
+};
+
+}  // namespace coffer::hsm

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/token_keys.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/base/encoding.h"
+#include "core/crypto/digest.h"
+#include "hsm/pkcs11_errors.h"
+#include "hsm/pkcs11_template.h"
+
+namespace coffer::hsm {
+namespace {
+
+constexpr CK_ULONG kKeyBytes = 32;
+constexpr std::size_t kWrappedKeyBytes = 40;  // RFC 3394 over 32 bytes.
+constexpr std::size_t kNestedMax = 32;
+
+struct Flag {
+  CK_ATTRIBUTE_TYPE type;
+  std::string_view name;
+  bool value;
+};
+
+// What every key of the token must be.
+constexpr auto kCommonFlags = std::to_array<Flag>({
+    {CKA_TOKEN, "CKA_TOKEN", true},
+    {CKA_PRIVATE, "CKA_PRIVATE", true},
+    {CKA_SENSITIVE, "CKA_SENSITIVE", true},
+    {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false},
+    {CKA_MODIFIABLE, "CKA_MODIFIABLE", false},
+    {CKA_ENCRYPT, "CKA_ENCRYPT", false},
+    {CKA_DECRYPT, "CKA_DECRYPT", false},
+    {CKA_DERIVE, "CKA_DERIVE", false},
+});
+// One key, one use: a key that both wraps and decrypts would hand out what it wrapped.
+constexpr auto kRootFlags = std::to_array<Flag>({
+    {CKA_WRAP, "CKA_WRAP", true},
+    {CKA_UNWRAP, "CKA_UNWRAP", true},
+    {CKA_SIGN, "CKA_SIGN", false},
+    {CKA_VERIFY, "CKA_VERIFY", false},
+});
+constexpr auto kMacFlags = std::to_array<Flag>({
+    {CKA_WRAP, "CKA_WRAP", false},
+    {CKA_UNWRAP, "CKA_UNWRAP", false},
+    {CKA_SIGN, "CKA_SIGN", true},
+});
+// What the root key forces on every key it unwraps.
+constexpr auto kUnwrapFlags = std::to_array<Flag>({
+    {CKA_SENSITIVE, "CKA_SENSITIVE", true},
+    {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false},
+    {CKA_WRAP, "CKA_WRAP", false},
+    {CKA_UNWRAP, "CKA_UNWRAP", false},
+    {CKA_TOKEN, "CKA_TOKEN", false},
+});
+
+std::span<const Flag> role_flags(TokenKeyRole role) {
+  return role == TokenKeyRole::kRoot ? std::span<const Flag>(kRootFlags)
+                                     : std::span<const Flag>(kMacFlags);
+}
+
+void add(Template& out, std::span<const Flag> flags) {
+  for (const auto& flag : flags) out.flag(flag.type, flag.value);
+}
+
+tl::unexpected<Error> unsafe(TokenKeyRole role, std::string_view why) {
+  return fail(Reason::kHsmKeyUnsafe,
+              "key \"" + std::string(token_key_label(role)) + "\": " + std::string(why));
+}
+
+// The value of a flag; empty when the token does not say.
+Result<std::optional<bool>> read_flag(const ObjectAccess& access, CK_OBJECT_HANDLE key,
+                                      CK_ATTRIBUTE_TYPE type) {
+  CK_BBOOL value = CK_FALSE;
+  CK_ATTRIBUTE attribute{type, &value, sizeof value};
+  const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GetAttributeValue, access.owner, key,
+                                      &attribute, CK_ULONG{1});
+  if (rv == CKR_ATTRIBUTE_TYPE_INVALID) return std::optional<bool>();
+  if (rv != CKR_OK) return fail_return(rv, "read a key's attributes");
+  if (attribute.ulValueLen != sizeof value) return std::optional<bool>();
+  return std::optional<bool>(value != CK_FALSE);
+}
+
+Result<std::optional<CK_ULONG>> read_number(const ObjectAccess& access, CK_OBJECT_HANDLE key,
+                                            CK_ATTRIBUTE_TYPE type) {
+  CK_ULONG value = 0;
+  CK_ATTRIBUTE attribute{type, &value, sizeof value};
+  const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GetAttributeValue, access.owner, key,
+                                      &attribute, CK_ULONG{1});
+  if (rv == CKR_ATTRIBUTE_TYPE_INVALID) return std::optional<CK_ULONG>();
+  if (rv != CKR_OK) return fail_return(rv, "read a key's attributes");
+  if (attribute.ulValueLen != sizeof value) return std::optional<CK_ULONG>();
+  return std::optional<CK_ULONG>(value);
+}
+
+Result<void> require_flags(const ObjectAccess& access, TokenKeyRole role, CK_OBJECT_HANDLE key,
+                           std::span<const Flag> flags) {
+  for (const auto& flag : flags) {
+    const auto found = read_flag(access, key, flag.type);
+    if (!found) return tl::unexpected(found.error());
+    if (*found != flag.value)
+      return unsafe(role, std::string(flag.name) + " is not " + (flag.value ? "1" : "0"));
+  }
+  return {};
+}
+
+// Reads CKA_UNWRAP_TEMPLATE, which takes three calls: how many, how long each, and the values.
+Result<void> require_unwrap_template(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
+  const auto read = [&](CK_ATTRIBUTE& outer) {
+    return access.module.call(&CK_FUNCTION_LIST::C_GetAttributeValue, access.owner, root, &outer,
+                              CK_ULONG{1});
+  };
+  const auto no_template = [] {
+    return unsafe(TokenKeyRole::kRoot,
+                  "CKA_UNWRAP_TEMPLATE is missing: an unwrapped key could be "
+                  "taken out of the token");
+  };
+  CK_ATTRIBUTE outer{CKA_UNWRAP_TEMPLATE, nullptr, 0};
+  CK_RV rv = read(outer);
+  if (rv == CKR_ATTRIBUTE_TYPE_INVALID) return no_template();
+  if (rv != CKR_OK) return fail_return(rv, "read the root key's attributes");
+  if (outer.ulValueLen == 0 || outer.ulValueLen == CK_UNAVAILABLE_INFORMATION) return no_template();
+
+  std::vector<CK_ATTRIBUTE> nested(outer.ulValueLen / sizeof(CK_ATTRIBUTE));
+  if (nested.size() > kNestedMax) return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE is huge");
+  outer.pValue = nested.data();
+  rv = read(outer);
+  if (rv != CKR_OK) return fail_return(rv, "read the root key's unwrap template");
+
+  std::vector<CK_ULONG> values(nested.size(), 0);
+  for (std::size_t i = 0; i < nested.size(); ++i) {
+    // Longer values are none of the flags looked for; they are asked for with no room and left out.
+    if (nested[i].ulValueLen > sizeof(CK_ULONG))
+      return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE holds what Coffer does not know");
+    nested[i].pValue = &values[i];
+  }
+  rv = read(outer);
+  if (rv != CKR_OK) return fail_return(rv, "read the root key's unwrap template");
+
+  for (const auto& flag : kUnwrapFlags) {
+    const auto found = std::ranges::find(nested, flag.type, &CK_ATTRIBUTE::type);
+    const bool holds = found != nested.end() && found->ulValueLen == sizeof(CK_BBOOL) &&
+                       (*static_cast<const CK_BBOOL*>(found->pValue) != CK_FALSE) == flag.value;
+    if (!holds)
+      return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE does not force " +
+                                             std::string(flag.name) + "=" +
+                                             (flag.value ? "1" : "0"));
+  }
+  return {};
+}
+
+Result<Bytes> sign_with(const ObjectAccess& access, CK_OBJECT_HANDLE key, ByteView message) {
+  CK_MECHANISM mechanism{CKM_SHA256_HMAC, nullptr, 0};
+  CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_SignInit, access.owner, &mechanism, key);
+  if (rv != CKR_OK) return fail_return(rv, "start an HMAC in the token");
+  Bytes mac(crypto::kSha256Bytes);
+  CK_ULONG size = mac.size();
+  rv = access.module.call(&CK_FUNCTION_LIST::C_Sign, access.owner, p11_bytes(message),
+                          CK_ULONG{message.size()}, p11_bytes(mac), &size);
+  if (rv != CKR_OK) return fail_return(rv, "compute an HMAC in the token");
+  if (size != mac.size()) return fail(Reason::kHsmFailed, "the token's HMAC has a wrong length");
+  return mac;
+}
+
+// What the root key makes of a key of zeros: tells roots apart and gives nothing away.
+Result<Bytes> wrap_zeros(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
+  const std::array<std::byte, kKeyBytes> zeros{};
+  Template known;
+  known.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, CKK_AES);
+  known.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_EXTRACTABLE, true);
+  known.flag(CKA_SENSITIVE, false).flag(CKA_ENCRYPT, false).flag(CKA_DECRYPT, false);
+  known.bytes(CKA_VALUE, zeros);
+  CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+  CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_CreateObject, access.owner, known.data(),
+                                known.size(), &key);
+  if (rv != CKR_OK) return fail_return(rv, "make the key for a key check value");
+
+  CK_MECHANISM mechanism{CKM_AES_KEY_WRAP, nullptr, 0};
+  Bytes wrapped(kWrappedKeyBytes);
+  CK_ULONG size = wrapped.size();
+  rv = access.module.call(&CK_FUNCTION_LIST::C_WrapKey, access.owner, &mechanism, root, key,
+                          p11_bytes(wrapped), &size);
+  const CK_RV destroyed = access.module.call(&CK_FUNCTION_LIST::C_DestroyObject, access.owner, key);
+  if (rv != CKR_OK) return fail_return(rv, "wrap with the root key");
+  if (destroyed != CKR_OK) return fail_return(destroyed, "destroy a session key");
+  if (size != wrapped.size()) return fail(Reason::kHsmFailed, "a wrapped key has a wrong length");
+  return wrapped;
+}
+
+}  // namespace
+
+std::string_view token_key_label(TokenKeyRole role) noexcept {
+  switch (role) {
+    case TokenKeyRole::kRoot:
+      return "coffer root";
+    case TokenKeyRole::kSeal:
+      return "coffer seal";
+    case TokenKeyRole::kWrap:
+      return "coffer wrap-hmac";
+  }
+  return "";
+}
+
+std::string_view token_key_id(TokenKeyRole role) noexcept {
+  switch (role) {
+    case TokenKeyRole::kRoot:
+      return "coffer-root-1";
+    case TokenKeyRole::kSeal:
+      return "coffer-seal-1";
+    case TokenKeyRole::kWrap:
+      return "coffer-wrap-1";
+  }
+  return "";
+}
+
+Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole role) {
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_SECRET_KEY).flag(CKA_TOKEN, true);
+  wanted.text(CKA_ID, token_key_id(role)).text(CKA_LABEL, token_key_label(role));
+
+  const std::scoped_lock lock(access.objects);
+  CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_FindObjectsInit, access.owner, wanted.data(),
+                                wanted.size());
+  if (rv != CKR_OK) return fail_return(rv, "search the token");
+  std::array<CK_OBJECT_HANDLE, 2> found{};
+  CK_ULONG count = 0;
+  rv = access.module.call(&CK_FUNCTION_LIST::C_FindObjects, access.owner, found.data(),
+                          CK_ULONG{found.size()}, &count);
+  const CK_RV ended = access.module.call(&CK_FUNCTION_LIST::C_FindObjectsFinal, access.owner);
+  if (rv != CKR_OK) return fail_return(rv, "search the token");
+  if (ended != CKR_OK) return fail_return(ended, "end a search of the token");
+  if (count == 0)
+    return fail(Reason::kNoSuchKey, "the token has no key \"" + std::string(token_key_label(role)) +
+                                        "\": run coffer init on it");
+  if (count > 1) return unsafe(role, "stands in the token twice");
+  return found[0];
+}
+
+Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, CK_OBJECT_HANDLE key) {
+  const std::scoped_lock lock(access.objects);
+  const auto type = read_number(access, key, CKA_KEY_TYPE);
+  if (!type) return tl::unexpected(type.error());
+  const bool type_good = role == TokenKeyRole::kRoot
+                             ? *type == CKK_AES
+                             : *type == CKK_GENERIC_SECRET || *type == CKK_SHA256_HMAC;
+  if (!type_good) return unsafe(role, "is of another type");
+  const auto size = read_number(access, key, CKA_VALUE_LEN);
+  if (!size) return tl::unexpected(size.error());
+  if (*size != kKeyBytes) return unsafe(role, "is not 256 bits long");
+
+  if (const auto common = require_flags(access, role, key, kCommonFlags); !common) return common;
+  if (const auto own = require_flags(access, role, key, role_flags(role)); !own) return own;
+  return role == TokenKeyRole::kRoot ? require_unwrap_template(access, key) : Result<void>();
+}
+
+Result<TokenKeys> find_safe_keys(const ObjectAccess& access) {
+  TokenKeys keys;
+  const std::array<std::pair<TokenKeyRole, CK_OBJECT_HANDLE*>, 3> wanted{
+      {{TokenKeyRole::kRoot, &keys.root},
+       {TokenKeyRole::kSeal, &keys.seal},
+       {TokenKeyRole::kWrap, &keys.wrap}}};
+  for (const auto& [role, handle] : wanted) {
+    const auto found = find_token_key(access, role);
+    if (!found) return tl::unexpected(found.error());
+    if (const auto safe = require_safe(access, role, *found); !safe)
+      return tl::unexpected(safe.error());
+    *handle = *found;
+  }
+  return keys;
+}
+
+Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
+  const std::scoped_lock lock(access.objects);
+  const auto never = read_flag(access, root, CKA_NEVER_EXTRACTABLE);
+  if (!never) return tl::unexpected(never.error());
+  return never->value_or(false);
+}
+
+Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys) {
+  constexpr std::string_view kPurpose = "coffer root id v1";
+  const std::scoped_lock lock(access.objects);
+  const auto wrapped = wrap_zeros(access, keys.root);
+  if (!wrapped) return tl::unexpected(wrapped.error());
+  const auto seal = sign_with(access, keys.seal, as_bytes(kPurpose));
+  if (!seal) return tl::unexpected(seal.error());
+  const auto wrap = sign_with(access, keys.wrap, as_bytes(kPurpose));
+  if (!wrap) return tl::unexpected(wrap.error());
+
+  ByteWriter all;
+  all.text(kPurpose).bytes(*wrapped).bytes(*seal).bytes(*wrap);
+  return to_hex(ByteView(crypto::sha256(all.view())).first(16));
+}
+
+Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole role,
+                                        const SecretBytes* value) {
+  const bool root = role == TokenKeyRole::kRoot;
+  Template forced;
+  add(forced, kUnwrapFlags);
+
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_SECRET_KEY);
+  wanted.number(CKA_KEY_TYPE, root ? CKK_AES : CKK_GENERIC_SECRET);
+  wanted.text(CKA_ID, token_key_id(role)).text(CKA_LABEL, token_key_label(role));
+  add(wanted, kCommonFlags);
+  add(wanted, role_flags(role));
+  if (root) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
+
+  const std::scoped_lock lock(access.objects);
+  CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+  if (value != nullptr) {
+    wanted.bytes(CKA_VALUE, value->reveal());
+    const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_CreateObject, access.owner,
+                                        wanted.data(), wanted.size(), &key);
+    if (rv != CKR_OK) return fail_return(rv, "import " + std::string(token_key_label(role)));
+    return key;
+  }
+  wanted.number(CKA_VALUE_LEN, kKeyBytes);
+  CK_MECHANISM mechanism{root ? CKM_AES_KEY_GEN : CKM_GENERIC_SECRET_KEY_GEN, nullptr, 0};
+  const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GenerateKey, access.owner, &mechanism,
+                                      wanted.data(), wanted.size(), &key);
+  if (rv != CKR_OK) return fail_return(rv, "generate " + std::string(token_key_label(role)));
+  return key;
+}
+
+}  // namespace coffer::hsm

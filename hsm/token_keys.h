@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <p11-kit/pkcs11.h>
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "core/base/result.h"
+#include "core/base/secret_bytes.h"
+#include "hsm/pkcs11_module.h"
+
+namespace coffer::hsm {
+
+// The three keys of a Coffer token. Each is found by class, CKA_ID and label together, as neither
+// is unique alone.
+//
+//   root   AES-256, wraps CMKs and nothing else. Its CKA_UNWRAP_TEMPLATE is what makes a CMK that
+//          lies outside the token as safe as one inside: a key it unwraps is never extractable.
+//   seal   HMAC-SHA-256 over records.
+//   wrap   HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
+enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3 };
+std::string_view token_key_label(TokenKeyRole role) noexcept;  // "coffer root", …
+std::string_view token_key_id(TokenKeyRole role) noexcept;     // CKA_ID: "coffer-root-1", …
+
+struct TokenKeys {
+  CK_OBJECT_HANDLE root = CK_INVALID_HANDLE;
+  CK_OBJECT_HANDLE seal = CK_INVALID_HANDLE;
+  CK_OBJECT_HANDLE wrap = CK_INVALID_HANDLE;
+};
+
+// What calls on objects need. `objects` is held during each of them: SoftHSM 2.6 races searching
+// against creating.
+struct ObjectAccess {
+  const Pkcs11Module& module;
+  CK_SESSION_HANDLE owner;
+  std::mutex& objects;
+};
+
+// The handle of the key of `role`.
+//   kNoSuchKey     the token has none: `coffer init` was not run on it.
+//   kHsmKeyUnsafe  it has several.
+Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole role);
+
+// Refuses a key whose attributes would let it, or what it protects, leave the token.
+//   kHsmKeyUnsafe  naming the attribute.
+Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, CK_OBJECT_HANDLE key);
+
+// Both, for all three keys.
+Result<TokenKeys> find_safe_keys(const ObjectAccess& access);
+
+// Whether the root key was made in the token and never was outside (CKA_NEVER_EXTRACTABLE). Not
+// required: a root key with recovery shares was imported.
+Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root);
+
+// Key check value of the three together: equal on two tokens when all three keys are.
+Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys);
+
+// Makes the key of `role` as a token object with the attributes require_safe() wants: from `value`
+// (32 bytes), or in the token when it is null. Needs a session that may write.
+Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole role,
+                                        const SecretBytes* value);
+
+}  // namespace coffer::hsm

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/token_link.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "core/base/files.h"
+#include "hsm/pkcs11_errors.h"
+#include "hsm/pkcs11_template.h"
+
+namespace coffer::hsm {
+namespace {
+
+constexpr std::size_t kPinBytesMax = 255;
+constexpr CK_ULONG kMechanismsMax = 4096;
+
+Result<SecretBytes> read_pin(const std::string& path) {
+  auto pin = read_secret_file(path, kPinBytesMax + 2);
+  if (!pin)
+    return fail(Reason::kHsmLoginNeeded, "read the PIN's credential: " + pin.error().message());
+  auto size = pin->size();
+  while (size > 0 &&
+         (pin->reveal()[size - 1] == std::byte{'\n'} || pin->reveal()[size - 1] == std::byte{'\r'}))
+    --size;
+  pin->shrink(size);
+  if (size == 0 || size > kPinBytesMax)
+    return fail(Reason::kHsmLoginNeeded, "the PIN's credential " + path + " holds no PIN");
+  return pin;
+}
+
+CK_RV list_mechanisms(const Pkcs11Module& module, CK_SLOT_ID slot,
+                      std::set<CK_MECHANISM_TYPE>& out) {
+  CK_ULONG count = 0;
+  CK_RV rv = module.call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, nullptr, &count);
+  if (rv != CKR_OK) return rv;
+  if (count > kMechanismsMax) return CKR_GENERAL_ERROR;
+  std::vector<CK_MECHANISM_TYPE> list(count);
+  rv = module.call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, list.data(), &count);
+  if (rv != CKR_OK) return rv;
+  out = {list.begin(),
+         list.begin() + static_cast<std::ptrdiff_t>(std::min<CK_ULONG>(count, list.size()))};
+  return CKR_OK;
+}
+
+CK_RV make_probe_key(const ObjectAccess& access, CK_OBJECT_HANDLE& out) {
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, CKK_AES);
+  wanted.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true);
+  wanted.flag(CKA_EXTRACTABLE, false).flag(CKA_ENCRYPT, true).flag(CKA_DECRYPT, true);
+  wanted.flag(CKA_WRAP, false).flag(CKA_UNWRAP, false).number(CKA_VALUE_LEN, 32);
+  CK_MECHANISM mechanism{CKM_AES_KEY_GEN, nullptr, 0};
+  const std::scoped_lock lock(access.objects);
+  return access.module.call(&CK_FUNCTION_LIST::C_GenerateKey, access.owner, &mechanism,
+                            wanted.data(), wanted.size(), &out);
+}
+
+}  // namespace
+
+TokenLink::TokenLink(Options options, std::function<void()> on_lost)
+    : options_(std::move(options)),
+      on_lost_(std::move(on_lost)),
+      pin_mark_(options_.pin_mark_file) {}
+
+TokenLink::~TokenLink() {
+  disconnect(true);
+}
+
+std::uint64_t TokenLink::failures() const {
+  const std::scoped_lock lock(last_mutex_);
+  return failures_;
+}
+
+Result<void> TokenLink::run(std::string_view step, const Work& work, Unclear unclear) {
+  bool reopened = false;
+  bool probed = false;
+  for (;;) {
+    if (const auto ready = connect_if_needed(false); !ready) return pass(ready.error(), step);
+    CK_RV rv = CKR_OK;
+    std::uint64_t generation = 0;
+    const auto done = attempt(work, rv, generation);
+    if (done) return {};
+    {
+      const std::scoped_lock lock(last_mutex_);
+      ++failures_;
+    }
+
+    const auto reaction = return_info(rv).reaction;
+    if (reaction == Reaction::kReopenAndRepeat && !std::exchange(reopened, true)) {
+      if (const auto again = reopen(generation); !again) return pass(again.error(), step);
+      continue;
+    }
+    if (reaction == Reaction::kReload) {
+      const std::unique_lock alone(gate_);
+      if (generation_ == generation) disconnect(true);
+    }
+    if (reaction == Reaction::kProbeAndRepeat && unclear == Unclear::kDataFault) {
+      // Bad data and a broken token look alike. A token that does everything else, and gives the
+      // same answer twice, has been given bad data.
+      if (probed) return fail(Reason::kBlobInvalid, std::string(step) + ": authentication failed");
+      probed = true;
+      if (const auto well = probe(); !well) return pass(well.error(), step);
+      continue;
+    }
+    return fail_return(rv, step);
+  }
+}
+
+// Fails with what the work returned, which is then in `rv`; an attempt that could not take a
+// session counts the same.
+Result<void> TokenLink::attempt(const Work& work, CK_RV& rv, std::uint64_t& generation) {
+  const std::shared_lock together(gate_);
+  generation = generation_;
+  if (!facts_) {
+    rv = CKR_TOKEN_NOT_PRESENT;
+    return fail_return(rv, "use the token");
+  }
+  SessionPool::Lease lease;
+  rv = pool_->take(lease);
+  if (rv == CKR_OK) {
+    const Session session{*module_, lease.handle(), {*module_, pool_->owner(), objects_}, *facts_};
+    rv = work(session);
+    if (rv != CKR_OK) lease.spoil();
+  }
+  if (rv != CKR_OK) return fail_return(rv, "use the token");
+  return {};
+}
+
+Result<TokenLink::Facts> TokenLink::facts() {
+  if (const auto ready = connect_if_needed(false); !ready) return tl::unexpected(ready.error());
+  const std::shared_lock together(gate_);
+  if (!facts_) return fail(Reason::kHsmAbsent, "the token went away");
+  return *facts_;
+}
+
+Result<TokenLink::Facts> TokenLink::probe() {
+  if (const auto ready = connect_if_needed(true); !ready) return tl::unexpected(ready.error());
+  for (bool reopened = false;;) {
+    CK_RV rv = CKR_OK;
+    std::uint64_t generation = 0;
+    const auto done =
+        attempt([this](const Session& session) { return probe_calls(session); }, rv, generation);
+    if (done) return facts();
+    const auto reaction = return_info(rv).reaction;
+    if (reaction == Reaction::kReload) {
+      const std::unique_lock alone(gate_);
+      if (generation_ == generation) disconnect(true);
+    }
+    if (reaction != Reaction::kReopenAndRepeat || std::exchange(reopened, true))
+      return fail_return(rv, "probe the token");
+    if (const auto again = reopen(generation); !again) return tl::unexpected(again.error());
+  }
+}
+
+CK_RV TokenLink::probe_calls(const Session& session) const {
+  const auto& module = session.module;
+  TokenSlot now;
+  CK_RV rv = module.read_token(session.facts.token.slot, now);
+  if (rv != CKR_OK) return rv;
+  // Another token in the same slot is not ours.
+  if (now.identity.serial != session.facts.token.identity.serial) return CKR_TOKEN_NOT_PRESENT;
+
+  std::array<std::byte, 16> text{};
+  rv = module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle, p11_bytes(text),
+                   CK_ULONG{text.size()});
+  if (rv != CKR_OK) return rv;
+
+  std::array<std::byte, 16> iv{};
+  CK_MECHANISM mechanism{CKM_AES_CBC, iv.data(), iv.size()};
+  std::array<std::byte, 16> coded{};
+  CK_ULONG size = coded.size();
+  rv = module.call(&CK_FUNCTION_LIST::C_EncryptInit, session.handle, &mechanism,
+                   session.facts.probe_key);
+  if (rv != CKR_OK) return rv;
+  rv = module.call(&CK_FUNCTION_LIST::C_Encrypt, session.handle, p11_bytes(text),
+                   CK_ULONG{text.size()}, p11_bytes(coded), &size);
+  if (rv != CKR_OK) return rv;
+  std::array<std::byte, 16> back{};
+  size = back.size();
+  rv = module.call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, &mechanism,
+                   session.facts.probe_key);
+  if (rv != CKR_OK) return rv;
+  rv = module.call(&CK_FUNCTION_LIST::C_Decrypt, session.handle, p11_bytes(coded),
+                   CK_ULONG{coded.size()}, p11_bytes(back), &size);
+  if (rv != CKR_OK) return rv;
+  if (back != text) return CKR_FUNCTION_FAILED;
+
+  CK_MECHANISM hmac{CKM_SHA256_HMAC, nullptr, 0};
+  std::array<std::byte, 32> mac{};
+  size = mac.size();
+  rv = module.call(&CK_FUNCTION_LIST::C_SignInit, session.handle, &hmac, session.facts.keys.seal);
+  if (rv != CKR_OK) return rv;
+  return module.call(&CK_FUNCTION_LIST::C_Sign, session.handle, p11_bytes(text),
+                     CK_ULONG{text.size()}, p11_bytes(mac), &size);
+}
+
+Result<void> TokenLink::connect_if_needed(bool at_once) {
+  {
+    const std::shared_lock together(gate_);
+    if (facts_) return {};
+  }
+  const std::unique_lock alone(gate_);
+  if (facts_) return {};
+  const auto now = options_.clock->steady();
+  {
+    const std::scoped_lock lock(last_mutex_);
+    if (!at_once && last_error_ && now - last_attempt_ < options_.reconnect_pause)
+      return tl::unexpected(*last_error_);
+  }
+  const auto connected = connect();
+  if (!connected) disconnect(true);
+  const std::scoped_lock lock(last_mutex_);
+  last_attempt_ = now;
+  if (connected)
+    last_error_.reset();
+  else
+    last_error_ = connected.error();
+  return connected;
+}
+
+Result<void> TokenLink::connect() {
+  if (!module_) {
+    auto loaded = Pkcs11Module::load(options_.module_path, options_.watch);
+    if (!loaded) return tl::unexpected(loaded.error());
+    module_ = std::move(*loaded);
+  }
+  if (const CK_RV rv = module_->initialize(); rv != CKR_OK)
+    return fail_return(rv, "initialise the PKCS#11 module");
+  const auto token = module_->find_token(options_.uri);
+  if (!token) return tl::unexpected(token.error());
+  return read_facts(*token);
+}
+
+Result<void> TokenLink::read_facts(const TokenSlot& token) {
+  auto pool = std::make_unique<SessionPool>(*module_, token.slot, options_.sessions_max);
+  if (const CK_RV rv = pool->open(); rv != CKR_OK) return fail_return(rv, "open a session");
+  pool_ = std::move(pool);
+
+  if (const auto in = log_in(token); !in) return in;
+
+  Facts facts;
+  facts.token = token;
+  if (const CK_RV rv = list_mechanisms(*module_, token.slot, facts.mechanisms); rv != CKR_OK)
+    return fail_return(rv, "list the token's mechanisms");
+  const ObjectAccess access{*module_, pool_->owner(), objects_};
+  const auto keys = find_safe_keys(access);
+  if (!keys) return tl::unexpected(keys.error());
+  facts.keys = *keys;
+  auto root_id = read_root_id(access, *keys);
+  if (!root_id) return tl::unexpected(root_id.error());
+  facts.root_id = std::move(*root_id);
+  if (const CK_RV rv = make_probe_key(access, facts.probe_key); rv != CKR_OK)
+    return fail_return(rv, "make the probe key");
+  facts_ = std::move(facts);
+  ++generation_;
+  return {};
+}
+
+Result<void> TokenLink::log_in(const TokenSlot& before) {
+  // What the token says now, not when it was found: another login may have failed meanwhile.
+  TokenSlot token;
+  if (const CK_RV rv = module_->read_token(before.slot, token); rv != CKR_OK)
+    return fail_return(rv, "read the token's state");
+  if ((token.token_flags & CKF_LOGIN_REQUIRED) == 0) return {};
+  if ((token.token_flags & CKF_USER_PIN_LOCKED) != 0)
+    return fail(Reason::kHsmPinLocked, "the token says that its PIN is locked");
+  if ((token.token_flags & CKF_USER_PIN_FINAL_TRY) != 0)
+    return fail(Reason::kHsmPinLocked,
+                "the token has one try left, which is never used automatically: log in by hand");
+
+  const auto pin = read_pin(options_.pin_file);
+  if (!pin) return tl::unexpected(pin.error());
+  const auto verdict = pin_mark_.of(*pin);
+  if (!verdict) return fail(Reason::kHsmLoginNeeded, verdict.error().message());
+  const bool went_wrong =
+      *verdict == PinMark::Verdict::kRefused ||
+      (*verdict == PinMark::Verdict::kTried && (token.token_flags & CKF_USER_PIN_COUNT_LOW) != 0);
+  if (went_wrong)
+    return fail(Reason::kHsmPinIncorrect,
+                "the token refused this PIN before; it is tried again when the credential changes");
+
+  if (const auto noted = pin_mark_.note(*pin, PinMark::Verdict::kTried); !noted)
+    return fail(Reason::kHsmLoginNeeded, "note a login: " + noted.error().message());
+  const CK_RV rv = module_->call(&CK_FUNCTION_LIST::C_Login, pool_->owner(), CK_USER_TYPE{CKU_USER},
+                                 p11_bytes(pin->reveal()), CK_ULONG{pin->size()});
+  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return pin_mark_.clear();
+  if (return_info(rv).kind == ReturnClass::kPin) {
+    const auto noted = pin_mark_.note(*pin, PinMark::Verdict::kRefused);
+    if (!noted) return fail(return_info(rv).reason, "log in: refused, and: " + noted.error().str());
+    return fail_return(rv, "log in");
+  }
+  // The token did not judge the PIN.
+  if (const auto cleared = pin_mark_.clear(); !cleared)
+    return tl::unexpected(with_leftover(fail_return(rv, "log in").value(), cleared.error()));
+  return fail_return(rv, "log in");
+}
+
+void TokenLink::disconnect(bool finalize) {
+  const bool had = facts_.has_value();
+  facts_.reset();
+  if (had) on_lost_();
+  if (pool_) pool_.reset();
+  if (finalize && module_) module_->finalize();
+}
+
+Result<void> TokenLink::reopen(std::uint64_t seen_generation) {
+  const std::unique_lock alone(gate_);
+  if (generation_ != seen_generation && facts_) return {};  // Somebody else did.
+  disconnect(false);
+  auto again = connect();
+  if (!again) disconnect(true);
+  const std::scoped_lock lock(last_mutex_);
+  last_attempt_ = options_.clock->steady();
+  if (again)
+    last_error_.reset();
+  else
+    last_error_ = again.error();
+  return again;
+}
+
+}  // namespace coffer::hsm

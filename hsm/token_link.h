@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <p11-kit/pkcs11.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+
+#include "core/base/clock.h"
+#include "core/base/result.h"
+#include "hsm/call_watch.h"
+#include "hsm/pin_mark.h"
+#include "hsm/pkcs11_module.h"
+#include "hsm/pkcs11_session_pool.h"
+#include "hsm/pkcs11_uri.h"
+#include "hsm/token_keys.h"
+
+namespace coffer::hsm {
+
+// TokenLink keeps a token usable: it loads the module, finds the token, logs in, finds and checks
+// the keys, and does all that again when the token was away. Work is handed in as a function; what
+// its return value means, and whether it is repeated, is decided here by the table of
+// pkcs11_errors.h.
+//
+// The PIN is read when a login needs it and wiped right after. A refused one is noted durably
+// (PinMark) and not tried again; the token's own flags are looked at before every login, and its
+// last try is never used.
+//
+// Thread-safe. Blocks as long as the module does: `watch` is what ends that.
+class TokenLink {
+ public:
+  struct Options {
+    std::string module_path;
+    Pkcs11Uri uri;
+    std::string pin_file;       // The credential; a line break at its end is not part of the PIN.
+    std::string pin_mark_file;  // In the state folder.
+    std::size_t sessions_max = 8;
+    // After a failed attempt to reach the token, requests fail at once for this long.
+    std::chrono::milliseconds reconnect_pause{500};
+    CallWatch* watch = nullptr;
+    const Clock* clock = &system_clock();
+  };
+
+  // What is known of the token since the last connection.
+  struct Facts {
+    TokenSlot token;
+    TokenKeys keys;
+    std::string root_id;
+    std::set<CK_MECHANISM_TYPE> mechanisms;
+    CK_OBJECT_HANDLE probe_key = CK_INVALID_HANDLE;  // A session key for probes.
+  };
+
+  // What work gets: a session of its own for operations, and the owner session for objects.
+  struct Session {
+    const Pkcs11Module& module;
+    CK_SESSION_HANDLE handle;
+    ObjectAccess objects;
+    const Facts& facts;
+  };
+  using Work = std::function<CK_RV(const Session&)>;
+
+  // Whether an unclear return value may come from the data that the work was given.
+  enum class Unclear : std::uint8_t { kTokenFault, kDataFault };
+
+  // `on_lost` is called when all session objects are gone, while no work runs.
+  TokenLink(Options options, std::function<void()> on_lost);
+  ~TokenLink();
+  TokenLink(const TokenLink&) = delete;
+  TokenLink& operator=(const TokenLink&) = delete;
+
+  // Runs `work`, after connecting when that is needed, once more where the table says so.
+  //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmBusy, kHsmFailed,
+  //   kHsmKeyUnsafe, kConfigInvalid
+  //   kBlobInvalid  with kDataFault: unclear twice, while a probe of the token went well.
+  Result<void> run(std::string_view step, const Work& work, Unclear unclear = Unclear::kTokenFault);
+
+  // The facts, connecting when needed.
+  Result<Facts> facts();
+
+  // Connects when needed, without a pause, and makes every kind of call once.
+  Result<Facts> probe();
+
+  std::uint64_t failures() const;
+
+ private:
+  Result<void> connect_if_needed(bool at_once);
+  Result<void> connect();
+  Result<void> log_in(const TokenSlot& token);
+  Result<void> read_facts(const TokenSlot& token);
+  void disconnect(bool finalize);
+  Result<void> reopen(std::uint64_t seen_generation);
+  CK_RV probe_calls(const Session& session) const;
+  Result<void> attempt(const Work& work, CK_RV& rv, std::uint64_t& generation);
+
+  const Options options_;
+  const std::function<void()> on_lost_;
+  PinMark pin_mark_;
+
+  // Held shared while work runs, alone while the connection changes. Guards what follows.
+  std::shared_mutex gate_;
+  std::unique_ptr<Pkcs11Module> module_;
+  std::unique_ptr<SessionPool> pool_;
+  std::optional<Facts> facts_;
+  std::uint64_t generation_ = 0;  // Counts connections.
+
+  mutable std::mutex objects_;  // As ObjectAccess wants it.
+
+  mutable std::mutex last_mutex_;  // Guards what follows.
+  std::optional<Error> last_error_;
+  SteadyTime last_attempt_{};
+  std::uint64_t failures_ = 0;
+};
+
+}  // namespace coffer::hsm

@@ -3,6 +3,8 @@
 
 #include <p11-kit/p11-kit.h>
 
+#include <map>
+#include <mutex>
 #include <optional>
 #include <string_view>
 
@@ -18,6 +20,17 @@ std::string unpadded(const unsigned char (&field)[N]) {
   const std::string_view text(reinterpret_cast<const char*>(field), N);
   const auto last = text.find_last_not_of(std::string_view(" \0", 2));
   return std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1));
+}
+
+std::mutex& users_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+// How many objects have initialised a library. Under users_mutex().
+std::size_t& users_of(const CK_FUNCTION_LIST* functions) {
+  static std::map<const CK_FUNCTION_LIST*, std::size_t> users;
+  return users[functions];
 }
 
 }  // namespace
@@ -44,17 +57,24 @@ Pkcs11Module::~Pkcs11Module() {
 
 CK_RV Pkcs11Module::initialize() {
   if (initialized_) return CKR_OK;
-  CK_C_INITIALIZE_ARGS args{};
-  args.flags = CKF_OS_LOCKING_OK;
-  const CK_RV rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(&args));
-  initialized_ = rv == CKR_OK || rv == CKR_CRYPTOKI_ALREADY_INITIALIZED;
-  return initialized_ ? CKR_OK : rv;
+  const std::scoped_lock lock(users_mutex());
+  auto& users = users_of(functions_);
+  if (users == 0) {
+    CK_C_INITIALIZE_ARGS args{};
+    args.flags = CKF_OS_LOCKING_OK;
+    const CK_RV rv = call(&CK_FUNCTION_LIST::C_Initialize, static_cast<void*>(&args));
+    if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED) return rv;
+  }
+  ++users;
+  initialized_ = true;
+  return CKR_OK;
 }
 
 void Pkcs11Module::finalize() {
   if (!initialized_) return;
   initialized_ = false;
-  call(&CK_FUNCTION_LIST::C_Finalize, nullptr);
+  const std::scoped_lock lock(users_mutex());
+  if (--users_of(functions_) == 0) call(&CK_FUNCTION_LIST::C_Finalize, nullptr);
 }
 
 CK_RV Pkcs11Module::list_slots(std::vector<CK_SLOT_ID>& out) const {

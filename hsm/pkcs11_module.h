@@ -23,7 +23,8 @@ struct TokenSlot {
 
 // Pkcs11Module is a loaded PKCS#11 module: the one place that calls into it, each call watched. The
 // library stays loaded until the object goes; initialize() and finalize() may follow each other
-// often, which is how a module that lost its device is made to look again.
+// often, which is how a module that lost its device is made to look again. Objects of one library
+// share its initialisation: it ends when the last of them finalizes.
 //
 // Between initialize() and finalize() the process must not fork: a child could use the parent's
 // sessions. Thread-safe but for those two.

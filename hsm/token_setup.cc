@@ -112,17 +112,12 @@ Result<TokenIdentity> make_token(Pkcs11Module& module, std::string_view label,
                   CK_ULONG{officer_pin->size()}, p11_bytes(padded));
   if (made != CKR_OK) return fail_return(made, "make the token");
 
-  // Its slot may have another number now, once the module has looked again.
-  module.finalize();
-  if (const CK_RV rv = module.initialize(); rv != CKR_OK)
-    return fail_return(rv, "initialise the module again");
-  Pkcs11Uri uri;
-  uri.token = std::string(label);
-  const auto token = module.find_token(uri);
-  if (!token) return pass(token.error(), "find the token just made");
-  if (const CK_RV rv = set_user_pin(module, token->slot, *officer_pin, pin); rv != CKR_OK)
+  TokenSlot token;
+  if (const CK_RV rv = module.read_token(*slot, token); rv != CKR_OK)
+    return fail_return(rv, "read the token just made");
+  if (const CK_RV rv = set_user_pin(module, *slot, *officer_pin, pin); rv != CKR_OK)
     return fail_return(rv, "set the PIN of the token");
-  return token->identity;
+  return token.identity;
 }
 
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,

@@ -37,8 +37,8 @@ SoftHsmFolder::~SoftHsmFolder() {
   fs::remove_all(path_, ignored);
 }
 
-Result<void> SoftHsmFolder::write_pin(std::string_view pin) {
-  return write_file_durably(pin_file().string(), as_bytes(pin));
+Result<void> SoftHsmFolder::write_pin(std::string_view label, std::string_view pin) {
+  return write_file_durably(pin_file(label).string(), as_bytes(pin));
 }
 
 Result<std::string> SoftHsmFolder::make_token(const std::string& module_path,
@@ -50,7 +50,7 @@ Result<std::string> SoftHsmFolder::make_token(const std::string& module_path,
 
   const auto drawn = SecretBytes::random(8);
   const auto pin = SecretBytes::copy_of(as_bytes(to_hex(drawn->reveal())));
-  if (const auto written = write_secret_file_durably(pin_file().string(), *pin); !written)
+  if (const auto written = write_secret_file_durably(pin_file(label).string(), *pin); !written)
     return tl::unexpected(written.error());
   const auto token = hsm::make_token(**module, label, *pin);
   if (!token) return tl::unexpected(token.error());
@@ -68,8 +68,8 @@ hsm::TokenLink::Options SoftHsmFolder::link(const std::string& module_path,
   hsm::TokenLink::Options options;
   options.module_path = module_path;
   options.uri.token = std::string(label);
-  options.pin_file = pin_file().string();
-  options.pin_mark_file = (path_ / "pin-refused").string();
+  options.pin_file = pin_file(label).string();
+  options.pin_mark_file = pin_mark(label).string();
   options.reconnect_pause = std::chrono::milliseconds(0);
   return options;
 }

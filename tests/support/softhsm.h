@@ -27,13 +27,18 @@ class SoftHsmFolder {
 
   const std::filesystem::path& path() const noexcept { return path_; }
   std::filesystem::path config() const { return path_ / "softhsm2.conf"; }
-  std::filesystem::path pin_file() const { return path_ / "pin"; }
+  std::filesystem::path pin_file(std::string_view label) const {
+    return path_ / (std::string(label) + ".pin");
+  }
+  std::filesystem::path pin_mark(std::string_view label) const {
+    return path_ / (std::string(label) + ".pin-refused");
+  }
 
   // A token with Coffer's keys, derived from a seed of zeros unless another is given, and a random
   // PIN in pin_file(). Made through `module_path`.
   Result<std::string> make_token(const std::string& module_path, std::string_view label,
                                  const SecretBytes* seed = nullptr);
-  Result<void> write_pin(std::string_view pin);
+  Result<void> write_pin(std::string_view label, std::string_view pin);
 
   // How to reach that token.
   hsm::TokenLink::Options link(const std::string& module_path, std::string_view label) const;

@@ -213,8 +213,10 @@ void take_lists(Header& to, Header& from) {
   to.requirements = std::move(from.requirements);
 }
 
-// With the first copy's size unknown, the second is the first one at its offsets whose checksum is
-// right; of bad ones, the one that got furthest is told.
+// With the first copy's size unknown (or claimed to reach behind the bytes given: a good second
+// copy at a lower offset would lie inside such a first one, so its size field is what is wrong),
+// the second is the first one at its offsets whose checksum is right; of bad ones, the one that got
+// furthest is told.
 Copy find_secondary(ByteView start, std::uint64_t device_bytes) {
   Copy best;
   for (const std::uint64_t offset : kMetadataSizes) {
@@ -297,13 +299,13 @@ std::variant<Header, Refusal> examine_header(ByteView start, std::uint64_t devic
   if (start.size() > device_bytes) start = start.first(device_bytes);
   CopyReader first(start, device_bytes, 0, false);
   Copy primary = first.read(nullptr, {});
-  if (primary.state == State::kUnread) return std::move(primary.refusal);
   if (primary.state < State::kInvalid) {
     return choose(std::move(primary), find_secondary(start, device_bytes), false);
   }
   const std::uint64_t offset = primary.header.metadata_bytes;
   CopyReader second(start, device_bytes, offset, true);
   Copy secondary = second.read(&primary, first.area());
+  if (secondary.state == State::kUnread) return std::move(secondary.refusal);
   const bool equal_areas = std::ranges::equal(first.area(), second.area());
   return choose(std::move(primary), std::move(secondary), equal_areas);
 }

@@ -79,6 +79,7 @@ struct EventSource::State {
   std::shared_ptr<Function> function;
 };
 
+EventSource::EventSource() noexcept = default;
 EventSource::EventSource(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
 EventSource::EventSource(EventSource&&) noexcept = default;
 EventSource& EventSource::operator=(EventSource&&) noexcept = default;

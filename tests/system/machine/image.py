@@ -109,8 +109,13 @@ TREE_OPTIONS = ["--variant=minbase", "--mode=root",
 
 
 def make_tree(wanted, root):
-    """Makes a Debian 12 tree."""
-    run(["mmdebstrap", *TREE_OPTIONS, "--include=" + ",".join(wanted), "bookworm", root])
+    """Makes a Debian 12 tree. A mirror that fails once is asked once more."""
+    command = ["mmdebstrap", *TREE_OPTIONS, "--include=" + ",".join(wanted), "bookworm", root]
+    try:
+        run(command)
+    except RuntimeError:
+        shutil.rmtree(root, ignore_errors=True)
+        run(command)
 
 
 def make_boot_files(root, folder):
@@ -207,5 +212,11 @@ def replace(path, text):
 
 
 def wants_enabling(unit):
-    """True for a unit that a package would enable: it says where it is to be started from."""
-    return unit.is_file() and not unit.is_symlink() and "[Install]" in unit.read_text()
+    """True for a unit that a package would enable: it says where it is to be started from.
+
+    Not a template without a default instance: whoever makes an instance enables it.
+    """
+    if not unit.is_file() or unit.is_symlink():
+        return False
+    text = unit.read_text()
+    return "[Install]" in text and ("@." not in unit.name or "DefaultInstance=" in text)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CofferHost: what an admin does with Coffer on a Machine, over D-Bus with busctl.
+
+A volume is named like its disk's serial number, and its file system is mounted at /srv/NAME.
+"""
+
+import json
+import shlex
+import time
+from collections import namedtuple
+
+from machine import Deadline, MachineError
+
+BUS = "org.coffer.Agent1"
+ROOT = "/org/coffer/Agent1"
+
+# The fstab line of DESIGN §7: the volume is mounted when it opens, also if that is late, and before
+# anyone can log in; a boot without it goes on.
+FSTAB = ("/dev/mapper/{name} /srv/{name} ext4 nofail,x-systemd.wanted-by=local-fs.target,"
+         "x-systemd.wanted-by=dev-mapper-{name}.device,x-systemd.before=systemd-user-sessions.service,"
+         "x-systemd.device-timeout=60s 0 0\n")
+
+# One volume's result in a job; times in seconds.
+Item = namedtuple("Item", "volume result error started duration")
+
+
+class JobFailed(MachineError):
+    """A job that had to succeed did not; the message holds each volume's error."""
+
+
+class CofferHost:
+    """A machine with Coffer installed. Nothing here starts or stops the machine."""
+
+    def __init__(self, machine):
+        self.machine = machine
+
+    # --- set up --------------------------------------------------------------------------------
+
+    def init(self):
+        """Makes the token, its keys and a first CMK, and starts the agent, as an admin does once."""
+        self.machine.must(INIT, timeout=180)
+        self.wait_up()
+
+    def wait_up(self, timeout=120):
+        """Waits until the agent answers on the bus; returns the seconds that took."""
+        return self.machine.wait_until(
+            f"busctl get-property {BUS} {ROOT} {BUS}.Manager Version", timeout)[1]
+
+    def provision(self, disks, file_system="ext4", mount=True):
+        """Makes a volume of each disk, named by its serial; returns seconds per name."""
+        self.machine.wait_disks(disks)
+        jobs = {}
+        for disk in disks:
+            options = f"2 name s {disk.serial} file-system s {file_system}" if file_system else \
+                f"1 name s {disk.serial}"
+            jobs[disk.serial] = self.call("Manager", "Provision", f"sa{{sv}} {disk.by_id} {options}")
+        seconds = {name: self.wait_job(job)[0].duration for name, job in jobs.items()}
+        if file_system and mount:
+            self.mount_at_boot([disk.serial for disk in disks])
+        return seconds
+
+    def mount_at_boot(self, names):
+        """Adds the volumes to fstab and mounts those that are open now."""
+        lines = "".join(FSTAB.format(name=name) for name in names)
+        folders = " ".join(f"/srv/{name}" for name in names)
+        self.machine.must(f"mkdir -p {folders}; cat >> /etc/fstab <<'END'\n{lines}END\n"
+                          f"systemctl daemon-reload")
+        self.unlock(names)
+        self.machine.must("; ".join(f"mountpoint -q /srv/{n} || mount /srv/{n}" for n in names))
+
+    # --- the API -------------------------------------------------------------------------------
+
+    def busctl(self, arguments, timeout=60):
+        """The data of a busctl command's answer."""
+        output = self.machine.must(f"busctl --json=short --timeout=30 {arguments}", timeout)
+        return json.loads(output)["data"] if output.strip() else None
+
+    def call(self, interface, method, arguments="", path=ROOT):
+        """Calls a method; `arguments` are a signature and values as busctl takes them."""
+        data = self.busctl(f"call {BUS} {path} {BUS}.{interface} {method} {arguments}")
+        return data[0] if data and len(data) == 1 else data
+
+    def get(self, interface, name, path=ROOT):
+        return self.busctl(f"get-property {BUS} {path} {BUS}.{interface} {name}")
+
+    def objects(self, interface):
+        """Path -> properties of all objects that have an interface."""
+        tree = self.busctl(f"call {BUS} {ROOT} org.freedesktop.DBus.ObjectManager GetManagedObjects")[0]
+        name = f"{BUS}.{interface}"
+        return {path: {key: value["data"] for key, value in has[name].items()}
+                for path, has in tree.items() if name in has}
+
+    def volumes(self):
+        """Name -> properties of all volumes."""
+        return {v["Name"]: v for v in self.objects("Volume").values()}
+
+    def states(self):
+        """Name -> state of all volumes."""
+        return {name: volume["State"] for name, volume in self.volumes().items()}
+
+    def volume_path(self, spec):
+        return self.call("Manager", "GetVolume", f"s {shlex.quote(spec)}")
+
+    # --- work ----------------------------------------------------------------------------------
+
+    def unlock(self, names, must=True):
+        """Unlocks volumes in one job; returns one Item each."""
+        return self._many("UnlockMany", names, "0", must)
+
+    def lock(self, names, options="0", must=True):
+        """Locks volumes in one job. Their file systems must be unmounted already."""
+        return self._many("LockMany", names, options, must)
+
+    def _many(self, method, names, options, must):
+        specs = " ".join(names)
+        job = self.call("Manager", method, f"asa{{sv}} {len(names)} {specs} {options}")
+        return self.wait_job(job, must=must)
+
+    def wait_job(self, path, timeout=180, must=True):
+        """Waits until a job has ended; returns its Items. Raises JobFailed if one failed."""
+        deadline = Deadline(timeout, f"end of {path}")
+        while self.get("Job", "State", path) in ("queued", "running"):
+            deadline.pause(0.05)
+        rows = self.call("Job", "GetResults", "uu 0 1000", path)
+        items = [Item(volume, result, error, start / 1e6, duration / 1e6)
+                 for volume, result, error, start, duration in rows]
+        bad = [item for item in items if item.result not in ("done", "skipped")]
+        if must and (bad or self.get("Job", "State", path) != "done"):
+            message = self.get("Job", "Message", path)
+            raise JobFailed(f"{path}: {message}\n" + "\n".join(map(str, items)))
+        return items
+
+    def unmount(self, names):
+        self.machine.must("umount " + " ".join(f"/srv/{name}" for name in names))
+
+    def wait_states(self, wanted, timeout=120):
+        """Waits until the volumes of `wanted` (name -> state) are so; returns the seconds."""
+        started = time.monotonic()
+        deadline = Deadline(timeout, f"states {wanted}")
+        while True:
+            states = self.states()
+            if all(states.get(name) == state for name, state in wanted.items()):
+                return time.monotonic() - started
+            try:
+                deadline.pause(0.2)
+            except Exception as error:
+                raise MachineError(f"{error}; they are {states}") from error
+
+    # --- what the system says ------------------------------------------------------------------
+
+    def mappings(self):
+        """Names of all device-mapper devices of the guest."""
+        lines = self.machine.must("dmsetup ls").splitlines()
+        return {line.split()[0] for line in lines if "\t" in line}
+
+    def mounted(self, names):
+        """Those of `names` that are mounted."""
+        mounts = self.machine.must("cat /proc/mounts")
+        return {name for name in names if f" /srv/{name} " in mounts}
+
+    def seconds_of_unit(self, unit, field="ActiveEnterTimestampMonotonic"):
+        """When a unit became active, in seconds after the kernel's start; None if it is not."""
+        value = self.machine.must(f"systemctl show -p {field} --value {shlex.quote(unit)}").strip()
+        return int(value) / 1e6 if value and value != "0" else None
+
+
+# Coffer's own command makes the token; the units start once they have a configuration.
+INIT = """
+coffer init --yes
+"""

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "dbus/dispatcher.h"
+
+namespace coffer::dbus {
+
+// org.coffer.Agent1.Job on every job of the engine. `context` outlives the bus.
+int export_jobs(sd_bus* bus, Context& context);
+
+}  // namespace coffer::dbus

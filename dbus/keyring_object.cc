@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/keyring/cmk_record.h"
+#include "dbus/key_object.h"
+#include "dbus/names.h"
+#include "dbus/paths.h"
+#include "dbus/properties.h"
+
+namespace coffer::dbus {
+namespace {
+
+using agent::KeyInfo;
+
+constexpr OptionSpec kKeyFilter[] = {{"state", 's'}};
+constexpr OptionSpec kCreateOptions[] = {{"description", 's'}};
+
+int append_row(sd_bus_message* m, const KeyInfo& key) {
+  const auto& record = key.record;
+  return ::sd_bus_message_append(
+      m, "(sssuo)", record.id.str().c_str(), printable_utf8(record.alias).c_str(),
+      std::string(key_state_name(record.state)).c_str(),
+      record.versions.empty() ? 0 : record.current().number, key_path(record.id).c_str());
+}
+
+Result<Plan> on_list_keys(Context& context, sd_bus_message* call) {
+  Reader reader(call);
+  const auto filter = Options::read(reader, kKeyFilter, false);
+  if (!filter) return tl::unexpected(filter.error());
+  auto plan = key_plan("list-keys", "", "", *filter);
+  plan.run = [&engine = context.engine, state = filter->maybe_text("state")](const agent::Caller&,
+                                                                             const Reply& reply) {
+    reply.fill([&](sd_bus_message* m) {
+      int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "(sssuo)");
+      for (const auto& key : engine.keys()) {
+        if (state && *state != key_state_name(key.record.state)) continue;
+        if (r >= 0) r = append_row(m, key);
+      }
+      return r < 0 ? r : ::sd_bus_message_close_container(m);
+    });
+  };
+  return plan;
+}
+
+Result<Plan> on_get_key(Context& context, sd_bus_message* call) {
+  const auto spec = Reader(call).text();
+  if (!spec) return tl::unexpected(spec.error());
+  const auto key = context.engine.key(*spec);
+  if (!key) return tl::unexpected(key.error());
+  auto plan = key_plan("get-key", key->record.id.str(), key->record.alias, {});
+  plan.run = [path = key_path(key->record.id)](const agent::Caller&, const Reply& reply) {
+    reply.path(path);
+  };
+  return plan;
+}
+
+Result<Plan> on_create_key(Context& context, sd_bus_message* call) {
+  Reader reader(call);
+  const auto alias = reader.text();
+  if (!alias) return tl::unexpected(alias.error());
+  const auto options = Options::read(reader, kCreateOptions, true);
+  if (!options) return tl::unexpected(options.error());
+  for (const auto* name : {"dry-run", "timeout-usec"}) {
+    if (const auto refused = options->refuse(name); !refused)
+      return tl::unexpected(refused.error());
+  }
+  auto plan = key_plan("create-key", "", *alias, *options);
+  plan.run = [&engine = context.engine, alias = *alias, description = options->text("description")](
+                 const agent::Caller& caller, const Reply& reply) {
+    engine.create_key(alias, description, caller, [reply](const Result<KeyInfo>& key) {
+      if (!key) return reply.error(key.error());
+      reply.path(key_path(key->record.id));
+    });
+  };
+  return plan;
+}
+
+constexpr auto kAnyone = SD_BUS_VTABLE_UNPRIVILEGED;  // The dispatcher decides.
+
+const sd_bus_vtable kVtable[] = {
+    SD_BUS_VTABLE_START(0),
+    SD_BUS_METHOD_WITH_ARGS("ListKeys", SD_BUS_ARGS("a{sv}", filter),
+                            SD_BUS_RESULT("a(sssuo)", keys), &on_call<&on_list_keys>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("GetKey", SD_BUS_ARGS("s", spec), SD_BUS_RESULT("o", key),
+                            &on_call<&on_get_key>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("CreateKey", SD_BUS_ARGS("s", alias, "a{sv}", options),
+                            SD_BUS_RESULT("o", key), &on_call<&on_create_key>, kAnyone),
+    SD_BUS_VTABLE_END};
+
+}  // namespace
+
+int export_keyring(sd_bus* bus, Context& context) {
+  return ::sd_bus_add_object_vtable(bus, nullptr, kRootPath, kKeyringInterface, kVtable, &context);
+}
+
+}  // namespace coffer::dbus

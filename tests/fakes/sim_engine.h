@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/engine.h"
+#include "agent/job_table.h"
+#include "core/ipc/event_loop.h"
+
+namespace coffer::tests {
+
+// SimEngine is an agent without a vault, a worker or a disk: volumes and keys are entries in
+// memory, jobs take their time by timers of the loop, and everything fails on demand. The whole
+// D-Bus layer and the command line run on it anywhere. It keeps what was asked of it, so that a
+// test can say that a refused call had no effect.
+class SimEngine final : public agent::Engine {
+ public:
+  struct Options {
+    std::chrono::microseconds item_time{1000};  // How long one volume takes in a job.
+    std::chrono::seconds jobs_kept{60};
+    std::size_t jobs_max = 256;
+  };
+
+  SimEngine(ipc::EventLoop& loop, const Options& options);
+  explicit SimEngine(ipc::EventLoop& loop) : SimEngine(loop, Options()) {}
+
+  // ---- What the test arranges.
+  VolumeId add_volume(const std::string& name,
+                      agent::VolumeState state = agent::VolumeState::kLocked);
+  void remove_volume(const VolumeId& id);
+  void change_volume(const VolumeId& id, const std::function<void(agent::VolumeInfo&)>& change);
+  CmkId add_key(const std::string& alias);
+  // Every job item on `name` fails with `error`, until it is empty again.
+  void fail_volume(const std::string& name, std::optional<Error> error);
+  // The next call to create_key, enable_key, … audit_verify fails.
+  void fail_next(Error error) { next_failure_ = std::move(error); }
+  // Jobs stand still until release(); what is asked meanwhile waits too.
+  void hold() { held_ = true; }
+  void release();
+  void raise_alert(const std::string& severity, Reason reason, const std::string& object,
+                   const std::string& text);
+
+  // ---- What the test sees.
+  struct Refusal {
+    std::string operation;
+    std::string object;
+    Reason reason;
+    agent::Caller caller;
+  };
+  const std::vector<Refusal>& refusals() const noexcept { return refusals_; }
+  // "unlock a b", "create-key main", in order: everything that was allowed to change something.
+  const std::vector<std::string>& effects() const noexcept { return effects_; }
+  const agent::Caller& last_caller() const noexcept { return last_caller_; }
+
+  // ---- agent::Engine
+  void set_observer(agent::EngineObserver* observer) override;
+  agent::ManagerInfo manager() const override;
+  std::vector<agent::VolumeInfo> volumes() const override;
+  Result<agent::VolumeInfo> volume(const VolumeId& id) const override;
+  Result<VolumeId> resolve(const std::string& spec) const override;
+  Result<agent::JobId> unlock(const std::vector<VolumeId>& ids, const agent::UnlockOptions& options,
+                              const agent::Caller& caller) override;
+  Result<agent::JobId> lock(const std::vector<VolumeId>& ids, const agent::LockOptions& options,
+                            const agent::Caller& caller) override;
+  Result<agent::JobId> verify(const std::vector<VolumeId>& ids,
+                              const agent::Caller& caller) override;
+  Result<agent::JobId> provision(const std::string& device, const agent::ProvisionOptions& options,
+                                 const agent::Caller& caller) override;
+  Result<agent::JobId> adopt(const std::string& device, const agent::AdoptOptions& options,
+                             const agent::Caller& caller) override;
+  Result<agent::JobId> scan(const agent::Caller& caller) override;
+  void forget(const VolumeId& id, const agent::Caller& caller, Done<void> done) override;
+  std::vector<agent::JobInfo> jobs() const override;
+  Result<agent::JobInfo> job(agent::JobId id) const override;
+  Result<std::vector<agent::JobItem>> job_items(agent::JobId id) const override;
+  Result<void> cancel(agent::JobId id, const agent::Caller& caller) override;
+  std::vector<agent::KeyInfo> keys() const override;
+  Result<agent::KeyInfo> key(const std::string& id_or_alias) const override;
+  void create_key(const std::string& alias, const std::string& description,
+                  const agent::Caller& caller, Done<agent::KeyInfo> done) override;
+  void enable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
+  void disable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
+  void rotate_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
+  std::vector<agent::ProviderInfo> providers() const override;
+  Result<agent::JobId> test_provider(const std::string& name, const agent::Caller& caller) override;
+  void audit_query(const agent::AuditFilter& filter, std::uint32_t count_max,
+                   const agent::Caller& caller, Done<std::vector<agent::AuditEntry>> done) override;
+  void audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence,
+                    const agent::Caller& caller, Done<agent::AuditVerdict> done) override;
+  void record_refusal(const std::string& operation, const std::string& object, const Error& error,
+                      const agent::Caller& caller) override;
+
+ private:
+  using Step = std::function<agent::JobTable::Outcome(agent::VolumeInfo&)>;
+
+  void effect(const std::string& what, const std::string& object, const agent::Caller& caller);
+  Result<agent::JobId> start(const std::string& operation, std::vector<VolumeId> ids,
+                             agent::VolumeState during, const agent::Caller& caller, Step step);
+  Result<agent::JobId> start_on_device(const std::string& operation, const std::string& device,
+                                       const std::string& name, bool automatic,
+                                       const agent::Caller& caller);
+  void run_items(agent::JobId job, std::vector<VolumeId> ids, agent::VolumeState during, Step step);
+  void finish_item(agent::JobId job, const VolumeId& id, const Step& step);
+  void set_state(agent::VolumeInfo& volume, agent::VolumeState state, const std::string& reason);
+  void later(std::function<void()> function);
+  template <class T>
+  bool failed(const Done<T>& done);
+  Result<agent::KeyInfo*> find_key(const CmkId& id);
+  void change_key(const CmkId& id, const std::string& what, const agent::Caller& caller,
+                  const Done<void>& done, const std::function<void(keyring::CmkRecord&)>& change);
+
+  ipc::EventLoop& loop_;
+  const Options options_;
+  agent::JobTable jobs_;
+  agent::EngineObserver* observer_ = nullptr;
+  std::map<VolumeId, agent::VolumeInfo> volumes_;
+  std::map<CmkId, agent::KeyInfo> keys_;
+  std::map<std::string, Error> failures_;
+  std::optional<Error> next_failure_;
+  std::vector<agent::AuditEntry> audit_;
+  std::vector<Refusal> refusals_;
+  std::vector<std::string> effects_;
+  agent::Caller last_caller_;
+  bool held_ = false;
+  std::vector<std::function<void()>> waiting_;
+  std::map<std::uint64_t, ipc::EventSource> timers_;
+  std::uint64_t last_timer_ = 0;
+  ipc::EventSource expiry_;
+};
+
+}  // namespace coffer::tests

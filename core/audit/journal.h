@@ -30,7 +30,7 @@ class Journal final : public AuditLog {
     std::uint64_t segment_bytes = std::uint64_t{4} << 20U;  // Preallocated size: 64 KiB to 64 MiB.
     std::size_t waiting_max = 16384;                        // Events that wait for a commit.
     const Clock* clock = &system_clock();
-    std::optional<Uuid> boot;  // For tests; else the kernel's.
+    std::optional<Uuid> boot = std::nullopt;  // For tests; else the kernel's.
   };
 
   // Recovers and begins to write.

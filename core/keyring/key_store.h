@@ -13,6 +13,12 @@
 
 namespace coffer::keyring {
 
+// What the store holds under an id. Whether the record is that key's is for the reader to check.
+struct StoredRecord {
+  CmkId id;
+  SealedRecord record;
+};
+
 // KeyStore keeps sealed records. It is trusted with availability alone: what it returns is checked
 // by the vault. Thread-safe; every call may block on the disk.
 //   kStoreUnavailable   cannot be read or written now; nothing changed.
@@ -31,7 +37,7 @@ class KeyStore {
   virtual Result<SealedRecord> get_by_alias(std::string_view alias) = 0;  // kNoSuchKey
 
   // Up to `count_max` records with an id above `after`, in the order of ids.
-  virtual Result<std::vector<SealedRecord>> list(const std::optional<CmkId>& after,
+  virtual Result<std::vector<StoredRecord>> list(const std::optional<CmkId>& after,
                                                  std::size_t count_max) = 0;
 
   // The audit intent under which the record stored now was made: start-up reconciles with it.

@@ -31,6 +31,8 @@ struct KeyFilter {
   std::string search;  // A part of alias or id.
 };
 struct KeyPage {
+  // Keys whose record is damaged or another key's: reported, so that one does not hide the others.
+  std::vector<Error> damaged;
   std::vector<CmkRecord> keys;          // In the order of ids.
   std::optional<CmkId> continue_after;  // Set when there may be more: the next call's `after`.
 };
@@ -83,8 +85,9 @@ class Keyring {
   // Set once, before the first call.
   void set_observer(Observer observer);
 
-  // Closes what a crash left open: intents whose change is in the store get the result "done", the
-  // others "not done". Returns how many. Called once, before any other call.
+  // Closes what a crash left open: an intent whose change is in the store gets the result "OK", the
+  // others "Cancelled". Returns how many. Called once, before any other call.
+  //   kAuditBroken   the journal cannot be read.
   Result<std::size_t> reconcile();
 
   // kNameTaken, kInvalidArgs (alias, description), kUnsupported (protection).
@@ -92,6 +95,7 @@ class Keyring {
 
   // A transition to the state the key is in succeeds and changes nothing.
   //   kKeyPendingDeletion, kKeyArchived, kKeyPendingImport   not from this state.
+  //   kUnsupported   a service's key is not disabled by callers.
   Result<CmkRecord> enable(const CmkId& id, const audit::Actor& actor);
   Result<CmkRecord> disable(const CmkId& id, const audit::Actor& actor);
   // A new current version; older ones still unwrap. kKeyDisabled; kLimitsExceeded: too many

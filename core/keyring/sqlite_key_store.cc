@@ -57,20 +57,22 @@ class SqliteKeyStore final : public KeyStore {
     return only_record(*statement, "key '" + printable(alias, 64) + "'");
   }
 
-  Result<std::vector<SealedRecord>> list(const std::optional<CmkId>& after,
+  Result<std::vector<StoredRecord>> list(const std::optional<CmkId>& after,
                                          std::size_t count_max) override {
     const std::lock_guard lock(mutex_);
     auto statement = SqliteStatement::prepare(
-        database_, "SELECT record FROM cmk WHERE id > ? ORDER BY id LIMIT ?");
+        database_, "SELECT id, record FROM cmk WHERE id > ? ORDER BY id LIMIT ?");
     if (!statement) return tl::unexpected(statement.error());
     // The empty blob sorts before every id.
     statement->bind(after ? after->bytes() : ByteView()).bind(std::uint64_t{count_max});
-    std::vector<SealedRecord> records;
+    std::vector<StoredRecord> records;
     for (;;) {
       const auto row = statement->step();
       if (!row) return pass(row.error(), "list keys");
       if (!*row) return records;
-      records.push_back(copy(statement->bytes(0)));
+      const auto id = CmkId::from_bytes(statement->bytes(0));
+      if (!id) return fail(Reason::kStoreDamaged, "list keys: " + id.error().message());
+      records.push_back({*id, copy(statement->bytes(1))});
     }
   }
 

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/keyring/key_transitions.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace coffer::keyring {
+namespace {
+
+constexpr std::size_t kRecordsPerQuery = 1000;
+
+bool has_all_versions_of(const CmkRecord& record, const CmkRecord& other) {
+  return std::ranges::all_of(other.versions, [&](const KeyVersion& version) {
+    return record.find_version(version.number) != nullptr;
+  });
+}
+
+// Whether the key is already as `change` would leave it.
+bool is_done_already(const CmkRecord& record, CmkChange change) {
+  return (change == CmkChange::kEnable && record.state == KeyState::kEnabled) ||
+         (change == CmkChange::kDisable && record.state == KeyState::kDisabled);
+}
+
+Result<void> require_owner_allows(const CmkRecord& record, CmkChange change) {
+  if (change != CmkChange::kDisable || record.owner == KeyOwner::kUser) return {};
+  return fail(Reason::kUnsupported,
+              "key " + record.id.str() + " belongs to a service: it is not disabled by callers");
+}
+
+bool is_transition(const std::string& operation) {
+  for (const auto change : {CmkChange::kEnable, CmkChange::kDisable, CmkChange::kRotate,
+                            CmkChange::kAdopt, CmkChange::kLease}) {
+    if (operation == change_operation(change)) return true;
+  }
+  return operation == "cmk.create";
+}
+
+}  // namespace
+
+std::string change_operation(CmkChange change) {
+  switch (change) {
+    case CmkChange::kEnable:
+      return "cmk.enable";
+    case CmkChange::kDisable:
+      return "cmk.disable";
+    case CmkChange::kRotate:
+      return "cmk.rotate";
+    case CmkChange::kAdopt:
+      return "cmk.adopt";
+    case CmkChange::kLease:
+      return "cmk.lease";
+  }
+  return "cmk.change";
+}
+
+class KeyTransitions::Claim {
+ public:
+  Claim(KeyTransitions& owner, const CmkId& id) : owner_(&owner), id_(id) {}
+  Claim(Claim&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), id_(other.id_) {}
+  Claim& operator=(Claim&&) = delete;
+  ~Claim() {
+    if (owner_ == nullptr) return;
+    {
+      const std::lock_guard lock(owner_->mutex_);
+      owner_->changing_.erase(id_);
+    }
+    owner_->changed_.notify_all();
+  }
+
+ private:
+  KeyTransitions* owner_;
+  CmkId id_;
+};
+
+Result<KeyTransitions::Claim> KeyTransitions::claim(const CmkId& id, bool is_lease) {
+  std::unique_lock lock(mutex_);
+  // A lease is our own doing, so it neither refuses a caller nor is refused; both end by the
+  // vault's and the store's own deadlines.
+  for (auto found = changing_.find(id); found != changing_.end(); found = changing_.find(id)) {
+    if (!is_lease && !found->second) {
+      return fail(Reason::kInProgress, "key " + id.str() + " is being changed by somebody else");
+    }
+    changed_.wait(lock);
+  }
+  changing_.emplace(id, is_lease);
+  return Claim(*this, id);
+}
+
+tl::unexpected<Error> KeyTransitions::refused(const Error& error, const std::string& operation,
+                                              const std::optional<CmkId>& id,
+                                              const audit::Actor& actor) {
+  audit::Event event;
+  event.kind = audit::Kind::kRefused;
+  event.actor = actor;
+  event.operation = operation;
+  event.cmk = id;
+  event.outcome = std::string(error.name());
+  event.text = error.message();
+  // Nothing happens, so nothing waits for the record.
+  log_.append_deferred(std::move(event));
+  return tl::unexpected(error);
+}
+
+Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::Actor& actor) {
+  const std::string operation = "cmk.create";
+  if (!parameters.id) {
+    const auto drawn = CmkId::random();
+    if (!drawn) return tl::unexpected(drawn.error());
+    parameters.id = *drawn;
+  }
+  const CmkId id = *parameters.id;
+  if (auto alias = require_alias(parameters.alias); !alias) {
+    return refused(alias.error(), operation, std::nullopt, actor);
+  }
+  if (auto text = require_description(parameters.description); !text) {
+    return refused(text.error(), operation, std::nullopt, actor);
+  }
+  // Asked before the HSM makes a key for nothing; put() asks again.
+  const auto taken = store_.get_by_alias(parameters.alias);
+  if (taken) {
+    const Error error(Reason::kNameTaken, "another key has the alias '" + parameters.alias + "'");
+    return refused(error, operation, std::nullopt, actor);
+  }
+  if (taken.error().reason() != Reason::kNoSuchKey) return tl::unexpected(taken.error());
+  auto claimed = claim(id, false);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+  return carry_out(std::move(*claimed),
+                   {id, operation, "alias " + parameters.alias, 0,
+                    [&] { return vault_.create_cmk(parameters); }},
+                   actor);
+}
+
+Result<CmkRecord> KeyTransitions::change(const CmkId& id, CmkChange change,
+                                         const audit::Actor& actor) {
+  const std::string operation = change_operation(change);
+  auto claimed = claim(id, change == CmkChange::kLease);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+  const auto current = read_record(store_, id);
+  if (!current) return refused(current.error(), operation, id, actor);
+  if (is_done_already(current->record, change)) return current->record;
+  if (auto allowed = require_owner_allows(current->record, change); !allowed) {
+    return refused(allowed.error(), operation, id, actor);
+  }
+  return carry_out(std::move(*claimed),
+                   {id, operation, "alias " + current->record.alias, current->record.revision,
+                    [&] { return vault_.change_cmk(current->sealed, change); }},
+                   actor);
+}
+
+Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit::Actor& actor) {
+  const std::string operation = change_operation(CmkChange::kAdopt);
+  const auto offered = CmkRecord::decode(sealed);
+  if (!offered) return refused(offered.error(), operation, std::nullopt, actor);
+  const CmkId id = offered->id;
+  auto claimed = claim(id, false);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+
+  std::uint64_t expected_revision = 0;
+  const auto stored = read_record(store_, id);
+  if (stored) {
+    if (has_all_versions_of(stored->record, *offered)) return stored->record;
+    // Presented, so that the adopted record comes to lie above the one it replaces.
+    if (auto presented = vault_.present(stored->sealed); !presented) {
+      return pass(presented.error(), "adopt key " + id.str());
+    }
+    expected_revision = stored->record.revision;
+  } else if (stored.error().reason() != Reason::kNoSuchKey) {
+    return tl::unexpected(stored.error());
+  }
+  return carry_out(
+      std::move(*claimed),
+      {id, operation, "alias " + offered->alias + ", from a volume's token", expected_revision,
+       [&] { return vault_.change_cmk(sealed, CmkChange::kAdopt); }},
+      actor);
+}
+
+Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
+                                            const audit::Actor& actor) {
+  audit::Event event;
+  event.kind = audit::Kind::kIntent;
+  event.actor = actor;
+  event.operation = plan.operation;
+  event.cmk = plan.id;
+  event.text = plan.text;
+  const auto intent = log_.append_one(event);
+  if (!intent) return pass(intent.error(), "record " + plan.operation);
+
+  auto done = store_and_present(plan, *intent);
+
+  event.kind = audit::Kind::kResult;
+  event.intent_sequence = *intent;
+  event.outcome = audit::outcome_of(done);
+  if (done) event.cmk_version = done->current().number;
+  if (!done) event.text = done.error().message();
+  const auto recorded = log_.append_one(event);
+  // Kept for the journal's return; if we stop before that, reconcile() closes the intent.
+  if (!recorded) log_.append_deferred(event);
+  {
+    const Claim given_back = std::move(claimed);
+  }
+  if (done && observer_) observer_(*done, plan.expected_revision == 0);
+  if (done && !recorded) {
+    return pass(recorded.error(), plan.operation + " of key " + plan.id.str() +
+                                      " is done, but its result could not be recorded");
+  }
+  return done;
+}
+
+Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint64_t intent) {
+  const auto sealed = plan.make();
+  if (!sealed) return tl::unexpected(sealed.error());
+  auto record = CmkRecord::decode(*sealed);
+  if (!record || record->id != plan.id || record->revision <= plan.expected_revision) {
+    return fail(Reason::kHsmFailed, "the vault made a record that is not the one asked for");
+  }
+  if (const auto put = store_.put(*sealed, plan.expected_revision, intent); !put) {
+    // A commit that reported an error may have happened all the same; what the store says now
+    // counts.
+    const auto stored = store_.intent_of(plan.id);
+    if (!stored || *stored != intent) return tl::unexpected(put.error());
+  }
+  // From here on the change is made. If the vault cannot be told now, it learns of it when the
+  // record is used next; until then only this keyring, which reads its store, holds to it.
+  static_cast<void>(vault_.present(*sealed));
+  return record;
+}
+
+Result<audit::Event> KeyTransitions::closing_event(const audit::Record& intent) {
+  audit::Event event;
+  event.kind = audit::Kind::kResult;
+  event.actor.origin = audit::Origin::kDaemon;
+  event.operation = intent.event.operation;
+  event.cmk = intent.event.cmk;
+  event.request_id = intent.event.request_id;
+  event.intent_sequence = intent.sequence;
+  event.outcome = std::string(reason_info(Reason::kCancelled).name);
+  if (!intent.event.cmk || !is_transition(intent.event.operation)) {
+    event.text = "the agent stopped in the middle; keys may have been used";
+    return event;
+  }
+  event.text = "the agent stopped before the change was stored";
+  const auto stored = store_.intent_of(*intent.event.cmk);
+  if (!stored && stored.error().reason() != Reason::kNoSuchKey) {
+    return tl::unexpected(stored.error());
+  }
+  if (stored && *stored == intent.sequence) {
+    event.outcome = std::string(audit::kOutcomeOk);
+    event.text = "the change was stored; the agent stopped before it recorded that";
+    // As it would have been: the record it replaced is refused from now on.
+    const auto record = store_.get(*intent.event.cmk);
+    if (record) static_cast<void>(vault_.present(*record));
+  }
+  return event;
+}
+
+Result<std::size_t> KeyTransitions::reconcile() {
+  const std::uint64_t end = log_.head().sequence;
+  auto begin = store_.reconciled_to();
+  if (!begin) return tl::unexpected(begin.error());
+  // A journal that ends before the mark is a new one.
+  if (*begin > end) *begin = 0;
+
+  std::map<std::uint64_t, audit::Record> open;
+  audit::Filter filter;
+  filter.operation = "cmk.*";
+  filter.to_sequence = end;
+  for (filter.from_sequence = *begin + 1;
+       filter.from_sequence != 0 && filter.from_sequence <= end;) {
+    auto page = log_.query(filter, kRecordsPerQuery);
+    if (!page) return pass(page.error(), "reconcile keys");
+    for (auto& record : page->records) {
+      if (record.event.kind == audit::Kind::kIntent) open.emplace(record.sequence, record);
+      if (record.event.kind == audit::Kind::kResult) open.erase(record.event.intent_sequence);
+    }
+    filter.from_sequence = page->next_sequence;
+  }
+
+  std::vector<audit::Event> closing;
+  for (const auto& [sequence, intent] : open) {
+    auto event = closing_event(intent);
+    if (!event) return pass(event.error(), "reconcile keys");
+    closing.push_back(std::move(*event));
+  }
+  for (std::size_t i = 0; i < closing.size(); i += audit::AuditLog::kEventsMax) {
+    const auto count = std::min(closing.size() - i, audit::AuditLog::kEventsMax);
+    if (auto done = log_.append(std::span(closing).subspan(i, count)); !done) {
+      return pass(done.error(), "reconcile keys");
+    }
+  }
+  if (auto marked = store_.set_reconciled_to(end); !marked) return tl::unexpected(marked.error());
+  return closing.size();
+}
+
+}  // namespace coffer::keyring

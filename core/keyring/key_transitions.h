@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "core/audit/audit_log.h"
+#include "core/keyring/key_store.h"
+#include "core/keyring/key_vault.h"
+#include "core/keyring/keyring.h"
+#include "core/keyring/stored_records.h"
+
+namespace coffer::keyring {
+
+// KeyTransitions changes keys for the Keyring, in the order that survives a crash anywhere: audit
+// intent; the vault's new record; one store transaction with the intent's sequence; presented to
+// the vault; audit result. It also closes what a crash left open.
+//
+// Thread-safe; every call may block. One change of a key at a time.
+class KeyTransitions {
+ public:
+  // Owns nothing; all of them outlive it.
+  KeyTransitions(KeyVault& vault, KeyStore& store, audit::AuditLog& log)
+      : vault_(vault), store_(store), log_(log) {}
+
+  // Set before the first call.
+  void set_observer(Keyring::Observer observer) { observer_ = std::move(observer); }
+
+  Result<CmkRecord> create(CmkParameters parameters, const audit::Actor& actor);
+  // A change that is already so succeeds and does nothing. kInProgress: somebody else changes it.
+  Result<CmkRecord> change(const CmkId& id, CmkChange change, const audit::Actor& actor);
+  Result<CmkRecord> adopt(const SealedRecord& sealed, const audit::Actor& actor);
+
+  Result<std::size_t> reconcile();
+
+ private:
+  // A change, from its intent to its result.
+  struct Plan {
+    CmkId id;
+    std::string operation;
+    std::string text;                     // For people.
+    std::uint64_t expected_revision = 0;  // What the store holds; 0: nothing.
+    std::function<Result<SealedRecord>()> make;
+  };
+  // Whoever holds a Claim is the only one that changes the key.
+  class Claim;
+  // Gives the claim back before the observer hears of the change.
+  Result<CmkRecord> carry_out(Claim claimed, const Plan& plan, const audit::Actor& actor);
+  Result<CmkRecord> store_and_present(const Plan& plan, std::uint64_t intent);
+  Result<Claim> claim(const CmkId& id, bool is_lease);
+  // Records that a request was turned away before its intent, and hands the error on.
+  tl::unexpected<Error> refused(const Error& error, const std::string& operation,
+                                const std::optional<CmkId>& id, const audit::Actor& actor);
+  Result<audit::Event> closing_event(const audit::Record& intent);
+
+  KeyVault& vault_;
+  KeyStore& store_;
+  audit::AuditLog& log_;
+  Keyring::Observer observer_;
+
+  std::mutex mutex_;  // Guards changing_.
+  std::condition_variable changed_;
+  std::map<CmkId, bool> changing_;  // Keys in the middle of a change; true: of a lease.
+};
+
+// "cmk.rotate" and so on: the operations of the audit trail.
+std::string change_operation(CmkChange change);
+
+}  // namespace coffer::keyring

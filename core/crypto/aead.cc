@@ -13,8 +13,8 @@ using CipherContext = CHandle<EVP_CIPHER_CTX, ::EVP_CIPHER_CTX_free>;
 
 constexpr std::size_t kTextBytesMax = std::size_t{1}
                                       << 30U;  // Fits the int of OpenSSL's interface.
-constexpr std::size_t kNonceBytesMin = 8;
-constexpr std::size_t kNonceBytesMax = 64;
+constexpr std::size_t kNonceBytesMin = 1;
+constexpr std::size_t kNonceBytesMax = 128;
 
 const EVP_CIPHER* cipher_for(std::size_t key_bytes) {
   if (key_bytes == 16) return ::EVP_aes_128_gcm();

@@ -8,7 +8,7 @@
 namespace coffer::crypto {
 
 // AES-GCM (NIST SP 800-38D) with a 128-bit tag. Coffer itself uses 256-bit keys and 96-bit nonces
-// alone; the other key sizes (16, 24 bytes) and nonces (8 to 64 bytes) are there for the vectors.
+// alone; the other key sizes (16, 24 bytes) and nonces (1 to 128 bytes) are there for the vectors.
 //
 // A nonce must never be used twice with one key: whoever calls seal() sees to that.
 inline constexpr std::size_t kGcmKeyBytes = 32;

@@ -6,9 +6,13 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-from machine import Image, Machine
+import coffer_host
+from machine import Image, Machine, Template, cache
 
-Scenario = namedtuple("Scenario", "name summary function timeout long")
+Scenario = namedtuple("Scenario", "name summary function timeout long host")
+
+# The volumes of a prepared host: made, open and mounted at /srv/NAME.
+VOLUMES = [f"data{number}" for number in range(1, 9)]
 
 _found = []
 
@@ -17,18 +21,36 @@ class Skipped(Exception):
     """The scenario cannot run here; the message says what is missing."""
 
 
-def scenario(timeout=300, long=False):
+def scenario(timeout=300, long=False, host=False):
     """Marks a function of a Context as a scenario. Its docstring's first line is its summary.
 
     A scenario fails by raising anything (assert is fine), or by taking more than `timeout` seconds.
-    Those marked `long` run only when named or with --long.
+    Those marked `long` run only when named or with --long. Those marked `host` need an installed
+    Coffer, and are skipped without.
     """
     def mark(function):
         module = function.__module__.rpartition(".")[2]
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        _found.append(Scenario(f"{module}.{function.__name__}", summary, function, timeout, long))
+        _found.append(Scenario(f"{module}.{function.__name__}", summary, function, timeout, long,
+                               host))
         return function
     return mark
+
+
+def plain_template(image, say=lambda text: None):
+    """A booted guest, with Coffer installed if the image has it but not set up."""
+    return Template(image, say=say)
+
+
+def host_template(image, say=lambda text: None):
+    """A booted guest with a token and the volumes of VOLUMES, open and mounted."""
+    def prepare(machine):
+        host = coffer_host.CofferHost(machine)
+        host.init()
+        host.provision([machine.disk(name) for name in VOLUMES])
+        machine.must("".join(f"echo 'kept by {n}' > /srv/{n}/file; " for n in VOLUMES))
+    return Template(image, prepare=prepare, key=cache.digest_of(Path(coffer_host.__file__)),
+                    disks=[(name, 32) for name in VOLUMES], say=say)
 
 
 def discover():
@@ -58,25 +80,30 @@ class Context:
         """A line of the scenario's log, with the seconds since its start."""
         print(f"[{time.monotonic() - self._started:7.2f}] {text}", flush=True)
 
-    def machine(self, name="machine"):
+    def machine(self, name="machine", template=None):
         """A new machine that is off. It ends with the scenario at the latest."""
-        machine = Machine(self.image, self.folder / name, say=self.log)
+        machine = Machine(self.image, self.folder / name, template=template, say=self.log)
         self._machines.append(machine)
         return machine
 
     def resumed(self, name="machine"):
-        """A machine that is already up: a second instead of a boot. Quick, but forgets all."""
-        machine = self.machine(name)
+        """A machine that is already up: a second instead of a boot."""
+        machine = self.machine(name, plain_template(self.image))
         machine.resume()
         return machine
+
+    def host(self, name="host", resume=True):
+        """A CofferHost with the volumes of VOLUMES, which are open and mounted.
+
+        With resume=False its machine is off, as after a power cut.
+        """
+        host = coffer_host.CofferHost(self.machine(name, host_template(self.image)))
+        if resume:
+            host.machine.resume()
+        return host
 
     def collect(self):
         """Saves journals and states of all machines, after a failure."""
         for machine in self._machines:
             machine.collect()
 
-
-def needs_coffer(context):
-    """Skips where the build has no daemon to install."""
-    if not context.image.has_coffer:
-        raise Skipped("the build folder installs no cofferd")

@@ -4,6 +4,7 @@
 from .deadline import Deadline, TimedOut
 from .image import Image
 from .machine import CommandFailed, Disk, Machine, MachineError, Result
+from .template import Template
 
 __all__ = ["CommandFailed", "Deadline", "Disk", "Image", "Machine", "MachineError", "Result",
-           "TimedOut"]
+           "Template", "TimedOut"]

@@ -6,10 +6,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
-# How many results of one kind are kept; older ones are removed when a new one is made.
-KEPT = {"tree": 2, "disk": 3, "template": 2}
+# How many results of one kind are kept. Older ones are removed when another is used, unless they
+# were used within the last hour: another checkout may be running from them.
+KEPT = {"tree": 2, "disk": 3, "booted": 2, "prepared": 2}
+IN_USE_SECONDS = 3600
 
 
 def root():
@@ -74,4 +77,5 @@ def _remove_old(kind, current):
     folders = [f for f in root().glob(f"{kind}-*") if f.is_dir() and f != current]
     folders.sort(key=lambda f: f.stat().st_mtime, reverse=True)
     for folder in folders[KEPT[kind] - 1:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        if time.time() - folder.stat().st_mtime > IN_USE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -5,10 +5,11 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
-from . import qemu, template
+from . import qemu
 from .agent import Agent, AgentError
 from .deadline import Deadline, TimedOut
 from .qmp import Qmp, QmpError
+from .template import make_overlay
 
 # Emulated on two busy cores a boot takes 20 to 60 s. Deadlines only have to end what hangs.
 BOOT_SECONDS = 240
@@ -44,12 +45,13 @@ class Disk:
 class Machine:
     """A guest that boots `image`, with its disks, sockets and logs in `folder`.
 
-    boot() starts it from power-off on a root disk of its own, which lasts until the folder is
-    removed; resume() continues a frozen, already booted guest, and forgets everything at the end.
-    Use it as a context: at the end a guest that still runs is cut off.
+    boot() starts it from power-off; resume() continues the frozen guest of `template`. Both write to
+    a root disk in the folder, which lasts, so a resumed machine can be cut off and booted again. With
+    a template the disks start as they were when it was frozen. Use it as a context: at the end a
+    guest that still runs is cut off.
     """
 
-    def __init__(self, image, folder, accel=None, ram_file=None, root_disk=None,
+    def __init__(self, image, folder, template=None, accel=None, ram_file=None,
                  say=lambda text: None):
         self.image = image
         self.folder = Path(folder)
@@ -60,11 +62,15 @@ class Machine:
         self.boot_started = None
         self.say = say
         self._accel = accel or qemu.accelerator(image)
+        self._template = template
         self._ram_file = ram_file
-        self._root_disk = Path(root_disk or self.folder / "root.qcow2")
+        self._root_disk = self.folder / "root.qcow2"
         self._agent = None
         self._disks = {}  # serial -> Disk, those that are attached or will be at power-on
         self._slots = {}  # serial -> number of its place on the SCSI bus
+        for serial, size_mb in template.disks if template else []:
+            template.copy_disk(serial, self.folder / f"{serial}.raw")
+            self.add_disk(serial, size_mb)
 
     def __enter__(self):
         return self
@@ -76,23 +82,32 @@ class Machine:
 
     def boot(self):
         """Powers the machine on; returns as soon as QEMU runs. run() waits for the guest."""
-        if not self._root_disk.exists():
-            template.make_overlay(self.image.disk, self._root_disk)
+        self._make_root_disk()
         memory = "memory-backend-ram"
         if self._ram_file:
             memory = f"memory-backend-file,mem-path={self._ram_file},share=on"
-        disks = [a for disk in self._disks.values() for a in self._disk_arguments(disk)]
-        self._start(f"file={self._root_disk},format=qcow2", memory, disks)
+        self._start(memory, self._disks.values(), [])
 
     def resume(self):
-        """Continues the frozen guest of this image; about a second to a command's answer."""
-        frozen = template.folder(self.image, self._accel, self.say)
-        self._start(template.root_disk(frozen), template.ram(frozen), ["-incoming", "defer"])
-        self.qmp.migrate("migrate-incoming", f"exec:cat '{frozen}/state'")
+        """Continues the frozen guest, once; about a second to a command's answer."""
+        frozen = self._template
+        if frozen is None or self._root_disk.exists():
+            raise MachineError("only a new machine that has a template can resume")
+        self._make_root_disk()
+        there = [self._disks[serial] for serial, _ in frozen.disks]
+        self._start(f"memory-backend-file,mem-path={frozen.ram},share=off", there,
+                    ["-incoming", "defer"])
+        self.qmp.migrate("migrate-incoming", f"exec:cat '{frozen.state}'")
         self.qmp.command("cont")
         self._connect().wake()
         for disk in self._disks.values():
-            self._plug(disk)
+            if disk not in there:
+                self._plug(disk)
+
+    def _make_root_disk(self):
+        if not self._root_disk.exists():
+            base = self._template.root_disk if self._template else self.image.disk
+            make_overlay(base, self._root_disk)
 
     def cut_power(self):
         """What the guest had not yet written to its disks is lost; nothing else is."""
@@ -130,16 +145,17 @@ class Machine:
             self.process.kill()
         self._disconnect()
 
-    def _start(self, root_disk, memory, extra):
+    def _start(self, memory, disks, extra):
         if self.running():
             raise MachineError("the machine is on already")
         self.boots += 1
         for name in ["agent.sock", "qmp.sock"]:
             (self.folder / name).unlink(missing_ok=True)
         self.boot_started = time.monotonic()
+        extra = [a for disk in disks for a in self._disk_arguments(disk)] + extra
         self.process = qemu.Process(
-            qemu.arguments(self._accel, self.image, self.folder, self.console_path(), root_disk,
-                           memory, extra), self.folder / "qemu.log")
+            qemu.arguments(self._accel, self.image, self.folder, self.console_path(),
+                           self._root_disk, memory, extra), self.folder / "qemu.log")
         deadline = Deadline(30, "start of QEMU")
         while True:
             try:
@@ -243,6 +259,10 @@ class Machine:
         disk = Disk(self.folder / f"{serial}.raw", serial, size_mb)
         self.plug(disk)
         return disk
+
+    def disk(self, serial):
+        """The attached disk of that serial number."""
+        return self._disks[serial]
 
     def plug(self, disk):
         """Attaches a disk, running or not."""

@@ -107,7 +107,7 @@ def arguments(accel, image, folder, console, root_disk, memory, extra=()):
             "-smp", str(PROCESSORS), "-nodefaults", "-no-user-config", "-display", "none",
             "-no-reboot", "-object", f"{memory},id=ram,size={MEMORY_MB}M",
             "-kernel", image.kernel, "-initrd", image.initrd, "-append", KERNEL_ARGUMENTS,
-            "-drive", f"{root_disk},if=none,id=root,cache=unsafe",
+            "-drive", f"file={root_disk},format=qcow2,if=none,id=root,cache=unsafe",
             "-device", "virtio-blk-pci,drive=root",
             "-device", "virtio-scsi-pci,id=scsi",
             "-device", "virtio-serial-pci",

@@ -46,6 +46,9 @@ class Pkcs11Token final : public VaultToken {
   Result<SecretBytes> random(std::size_t size_bytes) override;
   keyring::VaultHealth health() override;
 
+  // As TokenLink::connected().
+  bool connected() { return link_.connected(); }
+
  private:
   Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
   Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);

@@ -67,6 +67,11 @@ TokenLink::~TokenLink() {
   disconnect(true);
 }
 
+bool TokenLink::connected() {
+  const std::shared_lock together(gate_);
+  return facts_.has_value();
+}
+
 std::uint64_t TokenLink::failures() const {
   const std::scoped_lock lock(last_mutex_);
   return failures_;

@@ -87,6 +87,9 @@ class TokenLink {
   // Connects when needed, without a pause, and makes every kind of call once.
   Result<Facts> probe();
 
+  // Whether it is connected as far as is known, without asking the token.
+  bool connected();
+
   std::uint64_t failures() const;
 
  private:

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/delivery_client.h"
+
+#include <utility>
+
+#include "core/ipc/sockets.h"
+#include "hsm/delivery_protocol.h"
+
+namespace coffer::hsm {
+
+Result<void> DeliveryClient::deliver(const keyring::Ticket& ticket, std::uint32_t index,
+                                     const keyring::Digest& profile_digest,
+                                     const SecretBytes& dek) {
+  const auto packet = encode_delivery(ticket, index, profile_digest, dek);
+  if (!packet) return tl::unexpected(packet.error());
+
+  const auto deadline = Deadline::after(options_.timeout);
+  const std::scoped_lock lock(mutex_);
+  if (const auto sent = send(*packet, deadline); !sent) return pass(sent.error(), "deliver a key");
+  const auto answer = channel_.receive(deadline);
+  if (!answer) {
+    // Without this connection's answers in step, none on it can be told apart any more.
+    channel_ = ipc::Channel();
+    return fail(Reason::kWorkerLost, "deliver a key: " + answer.error().message());
+  }
+  const auto outcome = decode_delivery_reply(answer->bytes);
+  if (!outcome && outcome.error().reason() == Reason::kMessageInvalid) channel_ = ipc::Channel();
+  return outcome;
+}
+
+Result<void> DeliveryClient::send(const SecretBytes& packet, Deadline deadline) {
+  // A worker that was started anew has left a dead connection behind: nothing reached it, so the
+  // packet may go over a new one.
+  if (channel_.valid()) {
+    if (const auto sent = channel_.send(packet.reveal(), {}, deadline); sent) return sent;
+  }
+  auto connected = ipc::connect_to(options_.socket_path, deadline);
+  if (!connected) return fail(Reason::kWorkerLost, connected.error().message());
+  channel_ = ipc::Channel(std::move(*connected), Reason::kWorkerLost);
+  const auto sent = channel_.send(packet.reveal(), {}, deadline);
+  if (sent) return sent;
+  channel_ = ipc::Channel();
+  return fail(Reason::kWorkerLost, sent.error().message());
+}
+
+}  // namespace coffer::hsm

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/vault_client.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "core/ipc/channel.h"
+#include "core/ipc/sockets.h"
+#include "hsm/vault_protocol.h"
+
+namespace coffer::hsm {
+
+using keyring::KeyContext;
+using keyring::Presented;
+using keyring::Purpose;
+using keyring::SealedRecord;
+using keyring::WrappedKey;
+
+namespace {
+
+// What stands before the keys of a message, beside the record: lengths, ticket, first index.
+constexpr std::size_t kHeadBytes = 32;
+
+ipc::Client::Options client_options(const VaultClient::Options& options) {
+  ipc::Client::Options out;
+  out.peer = options.name;
+  out.connect =
+      options.connect ? options.connect : [path = options.socket_path](Deadline deadline) {
+        return ipc::connect_to(path, deadline);
+      };
+  out.lost = Reason::kHsmAbsent;
+  out.secret = true;
+  out.connect_timeout = options.call_timeout;
+  return out;
+}
+
+template <class T>
+std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
+  return results;
+}
+
+// One key of a call: what it takes in a message and in the answer, or why it is not sent at all.
+struct Item {
+  Bytes encoded;
+  std::size_t request_bytes = 0;
+  std::size_t answer_bytes = 0;
+  std::optional<Error> refused;
+};
+
+// A message with several items.
+struct Batch {
+  std::vector<std::size_t> items;  // Their places in the call, ascending.
+};
+
+// Which items go into which message. `contiguous`: a message has no gaps.
+std::vector<Batch> split(std::span<const Item> items, std::size_t head_bytes, bool contiguous,
+                         std::size_t items_max) {
+  std::vector<Batch> batches;
+  std::size_t request = 0;
+  std::size_t answer = 0;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (items[i].refused) continue;
+    request += items[i].request_bytes;
+    answer += items[i].answer_bytes + kResultOverheadBytes;
+    const bool joins = !batches.empty() && batches.back().items.size() < items_max &&
+                       request <= ipc::kFrameBodyBytesMax && answer <= ipc::kFrameBodyBytesMax &&
+                       (!contiguous || batches.back().items.back() + 1 == i);
+    if (!joins) {
+      batches.emplace_back();
+      request = head_bytes + items[i].request_bytes;
+      answer = items[i].answer_bytes + kResultOverheadBytes + 4;
+    }
+    batches.back().items.push_back(i);
+  }
+  return batches;
+}
+
+// Sends the batches by `send`, which gives one result per item of a batch.
+template <class T, class Send>
+std::vector<Result<T>> in_messages(std::span<const Item> items, const std::vector<Batch>& batches,
+                                   const Send& send) {
+  std::vector<Result<T>> results;
+  for (const auto& item : items)
+    results.emplace_back(tl::unexpected(
+        item.refused ? *item.refused : Error(Reason::kInternal, "the key was not sent")));
+  for (const auto& batch : batches) {
+    Result<std::vector<Result<T>>> some = send(batch);
+    if (!some) some = all_fail<T>(batch.items.size(), some.error());
+    for (std::size_t i = 0; i < batch.items.size(); ++i)
+      results[batch.items[i]] = std::move((*some)[i]);
+  }
+  return results;
+}
+
+void add_items(Bytes& body, std::span<const Item> items, const Batch& batch) {
+  for (const auto i : batch.items)
+    body.insert(body.end(), items[i].encoded.begin(), items[i].encoded.end());
+}
+
+// A context that is outside its limits has no form to be sent in.
+std::optional<Error> unsendable(const KeyContext& context) {
+  const auto valid = context.require_valid();
+  return valid ? std::nullopt : std::optional<Error>(valid.error());
+}
+
+Item presented_item(const Presented& presented) {
+  Item item;
+  item.refused = unsendable(presented.context);
+  if (item.refused) return item;
+  item.encoded = encode_presented(presented);
+  if (!WrappedKey::decode(presented.blob.encode()))
+    item.refused = Error(Reason::kBlobInvalid, "the wrapped key is malformed");
+  item.request_bytes = item.encoded.size();
+  return item;
+}
+
+std::optional<Error> too_many(std::size_t count) {
+  if (count <= keyring::KeyVault::kKeysPerCallMax) return std::nullopt;
+  return Error(
+      Reason::kLimitsExceeded,
+      "a call takes at most " + std::to_string(keyring::KeyVault::kKeysPerCallMax) + " keys");
+}
+
+}  // namespace
+
+VaultClient::VaultClient(Options options)
+    : options_(std::move(options)), client_(client_options(options_)) {}
+
+VaultClient::~VaultClient() = default;
+
+Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteView> parts) {
+  auto reply = client_.call(type, parts, {}, Deadline::after(options_.call_timeout));
+  if (reply) return std::move(reply->secret);
+  if (reply.error().reason() == Reason::kTimedOut)
+    return fail(Reason::kHsmTimeout, reply.error().message());
+  return tl::unexpected(reply.error());
+}
+
+namespace {
+
+constexpr std::uint16_t type_of(VaultRequest request) {
+  return static_cast<std::uint16_t>(request);
+}
+
+SealedRecord ordinary(const SecretBytes& body) {
+  return {body.reveal().begin(), body.reveal().end()};
+}
+
+}  // namespace
+
+Result<SealedRecord> VaultClient::create_cmk(const keyring::CmkParameters& parameters) {
+  const auto body = encode_parameters(parameters);
+  const ByteView part = body;
+  const auto answer = call(type_of(VaultRequest::kCreateCmk), {&part, 1});
+  if (!answer) return tl::unexpected(answer.error());
+  return ordinary(*answer);
+}
+
+Result<SealedRecord> VaultClient::change_cmk(ByteView current, keyring::CmkChange change) {
+  const auto body = encode_change(current, change);
+  const ByteView part = body;
+  const auto answer = call(type_of(VaultRequest::kChangeCmk), {&part, 1});
+  if (!answer) return tl::unexpected(answer.error());
+  return ordinary(*answer);
+}
+
+Result<void> VaultClient::present(ByteView record) {
+  const auto answer = call(type_of(VaultRequest::kPresent), {&record, 1});
+  if (!answer) return tl::unexpected(answer.error());
+  return {};
+}
+
+std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<const Plain> keys) {
+  if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
+  std::vector<Item> items;
+  for (const auto& key : keys) {
+    Item item;
+    item.refused = unsendable(key.context);
+    if (!item.refused && key.key.size() > kKeyBytesMax)
+      item.refused = Error(Reason::kInvalidArgs, "a key to be wrapped has at most 4096 bytes");
+    if (!item.refused) item.encoded = encode_plain_head(key.context, key.key.size());
+    item.request_bytes = item.encoded.size() + key.key.size();
+    item.answer_bytes = key.key.size() + kWrapOverheadBytes;
+    items.push_back(std::move(item));
+  }
+  // A message has at most kMessagePartsMax parts, and a key needs two.
+  const auto batches =
+      split(items, record.size() + kHeadBytes, false, (ipc::kMessagePartsMax - 4) / 2);
+  return in_messages<WrappedKey>(
+      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+        const auto head = encode_keys_head(record, batch.items.size());
+        std::vector<ByteView> parts{head};
+        for (const auto i : batch.items) {
+          parts.emplace_back(items[i].encoded);
+          if (!keys[i].key.empty()) parts.push_back(keys[i].key.reveal());
+        }
+        const auto answer = call(type_of(VaultRequest::kWrap), parts);
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_wrapped_results(answer->reveal(), batch.items.size());
+      });
+}
+
+std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
+                                                     std::span<const Presented> keys) {
+  if (const auto error = too_many(keys.size())) return all_fail<SecretBytes>(keys.size(), *error);
+  std::vector<Item> items;
+  for (const auto& key : keys) {
+    Item item = presented_item(key);
+    // Not even asked for.
+    if (key.context.purpose == Purpose::kVolumeKey)
+      item.refused = Error(Reason::kWrongPurpose, "a volume's key is only ever delivered");
+    item.answer_bytes = key.blob.ciphertext.size();
+    items.push_back(std::move(item));
+  }
+  const auto batches = split(items, record.size() + kHeadBytes, false, kKeysPerMessageMax);
+  return in_messages<SecretBytes>(
+      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
+        Bytes body = encode_keys_head(record, batch.items.size());
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kUnwrap), {&part, 1});
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_secret_results(answer->reveal(), batch.items.size());
+      });
+}
+
+std::vector<Result<WrappedKey>> VaultClient::make_deks(ByteView record,
+                                                       std::span<const KeyContext> contexts,
+                                                       const keyring::Ticket& ticket,
+                                                       std::uint32_t first_index) {
+  if (const auto error = too_many(contexts.size()))
+    return all_fail<WrappedKey>(contexts.size(), *error);
+  std::vector<Item> items;
+  for (const auto& context : contexts) {
+    Item item;
+    item.refused = unsendable(context);
+    if (!item.refused) item.encoded = encode_context(context);
+    item.request_bytes = item.encoded.size();
+    item.answer_bytes = std::min<std::size_t>(context.key_bytes, kKeyBytesMax) + kWrapOverheadBytes;
+    items.push_back(std::move(item));
+  }
+  // The keys of a message have indexes that follow each other.
+  const auto batches = split(items, record.size() + kHeadBytes, true, kKeysPerMessageMax);
+  return in_messages<WrappedKey>(
+      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+        const auto first = first_index + static_cast<std::uint32_t>(batch.items.front());
+        Bytes body = encode_make_head(record, ticket, first, batch.items.size());
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kMakeDeks), {&part, 1});
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_wrapped_results(answer->reveal(), batch.items.size());
+      });
+}
+
+std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const Presented> keys,
+                                               const keyring::Ticket& ticket,
+                                               std::span<const std::uint32_t> indexes) {
+  if (const auto error = too_many(keys.size())) return all_fail<void>(keys.size(), *error);
+  if (keys.size() != indexes.size())
+    return all_fail<void>(keys.size(), Error(Reason::kInvalidArgs, "each key needs an index"));
+  std::vector<Item> items;
+  for (const auto& key : keys) {
+    items.push_back(presented_item(key));
+    items.back().request_bytes += sizeof(std::uint32_t);
+  }
+  const auto batches = split(items, record.size() + kHeadBytes, false, kKeysPerMessageMax);
+  return in_messages<void>(items, batches,
+                           [&](const Batch& batch) -> Result<std::vector<Result<void>>> {
+                             std::vector<std::uint32_t> some;
+                             for (const auto i : batch.items) some.push_back(indexes[i]);
+                             Bytes body = encode_deliver_head(record, ticket, some);
+                             add_items(body, items, batch);
+                             const ByteView part = body;
+                             const auto answer = call(type_of(VaultRequest::kDeliver), {&part, 1});
+                             if (!answer) return tl::unexpected(answer.error());
+                             return decode_void_results(answer->reveal(), batch.items.size());
+                           });
+}
+
+Result<SecretBytes> VaultClient::random(std::size_t size_bytes) {
+  if (size_bytes == 0 || size_bytes > ipc::kFrameBodyBytesMax)
+    return fail(Reason::kInvalidArgs, "too few or too many random bytes for one call");
+  ByteWriter body;
+  body.u32(static_cast<std::uint32_t>(size_bytes));
+  const ByteView part = body.view();
+  auto answer = call(type_of(VaultRequest::kRandom), {&part, 1});
+  if (answer && answer->size() != size_bytes)
+    return fail(Reason::kMessageInvalid, "the vault gave another number of random bytes");
+  return answer;
+}
+
+keyring::VaultHealth VaultClient::health() {
+  const auto answer = call(type_of(VaultRequest::kHealth), {});
+  auto health = answer ? decode_health(answer->reveal())
+                       : Result<keyring::VaultHealth>(tl::unexpected(answer.error()));
+  if (health) return std::move(*health);
+  keyring::VaultHealth away;
+  away.state = health.error().reason() == Reason::kHsmAbsent ? keyring::VaultState::kAbsent
+                                                             : keyring::VaultState::kFailed;
+  away.detail = health.error().message();
+  return away;
+}
+
+}  // namespace coffer::hsm

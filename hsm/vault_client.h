@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "core/ipc/client.h"
+#include "core/keyring/key_vault.h"
+
+namespace coffer::hsm {
+
+// VaultClient is the KeyVault of a program that talks to a vault process: cofferd. Calls are split
+// into messages that fit; nothing is ever repeated by itself.
+//
+// Thread-safe. A call blocks for at most `call_timeout` per message. Beside the errors of KeyVault:
+//   kHsmAbsent   no vault process answers, or it went away with the call.
+//   kHsmTimeout  it did not answer in time: a call into the token's module hangs, most likely.
+class VaultClient final : public keyring::KeyVault {
+ public:
+  struct Options {
+    std::string name;  // "coffer-vault@local", for messages.
+    std::string socket_path;
+    // Less than the vault's own deadline, so that a caller hears of a hang before the vault ends.
+    std::chrono::milliseconds call_timeout{4500};
+    // Instead of socket_path, for tests.
+    std::function<Result<UniqueFd>(Deadline)> connect;
+  };
+  // Keys in one message: a slow token is through with them in time.
+  static constexpr std::size_t kKeysPerMessageMax = 64;
+
+  explicit VaultClient(Options options);
+  ~VaultClient() override;
+
+  Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override;
+  Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override;
+  Result<void> present(ByteView record) override;
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
+                                                std::span<const Plain> keys) override;
+  std::vector<Result<SecretBytes>> unwrap(ByteView record,
+                                          std::span<const keyring::Presented> keys) override;
+  std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
+                                                     std::span<const keyring::KeyContext> contexts,
+                                                     const keyring::Ticket& ticket,
+                                                     std::uint32_t first_index) override;
+  std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
+                                    const keyring::Ticket& ticket,
+                                    std::span<const std::uint32_t> indexes) override;
+  Result<SecretBytes> random(std::size_t size_bytes) override;
+  keyring::VaultHealth health() override;
+
+ private:
+  Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts);
+
+  const Options options_;
+  ipc::Client client_;
+};
+
+}  // namespace coffer::hsm

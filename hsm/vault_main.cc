@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// coffer-vault: serves the KeyVault of one PKCS#11 token to cofferd, and delivers DEKs to the
+// worker.
+#include <fmt/format.h>
+#include <pwd.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): setenv, secure_getenv.
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/files.h"
+#include "core/ipc/event_loop.h"
+#include "core/ipc/server.h"
+#include "core/ipc/sockets.h"
+#include "core/ipc/worker_pool.h"
+#include "hsm/call_watch.h"
+#include "hsm/delivery_client.h"
+#include "hsm/pkcs11_token.h"
+#include "hsm/revision_floors.h"
+#include "hsm/ruled_vault.h"
+#include "hsm/setup_process.h"
+#include "hsm/vault_config.h"
+#include "hsm/vault_server.h"
+
+namespace coffer::hsm {
+namespace {
+
+constexpr int kExitUsage = 64;
+constexpr int kExitHang = 75;
+constexpr int kExitConfig = 78;
+constexpr std::size_t kHandlerThreads = 4;
+constexpr std::chrono::seconds kProbeInterval{10};
+constexpr std::string_view kDeliverSocket = "/run/coffer/deliver.sock";
+
+struct Arguments {
+  std::string config;
+  std::string socket;  // Empty: from systemd.
+  std::string deliver{kDeliverSocket};
+  bool setup = false;
+};
+
+// One line to the journal; 3 is an error, 4 a warning, 6 information.
+void log(int level, std::string_view text) {
+  const auto line = fmt::format("<{}>{}\n", level, printable(text, 2000));
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+std::optional<Arguments> parse(int argc, char** argv) {
+  Arguments out;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view name = argv[i];
+    if (name == "--setup") {
+      out.setup = true;
+      continue;
+    }
+    std::string* const value = name == "--config"    ? &out.config
+                               : name == "--socket"  ? &out.socket
+                               : name == "--deliver" ? &out.deliver
+                                                     : nullptr;
+    if (value == nullptr || ++i == argc) return std::nullopt;
+    *value = argv[i];
+  }
+  if (out.config.empty() != out.setup) return std::nullopt;
+  return out;
+}
+
+// Who may connect. The socket's owner and mode are what keeps others out. In the unit's own user
+// namespace (PrivateUsers=) every other user, cofferd's too, shows as the overflow user.
+std::vector<uid_t> allowed_peers() {
+  constexpr uid_t kOverflow = 65534;
+  std::vector<uid_t> peers{::getuid()};
+  if (const passwd* user = ::getpwnam("coffer"); user != nullptr) peers.push_back(user->pw_uid);
+  const auto map = read_file("/proc/self/uid_map", 4096);
+  const bool whole = map && as_text(*map).find("4294967295") != std::string_view::npos;
+  if (!whole) peers.push_back(kOverflow);
+  return peers;
+}
+
+Result<UniqueFd> request_socket(const Arguments& arguments) {
+  if (!arguments.socket.empty()) return ipc::listen_at(arguments.socket);
+  auto given = ipc::sockets_from_systemd();
+  if (!given) return tl::unexpected(given.error());
+  if (given->size() != 1)
+    return fail(Reason::kConfigInvalid, "expected one socket from systemd, or --socket");
+  return std::move(given->front().fd);
+}
+
+std::string pin_file(const VaultConfig& config) {
+  if (!config.pin_file.empty()) return config.pin_file;
+  const char* folder = ::secure_getenv("CREDENTIALS_DIRECTORY");
+  // A path that is not there: the vault then says that it needs a login.
+  return folder != nullptr ? std::string(folder) + "/pin" : config.state_folder + "/no-credential";
+}
+
+[[noreturn]] void end_after_hang() {
+  constexpr std::string_view kText =
+      "<3>a call into the token's module does not come back: ending\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
+  ::_exit(kExitHang);
+}
+
+// Looks at the token at start and whenever it is not up, so that the first request after its return
+// does not pay for the login; says what changed.
+class Prober {
+ public:
+  explicit Prober(Pkcs11Token& token) : token_(token), pool_({1, 1}) {}
+
+  void probe() {
+    if (token_.connected()) return;
+    // A probe under way is enough.
+    [[maybe_unused]] const auto taken = pool_.submit([this] {
+      const auto health = token_.health();
+      const int state = static_cast<int>(health.state);
+      if (last_.exchange(state) == state) return;
+      const auto text =
+          fmt::format("token {}: {}", keyring::vault_state_name(health.state), health.detail);
+      log(health.state == keyring::VaultState::kUp ? 6 : 4, text);
+      ipc::notify_status(text);
+    });
+  }
+  void stop() { pool_.stop(); }
+
+ private:
+  Pkcs11Token& token_;
+  std::atomic<int> last_{0};
+  ipc::WorkerPool pool_;
+};
+
+Result<int> serve(const Arguments& arguments) {
+  const auto config = VaultConfig::read(arguments.config);
+  if (!config) return tl::unexpected(config.error());
+  if (!config->softhsm_conf.empty())
+    ::setenv("SOFTHSM2_CONF", config->softhsm_conf.c_str(), 1);  // Before any thread starts.
+
+  auto loop = ipc::EventLoop::make();
+  if (!loop) return tl::unexpected(loop.error());
+  auto listening = request_socket(arguments);
+  if (!listening) return tl::unexpected(listening.error());
+  auto floors = open_sqlite_floors(config->state_folder + "/floors.db");
+  if (!floors) return pass(floors.error(), "open the floors of records");
+
+  CallWatch watch(config->call_deadline, end_after_hang);
+  Pkcs11Token::Options options;
+  options.link.module_path = config->module_path;
+  options.link.uri = config->uri;
+  options.link.pin_file = pin_file(*config);
+  options.link.pin_mark_file = config->state_folder + "/pin-refused";
+  options.link.sessions_max = config->sessions;
+  options.link.watch = &watch;
+  Pkcs11Token token(std::move(options));
+  DeliveryClient deliver({arguments.deliver});
+  RuledVault vault({token, **floors, deliver, system_clock()});
+  VaultServer server(vault);
+
+  ipc::Server::Options server_options;
+  server_options.name = "vault";
+  server_options.peers = allowed_peers();
+  server_options.secret = true;
+  server_options.handler_threads = kHandlerThreads;
+  server_options.on_fault = [](const Error& error) { log(4, error.str()); };
+  ipc::Server requests(server_options,
+                       [&](ipc::Request& request) { return server.handle(request); });
+  if (const auto listens = requests.listen(std::move(*listening)); !listens)
+    return tl::unexpected(listens.error());
+
+  Prober prober(token);
+  prober.probe();
+  const auto again = (*loop)->every(kProbeInterval, [&] { prober.probe(); });
+  if (!again) return tl::unexpected(again.error());
+  std::vector<ipc::EventSource> signals;
+  for (const int number : {SIGTERM, SIGINT}) {
+    auto source = (*loop)->on_signal(number, [&] { (*loop)->exit(0); });
+    if (!source) return tl::unexpected(source.error());
+    signals.push_back(std::move(*source));
+  }
+  if (const auto kept = (*loop)->keep_watchdog(); !kept) return tl::unexpected(kept.error());
+  ipc::notify_ready();
+  const auto code = (*loop)->run();
+  ipc::notify_stopping();
+  prober.stop();
+  requests.stop();
+  return code;
+}
+
+int run(int argc, char** argv) {
+  if (const auto safe = forbid_core_dumps(); !safe) {
+    log(3, safe.error().str());
+    return EXIT_FAILURE;
+  }
+  // A module's own connection to its device may break while it is written to.
+  std::signal(SIGPIPE, SIG_IGN);
+  const auto arguments = parse(argc, argv);
+  if (!arguments) {
+    log(3, "usage: coffer-vault --config FILE [--socket PATH] [--deliver PATH] | --setup");
+    return kExitUsage;
+  }
+  if (arguments->setup) return run_setup_process(STDIN_FILENO);
+  if (const auto blocked = ipc::EventLoop::block_signals({SIGTERM, SIGINT}); !blocked) {
+    log(3, blocked.error().str());
+    return EXIT_FAILURE;
+  }
+  const auto code = serve(*arguments);
+  if (code) return *code;
+  log(3, code.error().str());
+  return code.error().reason() == Reason::kConfigInvalid ? kExitConfig : EXIT_FAILURE;
+}
+
+}  // namespace
+}  // namespace coffer::hsm
+
+int main(int argc, char** argv) {
+  const int code = coffer::hsm::run(argc, argv);
+  // Not exit(): modules are known to crash in their destructors once OpenSSL's have run.
+  std::fflush(nullptr);
+  ::_exit(code);
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/vault_protocol.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace coffer::hsm {
+
+using keyring::CmkRecord;
+using keyring::KeyContext;
+using keyring::KeyVault;
+using keyring::Presented;
+using keyring::WrappedKey;
+
+namespace {
+
+constexpr std::size_t kRecordBytesMax = CmkRecord::kEncodedBytesMax + CmkRecord::kSealBytes;
+constexpr std::size_t kErrorBytesMax = kResultTextBytesMax + 16;
+constexpr std::size_t kTextBytesMax = 1024;
+
+Bytes read_record(ByteReader& in) {
+  const auto bytes = in.bytes(kRecordBytesMax);
+  return {bytes.begin(), bytes.end()};
+}
+
+template <class Enum>
+Enum read_enum(ByteReader& in, std::uint8_t last) {
+  const auto value = in.u8();
+  if (value < 1 || value > last) in.reject();
+  return static_cast<Enum>(value);
+}
+
+keyring::Ticket read_ticket(ByteReader& in) {
+  keyring::Ticket ticket{};
+  const auto bytes = in.raw(ticket.size());
+  std::ranges::copy(bytes, ticket.begin());
+  return ticket;
+}
+
+KeyContext read_context(ByteReader& in) {
+  auto context = KeyContext::decode(in.bytes(KeyContext::kEncodedBytesMax));
+  if (context) return std::move(*context);
+  in.reject();
+  return {};
+}
+
+std::optional<Presented> read_presented(ByteReader& in) {
+  auto blob = WrappedKey::decode(in.bytes(WrappedKey::kEncodedBytesMax));
+  auto context = read_context(in);
+  if (blob) return Presented{std::move(*blob), std::move(context)};
+  in.reject();
+  return std::nullopt;
+}
+
+std::vector<Presented> read_presented_list(ByteReader& in) {
+  std::vector<Presented> keys;
+  const auto count = in.count(KeyVault::kKeysPerCallMax, 8);
+  keys.reserve(count);
+  for (std::size_t i = 0; i < count && in.good(); ++i) {
+    if (auto one = read_presented(in)) keys.push_back(std::move(*one));
+  }
+  return keys;
+}
+
+Result<void> finish(const ByteReader& in, std::string_view what) {
+  return in.finish(Reason::kMessageInvalid, what);
+}
+
+void write_error(ByteWriter& out, const Error& error) {
+  out.boolean(false).bytes(
+      ipc::encode_error(Error(error.reason(), printable(error.message(), kResultTextBytesMax))));
+}
+
+// The error of a result that is none; reads what write_error() wrote behind the boolean.
+Error read_error(ByteReader& in) {
+  auto error = ipc::decode_error(in.bytes(kErrorBytesMax));
+  if (error) return std::move(*error);
+  in.reject();
+  return {Reason::kMessageInvalid, "an answer holds a damaged error"};
+}
+
+template <class T, class ReadValue>
+Result<std::vector<Result<T>>> decode_results(ByteView body, std::size_t count,
+                                              const ReadValue& read_value) {
+  ByteReader in(body);
+  std::vector<Result<T>> results;
+  if (in.count(KeyVault::kKeysPerCallMax, 1) != count) in.reject();
+  results.reserve(count);
+  for (std::size_t i = 0; i < count && in.good(); ++i) {
+    if (in.boolean())
+      results.push_back(read_value(in));
+    else
+      results.push_back(tl::unexpected(read_error(in)));
+  }
+  if (const auto end = finish(in, "an answer of the vault"); !end)
+    return tl::unexpected(end.error());
+  return results;
+}
+
+}  // namespace
+
+Bytes encode_presented(const Presented& presented) {
+  ByteWriter out;
+  out.bytes(presented.blob.encode()).bytes(presented.context.encode());
+  return out.take();
+}
+
+Bytes encode_context(const KeyContext& context) {
+  ByteWriter out;
+  out.bytes(context.encode());
+  return out.take();
+}
+
+Bytes encode_plain_head(const KeyContext& context, std::size_t key_bytes) {
+  ByteWriter out;
+  out.bytes(context.encode()).u32(static_cast<std::uint32_t>(key_bytes));
+  return out.take();
+}
+
+Bytes encode_parameters(const keyring::CmkParameters& parameters) {
+  ByteWriter out;
+  out.text(parameters.alias).text(parameters.description);
+  out.u8(static_cast<std::uint8_t>(parameters.algorithm));
+  out.u8(static_cast<std::uint8_t>(parameters.protection));
+  out.u8(static_cast<std::uint8_t>(parameters.owner));
+  out.boolean(parameters.id.has_value());
+  if (parameters.id) out.raw(parameters.id->bytes());
+  return out.take();
+}
+
+Bytes encode_change(ByteView record, keyring::CmkChange change) {
+  ByteWriter out;
+  out.bytes(record).u8(static_cast<std::uint8_t>(change));
+  return out.take();
+}
+
+Bytes encode_keys_head(ByteView record, std::size_t count) {
+  ByteWriter out;
+  out.bytes(record).u32(static_cast<std::uint32_t>(count));
+  return out.take();
+}
+
+Bytes encode_make_head(ByteView record, const keyring::Ticket& ticket, std::uint32_t first_index,
+                       std::size_t count) {
+  ByteWriter out;
+  out.bytes(record).raw(ticket).u32(first_index).u32(static_cast<std::uint32_t>(count));
+  return out.take();
+}
+
+Bytes encode_deliver_head(ByteView record, const keyring::Ticket& ticket,
+                          std::span<const std::uint32_t> indexes) {
+  ByteWriter out;
+  out.bytes(record).raw(ticket).u32(static_cast<std::uint32_t>(indexes.size()));
+  for (const auto index : indexes) out.u32(index);
+  out.u32(static_cast<std::uint32_t>(indexes.size()));  // How many keys follow: as many.
+  return out.take();
+}
+
+Result<keyring::CmkParameters> decode_parameters(ByteView body) {
+  ByteReader in(body);
+  keyring::CmkParameters out;
+  out.alias = in.text(kTextBytesMax);
+  out.description = in.text(kTextBytesMax * 2);
+  out.algorithm = read_enum<keyring::KeyAlgorithm>(in, 1);
+  out.protection = read_enum<keyring::Protection>(in, 3);
+  out.owner = read_enum<keyring::KeyOwner>(in, 2);
+  if (in.boolean()) {
+    const auto id = CmkId::from_bytes(in.raw(16));
+    if (id)
+      out.id = *id;
+    else
+      in.reject();
+  }
+  if (const auto end = finish(in, "a request for a new key"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<ChangeRequest> decode_change(ByteView body) {
+  ByteReader in(body);
+  ChangeRequest out;
+  out.record = read_record(in);
+  out.change = read_enum<keyring::CmkChange>(in, 5);
+  if (const auto end = finish(in, "a request to change a key"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<WrapRequest> decode_wrap(ByteView body) {
+  ByteReader in(body);
+  WrapRequest out;
+  out.record = read_record(in);
+  const auto count = in.count(KeyVault::kKeysPerCallMax, 8);
+  out.keys.reserve(count);
+  for (std::size_t i = 0; i < count && in.good(); ++i) {
+    KeyVault::Plain plain;
+    plain.context = read_context(in);
+    auto key = SecretBytes::copy_of(in.bytes(kKeyBytesMax));
+    if (!key) return tl::unexpected(key.error());
+    plain.key = std::move(*key);
+    out.keys.push_back(std::move(plain));
+  }
+  if (const auto end = finish(in, "a request to wrap keys"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<UnwrapRequest> decode_unwrap(ByteView body) {
+  ByteReader in(body);
+  UnwrapRequest out;
+  out.record = read_record(in);
+  out.keys = read_presented_list(in);
+  if (const auto end = finish(in, "a request to unwrap keys"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<MakeDeksRequest> decode_make_deks(ByteView body) {
+  ByteReader in(body);
+  MakeDeksRequest out;
+  out.record = read_record(in);
+  out.ticket = read_ticket(in);
+  out.first_index = in.u32();
+  const auto count = in.count(KeyVault::kKeysPerCallMax, 4);
+  out.contexts.reserve(count);
+  for (std::size_t i = 0; i < count && in.good(); ++i) out.contexts.push_back(read_context(in));
+  if (const auto end = finish(in, "a request to make DEKs"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<DeliverRequest> decode_deliver(ByteView body) {
+  ByteReader in(body);
+  DeliverRequest out;
+  out.record = read_record(in);
+  out.ticket = read_ticket(in);
+  const auto count = in.count(KeyVault::kKeysPerCallMax, 4);
+  out.indexes.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) out.indexes.push_back(in.u32());
+  out.keys = read_presented_list(in);
+  if (out.keys.size() != out.indexes.size()) in.reject();
+  if (const auto end = finish(in, "a request to deliver DEKs"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<std::uint32_t> decode_random(ByteView body) {
+  ByteReader in(body);
+  const auto size_bytes = in.u32();
+  if (const auto end = finish(in, "a request for random bytes"); !end)
+    return tl::unexpected(end.error());
+  return size_bytes;
+}
+
+Bytes encode_results(std::span<const Result<WrappedKey>> results) {
+  ByteWriter out;
+  out.u32(static_cast<std::uint32_t>(results.size()));
+  for (const auto& result : results) {
+    if (result)
+      out.boolean(true).bytes(result->encode());
+    else
+      write_error(out, result.error());
+  }
+  return out.take();
+}
+
+Bytes encode_results(std::span<const Result<void>> results) {
+  ByteWriter out;
+  out.u32(static_cast<std::uint32_t>(results.size()));
+  for (const auto& result : results) {
+    if (result)
+      out.boolean(true);
+    else
+      write_error(out, result.error());
+  }
+  return out.take();
+}
+
+Result<SecretBytes> encode_results(std::span<const Result<SecretBytes>> results) {
+  // The public part of each, and the key behind it; then one copy into locked memory of its size.
+  std::vector<Bytes> heads;
+  heads.reserve(results.size());
+  std::size_t size = 4;
+  for (const auto& result : results) {
+    ByteWriter head;
+    if (result)
+      head.boolean(true).u32(static_cast<std::uint32_t>(result->size()));
+    else
+      write_error(head, result.error());
+    size += head.size() + (result ? result->size() : 0);
+    heads.push_back(head.take());
+  }
+  auto out = SecretBytes::zeroed(size);
+  if (!out) return out;
+  ByteWriter count;
+  count.u32(static_cast<std::uint32_t>(results.size()));
+  auto at = std::ranges::copy(count.view(), out->reveal_mutable().begin()).out;
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    at = std::ranges::copy(heads[i], at).out;
+    if (results[i]) at = std::ranges::copy(results[i]->reveal(), at).out;
+  }
+  return out;
+}
+
+Bytes encode_health(const keyring::VaultHealth& health) {
+  ByteWriter out;
+  out.u8(static_cast<std::uint8_t>(health.state));
+  out.text(printable(health.detail, kTextBytesMax)).text(printable(health.token_label, 64));
+  out.text(printable(health.token_serial, 64)).text(printable(health.root_id, 64));
+  out.u8(static_cast<std::uint8_t>(health.kind)).u8(static_cast<std::uint8_t>(health.profile));
+  out.u64(static_cast<std::uint64_t>(health.latency.count())).u64(health.failures);
+  return out.take();
+}
+
+Result<std::vector<Result<WrappedKey>>> decode_wrapped_results(ByteView body, std::size_t count) {
+  return decode_results<WrappedKey>(body, count, [](ByteReader& in) -> Result<WrappedKey> {
+    auto blob = WrappedKey::decode(in.bytes(WrappedKey::kEncodedBytesMax));
+    if (!blob) in.reject();
+    return blob;
+  });
+}
+
+Result<std::vector<Result<void>>> decode_void_results(ByteView body, std::size_t count) {
+  return decode_results<void>(body, count, [](ByteReader&) { return Result<void>(); });
+}
+
+Result<std::vector<Result<SecretBytes>>> decode_secret_results(ByteView body, std::size_t count) {
+  return decode_results<SecretBytes>(
+      body, count, [](ByteReader& in) { return SecretBytes::copy_of(in.bytes(kKeyBytesMax)); });
+}
+
+Result<keyring::VaultHealth> decode_health(ByteView body) {
+  ByteReader in(body);
+  keyring::VaultHealth out;
+  out.state = read_enum<keyring::VaultState>(in, 6);
+  out.detail = in.text(kTextBytesMax);
+  out.token_label = in.text(64);
+  out.token_serial = in.text(64);
+  out.root_id = in.text(64);
+  out.kind = read_enum<keyring::TokenKind>(in, 2);
+  out.profile = read_enum<keyring::KekProfile>(in, 4);
+  const auto latency = in.u64();
+  if (latency > std::uint64_t{1} << 62U) in.reject();
+  out.latency = std::chrono::microseconds(static_cast<std::int64_t>(latency));
+  out.failures = in.u64();
+  if (const auto end = finish(in, "the vault's health"); !end) return tl::unexpected(end.error());
+  return out;
+}
+
+}  // namespace coffer::hsm

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/vault_server.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "hsm/vault_protocol.h"
+
+namespace coffer::hsm {
+namespace {
+
+using keyring::Presented;
+using keyring::Purpose;
+
+ipc::Reply reply(Bytes body) {
+  ipc::Reply out;
+  out.body = std::move(body);
+  return out;
+}
+
+// The vault refuses it too; a DEK on its way to a caller is worth two refusals.
+Result<void> require_no_volume(std::span<const Presented> keys) {
+  const bool none = std::ranges::none_of(
+      keys, [](const Presented& key) { return key.context.purpose == Purpose::kVolumeKey; });
+  if (none) return {};
+  return fail(Reason::kWrongPurpose, "a volume's key is only ever delivered");
+}
+
+}  // namespace
+
+Result<ipc::Reply> VaultServer::handle(const ipc::Request& request) {
+  auto answer = [&]() -> Result<ipc::Reply> {
+    switch (static_cast<VaultRequest>(request.type)) {
+      case VaultRequest::kCreateCmk:
+        return create(request.body);
+      case VaultRequest::kChangeCmk:
+        return change(request.body);
+      case VaultRequest::kPresent:
+        return present(request.body);
+      case VaultRequest::kWrap:
+        return wrap(request.body);
+      case VaultRequest::kUnwrap:
+        return unwrap(request.body);
+      case VaultRequest::kMakeDeks:
+        return make_deks(request.body);
+      case VaultRequest::kDeliver:
+        return deliver(request.body);
+      case VaultRequest::kRandom:
+        return random(request.body);
+      case VaultRequest::kHealth:
+        return health(request.body);
+    }
+    return fail(Reason::kMessageInvalid, "the vault knows no such request");
+  }();
+  if (answer && answer->body.size() + answer->secret.size() > ipc::kFrameBodyBytesMax)
+    return fail(Reason::kLimitsExceeded, "the answer does not fit into a message");
+  return answer;
+}
+
+Result<ipc::Reply> VaultServer::create(ByteView body) {
+  const auto parameters = decode_parameters(body);
+  if (!parameters) return tl::unexpected(parameters.error());
+  auto record = vault_.create_cmk(*parameters);
+  if (!record) return tl::unexpected(record.error());
+  return reply(std::move(*record));
+}
+
+Result<ipc::Reply> VaultServer::change(ByteView body) {
+  const auto request = decode_change(body);
+  if (!request) return tl::unexpected(request.error());
+  auto record = vault_.change_cmk(request->record, request->change);
+  if (!record) return tl::unexpected(record.error());
+  return reply(std::move(*record));
+}
+
+Result<ipc::Reply> VaultServer::present(ByteView body) {
+  const auto presented = vault_.present(body);
+  if (!presented) return tl::unexpected(presented.error());
+  return ipc::Reply();
+}
+
+Result<ipc::Reply> VaultServer::wrap(ByteView body) {
+  const auto request = decode_wrap(body);
+  if (!request) return tl::unexpected(request.error());
+  return reply(encode_results(vault_.wrap(request->record, request->keys)));
+}
+
+Result<ipc::Reply> VaultServer::unwrap(ByteView body) {
+  const auto request = decode_unwrap(body);
+  if (!request) return tl::unexpected(request.error());
+  if (const auto allowed = require_no_volume(request->keys); !allowed)
+    return tl::unexpected(allowed.error());
+  auto results = encode_results(vault_.unwrap(request->record, request->keys));
+  if (!results) return tl::unexpected(results.error());
+  ipc::Reply out;
+  out.secret = std::move(*results);
+  return out;
+}
+
+Result<ipc::Reply> VaultServer::make_deks(ByteView body) {
+  const auto request = decode_make_deks(body);
+  if (!request) return tl::unexpected(request.error());
+  return reply(encode_results(
+      vault_.make_deks(request->record, request->contexts, request->ticket, request->first_index)));
+}
+
+Result<ipc::Reply> VaultServer::deliver(ByteView body) {
+  const auto request = decode_deliver(body);
+  if (!request) return tl::unexpected(request.error());
+  return reply(encode_results(
+      vault_.deliver(request->record, request->keys, request->ticket, request->indexes)));
+}
+
+Result<ipc::Reply> VaultServer::random(ByteView body) {
+  const auto size_bytes = decode_random(body);
+  if (!size_bytes) return tl::unexpected(size_bytes.error());
+  if (*size_bytes > ipc::kFrameBodyBytesMax)
+    return fail(Reason::kLimitsExceeded, "more random bytes than a message holds");
+  auto bytes = vault_.random(*size_bytes);
+  if (!bytes) return tl::unexpected(bytes.error());
+  ipc::Reply out;
+  out.secret = std::move(*bytes);
+  return out;
+}
+
+Result<ipc::Reply> VaultServer::health(ByteView body) {
+  if (!body.empty()) return fail(Reason::kMessageInvalid, "a request for health is empty");
+  return reply(encode_health(vault_.health()));
+}
+
+}  // namespace coffer::hsm

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/ipc/server.h"
+#include "core/keyring/key_vault.h"
+
+namespace coffer::hsm {
+
+// VaultServer answers the requests of vault_protocol.h with a KeyVault: give its handler to an
+// ipc::Server whose requests are received into locked memory (Options::secret).
+//
+// Thread-safe, as the vault is. The vault outlives it.
+class VaultServer {
+ public:
+  explicit VaultServer(keyring::KeyVault& vault) : vault_(vault) {}
+
+  // The answer, or the error to send back.
+  //   kMessageInvalid  the request is none.
+  //   kLimitsExceeded  its answer would not fit into a message: ask for less at a time.
+  Result<ipc::Reply> handle(const ipc::Request& request);
+
+ private:
+  Result<ipc::Reply> create(ByteView body);
+  Result<ipc::Reply> change(ByteView body);
+  Result<ipc::Reply> present(ByteView body);
+  Result<ipc::Reply> wrap(ByteView body);
+  Result<ipc::Reply> unwrap(ByteView body);
+  Result<ipc::Reply> make_deks(ByteView body);
+  Result<ipc::Reply> deliver(ByteView body);
+  Result<ipc::Reply> random(ByteView body);
+  Result<ipc::Reply> health(ByteView body);
+
+  keyring::KeyVault& vault_;
+};
+
+}  // namespace coffer::hsm

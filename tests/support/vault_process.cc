@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/vault_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "core/base/files.h"
+#include "core/ipc/channel.h"
+#include "core/ipc/sockets.h"
+#include "hsm/delivery_protocol.h"
+#include "hsm/vault_config.h"
+#include "tests/support/paths.h"
+
+namespace coffer::tests {
+namespace {
+
+// One number per object made in this program, for names of sockets.
+int next_number() {
+  static std::atomic<int> number{0};
+  return ++number;
+}
+
+}  // namespace
+
+DeliverySocket::DeliverySocket(const std::filesystem::path& folder, keyring::DekSink& sink)
+    : sink_(sink), path_((folder / ("deliver-" + std::to_string(next_number()))).string()) {
+  auto listening = ipc::listen_at(path_);
+  if (!listening) std::abort();
+  listening_ = std::move(*listening);
+  thread_ = std::thread([this] { listen(); });
+}
+
+DeliverySocket::~DeliverySocket() {
+  stopping_ = true;
+  thread_.join();
+}
+
+void DeliverySocket::listen() {
+  std::vector<std::thread> connections;
+  while (!stopping_) {
+    auto connected =
+        ipc::accept_from(listening_.get(), Deadline::after(std::chrono::milliseconds(50)));
+    if (!connected) continue;
+    connections.emplace_back([this, fd = connected->release()] { serve(fd); });
+  }
+  for (auto& thread : connections) thread.join();
+}
+
+void DeliverySocket::serve(int fd) {
+  ipc::Channel channel{UniqueFd(fd), Reason::kHsmAbsent};
+  while (!stopping_) {
+    const auto packet = channel.receive_secret(Deadline::after(std::chrono::milliseconds(50)));
+    if (!packet && packet.error().reason() == Reason::kTimedOut) continue;
+    if (!packet) return;
+    const auto delivery = hsm::decode_delivery(packet->bytes.reveal());
+    const auto outcome = delivery ? sink_.deliver(delivery->ticket, delivery->index,
+                                                  delivery->profile_digest, delivery->key)
+                                  : Result<void>(tl::unexpected(delivery.error()));
+    const auto sent = channel.send(hsm::encode_delivery_reply(outcome), {},
+                                   Deadline::after(std::chrono::seconds(5)));
+    if (!sent) return;
+  }
+}
+
+Result<std::unique_ptr<VaultProcess>> VaultProcess::start(const Options& options) {
+  std::unique_ptr<VaultProcess> process(new VaultProcess(options));
+  const auto folder = options.folder->path();
+  process->name_ = "vault-" + std::to_string(next_number());
+  process->config_ = folder / (process->name_ + ".toml");
+  process->socket_ = folder / (process->name_ + ".sock");
+  if (const auto written = process->write_config(); !written)
+    return tl::unexpected(written.error());
+  if (const auto started = process->start_again(); !started) return tl::unexpected(started.error());
+  hsm::VaultClient::Options client;
+  client.name = process->name_;
+  client.socket_path = process->socket_.string();
+  client.call_timeout = options.call_timeout;
+  process->client_ = std::make_unique<hsm::VaultClient>(std::move(client));
+  return process;
+}
+
+Result<void> VaultProcess::write_config() const {
+  hsm::VaultConfig config;
+  config.module_path = options_.module_path.empty() ? softhsm_module_path() : options_.module_path;
+  config.uri_text = "pkcs11:token=" + options_.label;
+  config.state_folder = (options_.folder->path() / (options_.label + ".state")).string();
+  config.pin_file = options_.folder->pin_file(options_.label).string();
+  config.softhsm_conf = options_.folder->config().string();
+  config.call_deadline = options_.call_deadline;
+  std::filesystem::create_directory(config.state_folder);
+  return write_file_durably(config_.string(), as_bytes(config.to_text()));
+}
+
+Result<void> VaultProcess::start_again() {
+  std::filesystem::remove(socket_);
+  std::vector<std::string> arguments{(bin_dir() / "coffer-vault").string(),
+                                     "--config",
+                                     config_.string(),
+                                     "--socket",
+                                     socket_.string(),
+                                     "--deliver",
+                                     options_.deliver_socket};
+  std::vector<char*> argv;
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  std::vector<std::string> added;
+  for (const auto& [name, value] : options_.environment) added.push_back(name + "=" + value);
+  std::vector<char*> environment;
+  for (auto& variable : added) environment.push_back(variable.data());
+  for (char** variable = ::environ; *variable != nullptr; ++variable)
+    environment.push_back(*variable);
+  environment.push_back(nullptr);
+  if (const int failed =
+          ::posix_spawn(&pid_, argv[0], nullptr, nullptr, argv.data(), environment.data());
+      failed != 0)
+    return fail_errno(failed, "start coffer-vault");
+
+  const auto deadline = Deadline::after(std::chrono::seconds(20));
+  while (!deadline.passed()) {
+    if (ipc::connect_to(socket_.string(), deadline)) return {};
+    if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
+      pid_ = -1;
+      return fail(Reason::kInternal, "coffer-vault ended at its start");
+    }
+    ::poll(nullptr, 0, 5);
+  }
+  return fail(Reason::kTimedOut, "coffer-vault did not listen");
+}
+
+VaultProcess::~VaultProcess() {
+  client_.reset();
+  if (pid_ < 0) return;
+  send_signal(SIGKILL);
+  wait();
+}
+
+void VaultProcess::send_signal(int number) const {
+  ::kill(pid_, number);
+}
+
+int VaultProcess::wait() {
+  int status = 0;
+  if (pid_ > 0) ::waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return status;
+}
+
+}  // namespace coffer::tests

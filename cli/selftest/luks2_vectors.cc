@@ -2,11 +2,10 @@
 #include "cli/selftest/luks2_vectors.h"
 
 #include <algorithm>
-#include <boost/json.hpp>
 #include <map>
 
 #include "cli/selftest/vector_file.h"
-#include "core/base/encoding.h"
+#include "cli/selftest/vector_json.h"
 #include "core/base/files.h"
 
 namespace coffer::cli {
@@ -17,56 +16,40 @@ namespace json = boost::json;
 constexpr std::size_t kStartBytesMax = std::size_t{8} << 20;
 constexpr std::size_t kUnpackedBytesMax = std::size_t{256} << 20;
 
-std::string text(const json::object& object, std::string_view name) {
-  const auto* const value = object.if_contains(name);
-  return value != nullptr && value->is_string() ? std::string(value->get_string().c_str())
-                                                : std::string();
-}
-
-std::uint64_t number(const json::object& object, std::string_view name) {
-  const auto* const value = object.if_contains(name);
-  return value != nullptr && value->is_number() ? value->to_number<std::uint64_t>() : 0;
-}
-
-bool flag(const json::object& object, std::string_view name) {
-  const auto* const value = object.if_contains(name);
-  return value != nullptr && value->is_bool() && value->get_bool();
-}
-
 HeaderCase header_case(const json::object& entry, const json::object& root) {
   HeaderCase out;
-  out.group = text(entry, "class");
-  out.name = text(entry, "case");
-  out.file = text(entry, "file");
-  out.profile = text(entry, "profile");
-  out.device_bytes = number(entry, "device_size");
+  out.group = text_of(entry, "class");
+  out.name = text_of(entry, "case");
+  out.file = text_of(entry, "file");
+  out.profile = text_of(entry, "profile");
+  out.device_bytes = number_of(entry, "device_size");
   const json::object& reference = entry.at("reference").as_object();
-  out.reference_accepts = flag(reference, "accept");
-  out.epoch = number(reference, "epoch");
-  out.json_sha256 = text(reference, "json_sha256");
-  out.rewritten_by_tool = flag(reference, "rewritten_by_tool");
+  out.reference_accepts = flag_of(reference, "accept");
+  out.epoch = number_of(reference, "epoch");
+  out.json_sha256 = text_of(reference, "json_sha256");
+  out.rewritten_by_tool = flag_of(reference, "rewritten_by_tool");
   if (out.group == "torn") {
-    out.allowed_json_sha256 = {text(root, "torn_old_json_sha256"),
-                               text(root, "torn_new_json_sha256")};
+    out.allowed_json_sha256 = {text_of(root, "torn_old_json_sha256"),
+                               text_of(root, "torn_new_json_sha256")};
   }
   return out;
 }
 
 Result<VolumeCase> volume_case(const json::object& entry, const std::filesystem::path& folder) {
   VolumeCase out;
-  out.name = text(entry, "case");
-  out.uuid = text(entry, "uuid");
-  out.cipher = text(entry, "cipher");
-  out.sector_bytes = static_cast<std::uint32_t>(number(entry, "sector_size"));
-  out.passphrase = text(entry, "passphrase_utf8") + text(entry, "passphrase");
-  out.plaintext_sha256 = text(entry, "plaintext_sha256");
-  if (auto key = from_hex(text(entry, "volume_key_hex"))) out.volume_key = std::move(*key);
+  out.name = text_of(entry, "case");
+  out.uuid = text_of(entry, "uuid");
+  out.cipher = text_of(entry, "cipher");
+  out.sector_bytes = static_cast<std::uint32_t>(number_of(entry, "sector_size"));
+  out.passphrase = text_of(entry, "passphrase_utf8") + text_of(entry, "passphrase");
+  out.plaintext_sha256 = text_of(entry, "plaintext_sha256");
+  out.volume_key = hex_of(entry, "volume_key_hex");
 
-  auto header = read_xz_file(folder / text(entry, "header_file"), kUnpackedBytesMax);
+  auto header = read_xz_file(folder / text_of(entry, "header_file"), kUnpackedBytesMax);
   if (!header) return tl::unexpected(header.error());
   out.header = std::move(*header);
-  out.header.resize(std::max<std::size_t>(out.header.size(), number(entry, "header_bytes")));
-  auto data = read_file((folder / text(entry, "data_file")).string(), kUnpackedBytesMax);
+  out.header.resize(std::max<std::size_t>(out.header.size(), number_of(entry, "header_bytes")));
+  auto data = read_file((folder / text_of(entry, "data_file")).string(), kUnpackedBytesMax);
   if (!data) return tl::unexpected(data.error());
   out.data = std::move(*data);
   return out;

@@ -27,10 +27,28 @@ Result<boost::json::value> read_json_file(const std::filesystem::path& path) {
   return value;
 }
 
+Result<std::size_t> count_cases(const std::filesystem::path& path) {
+  const auto root = read_json_file(path);
+  if (!root) return tl::unexpected(root.error());
+  const auto count_in = [](const boost::json::value& value, std::string_view name) -> std::size_t {
+    const auto* const object = value.if_object();
+    const auto* const member = object == nullptr ? nullptr : object->if_contains(name);
+    return member != nullptr && member->is_array() ? member->get_array().size() : 0;
+  };
+  std::size_t cases = count_in(*root, "cases") + count_in(*root, "tests");
+  if (count_in(*root, "testGroups") == 0) return cases;
+  for (const auto& group : root->as_object().at("testGroups").as_array())
+    cases += count_in(group, "tests");
+  return cases;
+}
+
 Result<Bytes> read_xz_file(const std::filesystem::path& path, std::size_t size_max) {
   const auto packed = read_file(path.string(), kFileBytesMax);
   if (!packed) return tl::unexpected(packed.error());
-  Bytes out(std::size_t{1} << 20);
+  constexpr std::string_view kMagic("\xfd\x37zXZ\0", 6);
+  if (!as_text(*packed).starts_with(kMagic))
+    return fail(Reason::kInvalidArgs, path.string() + ": not an xz file");
+  Bytes out(std::min(std::size_t{1} << 20, size_max));
   for (;;) {
     std::uint64_t memory_max = std::uint64_t{256} << 20;
     std::size_t in_at = 0;
@@ -43,7 +61,7 @@ Result<Bytes> read_xz_file(const std::filesystem::path& path, std::size_t size_m
       return out;
     }
     if (done != LZMA_BUF_ERROR)
-      return fail(Reason::kInvalidArgs, path.string() + ": not an xz file");
+      return fail(Reason::kInvalidArgs, path.string() + ": a broken xz file");
     if (out.size() >= size_max) return fail(Reason::kLimitsExceeded, path.string() + ": too large");
     out.resize(std::min(out.size() * 4, size_max));
   }

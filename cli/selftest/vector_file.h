@@ -17,6 +17,9 @@ namespace coffer::cli {
 // A JSON file.   As read_file(); kInvalidArgs: not JSON.
 Result<boost::json::value> read_json_file(const std::filesystem::path& path);
 
+// How many cases a vector file holds: the entries of all its arrays "cases" and "tests".
+Result<std::size_t> count_cases(const std::filesystem::path& path);
+
 // An .xz file, unpacked.   kLimitsExceeded: larger than `size_max` then. kInvalidArgs: not xz.
 Result<Bytes> read_xz_file(const std::filesystem::path& path, std::size_t size_max);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/selftest/luks2_vectors.h"
+#include "core/crypto/digest.h"
 #include "core/luks2/header.h"
 #include "core/luks2/token.h"
 #include "tests/support/paths.h"
@@ -41,6 +42,20 @@ inline luks2::Header header_of(std::string_view name) {
 // The good header that the hostile ones were made from.
 inline luks2::Header baseline() {
   return header_of("unchanged");
+}
+
+// Copies the first copy's JSON area to the second and puts both checksums right: for tests that
+// change the first.
+inline void repair_checksums(std::span<std::byte> start) {
+  constexpr std::size_t kCopyBytes = 16384;
+  const auto first = start.first(kCopyBytes);
+  const auto second = start.subspan(kCopyBytes, kCopyBytes);
+  std::ranges::copy(first.subspan(luks2::kBinaryHeaderBytes),
+                    second.begin() + luks2::kBinaryHeaderBytes);
+  for (const auto copy : {first, second}) {
+    std::ranges::fill(copy.subspan(448, 64), std::byte{0});
+    std::ranges::copy(crypto::sha256(copy), copy.begin() + 448);
+  }
 }
 
 inline Bytes some_bytes(std::size_t size, std::uint8_t first) {

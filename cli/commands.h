@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "cli/command.h"
+
+namespace coffer::cli {
+
+// The commands, one function per file. They need neither root nor a running agent unless they say
+// so.
+void declare_header(CLI::App& parent, Invocation& invocation);    // header_check.cc
+void declare_selftest(CLI::App& parent, Invocation& invocation);  // selftest.cc
+
+}  // namespace coffer::cli

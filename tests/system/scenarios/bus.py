@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API on the system bus, as operators and desktop programs use it."""
+
+from scenario import VOLUMES, scenario
+
+AGENT = "org.coffer.Agent1"
+ROOT = "/org/coffer/Agent1"
+
+
+@scenario(host=True)
+def busctl_shows_everything(s):
+    """busctl lists the tree, introspects it, reads a property, and hears of an unlock by signals."""
+    host = s.host()
+    m = host.machine
+    tree = m.must(f"busctl tree --list {AGENT}").split()
+    assert len([p for p in tree if p.startswith(f"{ROOT}/volume/")]) == len(VOLUMES), tree
+    assert "UnlockMany" in m.must(f"busctl introspect {AGENT} {ROOT}")
+    path = host.volume_path("data1")
+    assert "unlocked" in m.must(f"busctl get-property {AGENT} {path} {AGENT}.Volume State")
+    host.unmount(["data1"])
+    m.must(f"timeout 60 busctl monitor --json=short {AGENT} > /run/heard & sleep 3")
+    host.lock(["data1"])
+    host.unlock(["data1"])
+    heard = m.wait_until("grep -a StateChanged /run/heard | grep -a '\"unlocked\"'")[0]
+    assert "JobNew" in m.must("cat /run/heard"), heard
+
+
+MANY_CALLS = """
+import gi
+gi.require_version('Gio', '2.0')
+from gi.repository import Gio, GLib
+bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+loop, left, outcome = GLib.MainLoop(), [129], {}
+def done(source, result):
+    try:
+        source.call_finish(result); word = 'answered'
+    except GLib.Error as error:
+        word = Gio.DBusError.get_remote_error(error) or str(error)
+    outcome[word] = outcome.get(word, 0) + 1
+    left[0] -= 1
+    if not left[0]: loop.quit()
+for _ in range(129):
+    bus.call('org.coffer.Agent1', '/org/coffer/Agent1', 'org.coffer.Agent1.Manager', 'ListVolumes',
+             GLib.Variant('(a{sv})', ({},)), None, 0, 60000, None, done)
+GLib.timeout_add_seconds(90, loop.quit)
+loop.run()
+print(left[0], outcome)
+"""
+
+
+@scenario(host=True)
+def many_concurrent_calls_are_all_answered(s):
+    """129 calls at once from one connection: each is answered, or refused by the bus; none hangs."""
+    host = s.host()
+    host.machine.push(MANY_CALLS, "/run/many.py")
+    output = host.machine.must("python3 /run/many.py", timeout=120)
+    s.log(output.strip())
+    assert output.startswith("0 "), output
+    words = eval(output[2:])  # printed by the script above
+    assert set(words) <= {"answered", "org.freedesktop.DBus.Error.LimitsExceeded"}, words
+
+
+@scenario(host=True)
+def caller_that_vanishes_does_not_stop_a_job(s):
+    """busctl starts an unlock of 8 and is gone; the job goes on and completes."""
+    host = s.host()
+    host.unmount(VOLUMES)
+    host.lock(VOLUMES)
+    host.machine.must(f"timeout -s KILL 0.4 busctl call {AGENT} {ROOT} {AGENT}.Manager UnlockAll 'a{{sv}}' 0 || true; "
+                      f"busctl call --expect-reply=no {AGENT} {ROOT} {AGENT}.Manager UnlockAll 'a{{sv}}' 0")
+    host.wait_states({name: "unlocked" for name in VOLUMES})
+
+
+RULE = """
+polkit.addRule(function(action, subject) {
+  if (action.id == "org.coffer.Agent1.unlock" && subject.user == "operator" &&
+      action.lookup("volume.name") == "data1") return polkit.Result.YES;
+});
+"""
+
+
+@scenario(host=True)
+def other_users_need_a_rule(s):
+    """A user who is not root is refused, and allowed by a polkit rule that names one volume."""
+    host = s.host()
+    m = host.machine
+    host.unmount(["data1", "data2"])
+    host.lock(["data1", "data2"])
+    m.must("useradd --create-home operator")
+    unlock = (f"setpriv --reuid operator --regid operator --init-groups busctl call {AGENT} {ROOT} "
+              f"{AGENT}.Manager UnlockMany 'asa{{sv}}' 1 %s 0")
+    refused = m.run(unlock % "data1")
+    assert refused.status != 0 and ("denied" in refused.output.lower() or
+                                    "authori" in refused.output.lower()), refused
+    m.push(RULE, "/etc/polkit-1/rules.d/10-operator.rules")
+    m.must("systemctl try-restart polkit.service")
+    m.wait_until(unlock % "data1")
+    host.wait_states({"data1": "unlocked"})
+    assert m.run(unlock % "data2").status != 0
+    assert host.states()["data2"] == "locked"
+
+
+GDBUS_CLIENT = """
+import subprocess, gi
+gi.require_version('Gio', '2.0')
+from gi.repository import Gio, GLib
+manager = Gio.DBusObjectManagerClient.new_for_bus_sync(
+    Gio.BusType.SYSTEM, 0, 'org.coffer.Agent1', '/org/coffer/Agent1', None, None, None)
+volumes = [o.get_interface('org.coffer.Agent1.Volume') for o in manager.get_objects()]
+volumes = {v.get_cached_property('Name').unpack(): v for v in volumes if v}
+print(sorted(volumes))
+loop, seen = GLib.MainLoop(), []
+def changed(manager, obj, interface, properties, invalidated):
+    state = properties.lookup_value('State')
+    if state and interface.get_cached_property('Name').unpack() == 'data1':
+        seen.append(state.unpack())
+        if seen[-1] == 'unlocked': loop.quit()
+manager.connect('interface-proxy-properties-changed', changed)
+volumes['data1'].call_sync('Unlock', GLib.Variant('(a{sv})', ({},)), 0, 30000, None)
+GLib.timeout_add_seconds(60, loop.quit)
+loop.run()
+print(seen)
+"""
+
+
+@scenario(host=True)
+def gdbus_object_manager_follows_an_unlock(s):
+    """A GDBus ObjectManager client lists the volumes and follows an unlock by property changes."""
+    host = s.host()
+    host.unmount(["data1"])
+    host.lock(["data1"])
+    host.machine.push(GDBUS_CLIENT, "/run/client.py")
+    names, seen = host.machine.must("python3 /run/client.py", timeout=120).splitlines()[-2:]
+    assert names == str(VOLUMES), names
+    assert seen.endswith("'unlocked']"), seen

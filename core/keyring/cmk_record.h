@@ -40,8 +40,8 @@ struct KeyVersion {
   std::uint32_t number = 1;
   VersionState state = VersionState::kCurrent;
   KekProfile profile = KekProfile::kAesGcm;
-  WallTime created;
-  Bytes material;                  // Under the token's root key; at most 4096 bytes.
+  WallTime created{};
+  Bytes material{};                // Under the token's root key; at most 4096 bytes.
   std::uint64_t wraps_leased = 0;  // Uses handed out in blocks; refused at 2^32 (DESIGN §4).
 
   friend bool operator==(const KeyVersion&, const KeyVersion&) = default;

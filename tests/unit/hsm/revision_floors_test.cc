@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/revision_floors.h"
+
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include "tests/support/result_matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace coffer::hsm {
+namespace {
+
+using tests::FailsWith;
+using tests::Succeeds;
+
+keyring::Digest digest(int value) {
+  keyring::Digest made{};
+  made[0] = static_cast<std::byte>(value);
+  return made;
+}
+
+// The same promises of both makers: true is the durable one.
+class RevisionFloorsTest : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    if (GetParam()) {
+      open();
+    } else {
+      floors_ = make_memory_floors();
+    }
+  }
+  void open() {
+    floors_.reset();
+    auto opened = open_sqlite_floors(path_);
+    ASSERT_THAT(opened, Succeeds());
+    floors_ = std::move(*opened);
+  }
+
+  tests::TempDir dir_;
+  std::string path_ = (dir_.path() / "floors.db").string();
+  std::unique_ptr<RevisionFloors> floors_;
+  const CmkId key_ = *CmkId::parse("aaaaaaaa-0000-4000-8000-000000000001");
+};
+
+TEST_P(RevisionFloorsTest, RiseAndNeverFall) {
+  EXPECT_EQ(*floors_->floor_of(key_), 0U);
+  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  EXPECT_THAT(floors_->present(key_, 2, digest(2)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_THAT(floors_->present(key_, 3, digest(4)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_THAT(floors_->present(key_, 9, digest(9)), Succeeds());
+  EXPECT_EQ(*floors_->floor_of(key_), 9U);
+  EXPECT_EQ(*floors_->floor_of(*CmkId::random()), 0U);
+}
+
+class DurableFloorsTest : public RevisionFloorsTest {};
+
+TEST_P(DurableFloorsTest, DurableOnesSurviveARestart) {
+  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  open();
+  EXPECT_EQ(*floors_->floor_of(key_), 3U);
+  EXPECT_THAT(floors_->present(key_, 3, digest(4)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_THAT(floors_->present(key_, 2, digest(2)), FailsWith(Reason::kRecordSuperseded));
+}
+
+TEST_P(DurableFloorsTest, AFloorThatCannotBeWrittenIsUnavailableAndTheOldOneHolds) {
+  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  ::sqlite3* other = nullptr;
+  ASSERT_EQ(::sqlite3_open(path_.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(::sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  EXPECT_THAT(floors_->present(key_, 4, digest(4)), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds()) << "needs no write";
+  ::sqlite3_close(other);
+  EXPECT_THAT(floors_->present(key_, 4, digest(4)), Succeeds());
+}
+
+TEST_P(DurableFloorsTest, AMalformedFloorIsDamaged) {
+  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  floors_.reset();
+  ::sqlite3* other = nullptr;
+  ASSERT_EQ(::sqlite3_open(path_.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(
+      ::sqlite3_exec(other, "PRAGMA ignore_check_constraints = ON; UPDATE floor SET digest = x'00'",
+                     nullptr, nullptr, nullptr),
+      SQLITE_OK);
+  ::sqlite3_close(other);
+  auto opened = open_sqlite_floors(path_);
+  // quick_check looks at constraints too; if it does not, the read does.
+  if (opened) {
+    EXPECT_THAT((*opened)->floor_of(key_), FailsWith(Reason::kStoreDamaged));
+  } else {
+    EXPECT_THAT(opened, FailsWith(Reason::kStoreDamaged));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sqlite, DurableFloorsTest, testing::Values(true));
+INSTANTIATE_TEST_SUITE_P(Makers, RevisionFloorsTest, testing::Bool(),
+                         [](const auto& made) { return made.param ? "Sqlite" : "Memory"; });
+
+}  // namespace
+}  // namespace coffer::hsm

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/vault_rules.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/result_matchers.h"
+
+namespace coffer::hsm {
+namespace {
+
+using keyring::CmkChange;
+using keyring::CmkRecord;
+using keyring::KekProfile;
+using keyring::KeyState;
+using tests::FailsWith;
+using tests::Succeeds;
+
+constexpr WallTime kNow{std::chrono::microseconds(1'000'000)};
+
+CmkRecord record_in(KeyState state) {
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  auto record = *first_record(parameters, *CmkId::random(), "root", keyring::TokenKind::kSoftware,
+                              KekProfile::kAesGcm, kNow, {});
+  record.state = state;
+  return record;
+}
+
+Result<CmkRecord> next(const CmkRecord& record, CmkChange change, std::uint64_t floor = 0,
+                       const UseLimits& limits = {}) {
+  return next_record(record, change, KekProfile::kAesKeyWrapHmac, floor, kNow, limits);
+}
+
+// Every change from every state: the state it leads to, or the reason why not.
+TEST(VaultRules, EveryChangeFromEveryStateEndsAsTheTableSays) {
+  struct Row {
+    KeyState from;
+    Reason refused;  // Of what is not allowed from here.
+    bool enable, disable, rotate, lease;
+  };
+  const std::vector<Row> table{
+      {KeyState::kEnabled, Reason::kInternal, true, true, true, true},
+      {KeyState::kDisabled, Reason::kKeyDisabled, true, true, false, false},
+      {KeyState::kArchived, Reason::kKeyArchived, false, false, false, false},
+      {KeyState::kPendingImport, Reason::kKeyPendingImport, false, false, false, false},
+      {KeyState::kPendingDelete, Reason::kKeyPendingDeletion, false, false, false, false}};
+  for (const auto& row : table) {
+    const auto record = record_in(row.from);
+    const auto expect = [&](CmkChange change, bool allowed, KeyState to) {
+      const auto made = next(record, change);
+      if (!allowed) {
+        EXPECT_THAT(made, FailsWith(row.refused)) << key_state_name(row.from);
+        return;
+      }
+      ASSERT_THAT(made, Succeeds()) << key_state_name(row.from);
+      EXPECT_EQ(made->state, to);
+      EXPECT_EQ(made->revision, record.revision + 1);
+    };
+    expect(CmkChange::kEnable, row.enable, KeyState::kEnabled);
+    expect(CmkChange::kDisable, row.disable, KeyState::kDisabled);
+    expect(CmkChange::kRotate, row.rotate, KeyState::kEnabled);
+    expect(CmkChange::kLease, row.lease, KeyState::kEnabled);
+    expect(CmkChange::kAdopt, true, KeyState::kDisabled);
+  }
+}
+
+TEST(VaultRules, OnlyAnEnabledKeyWrapsAndAnArchivedOneStillUnwraps) {
+  EXPECT_THAT(require_may_wrap(record_in(KeyState::kEnabled)), Succeeds());
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kEnabled)), Succeeds());
+  EXPECT_THAT(require_may_wrap(record_in(KeyState::kArchived)), FailsWith(Reason::kKeyArchived));
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kArchived)), Succeeds());
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kDisabled)), FailsWith(Reason::kKeyDisabled));
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingDelete)),
+              FailsWith(Reason::kKeyPendingDeletion));
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingImport)),
+              FailsWith(Reason::kKeyPendingImport));
+}
+
+TEST(VaultRules, ARotationTakesTheTokensProfileAndLeavesTheOldVersionToDecrypt) {
+  const auto rotated = *next(record_in(KeyState::kEnabled), CmkChange::kRotate);
+  ASSERT_EQ(rotated.versions.size(), 2U);
+  EXPECT_EQ(rotated.versions[0].state, keyring::VersionState::kDecryptOnly);
+  EXPECT_EQ(rotated.versions[1].profile, KekProfile::kAesKeyWrapHmac);
+  EXPECT_EQ(rotated.versions[1].number, 2U);
+}
+
+TEST(VaultRules, AKeyWithAllItsVersionsIsNotRotated) {
+  auto record = record_in(KeyState::kEnabled);
+  record.versions.resize(CmkRecord::kVersionsMax, record.versions.back());
+  EXPECT_THAT(next(record, CmkChange::kRotate), FailsWith(Reason::kLimitsExceeded));
+}
+
+TEST(VaultRules, AnAdoptedRecordLiesAboveTheFloor) {
+  EXPECT_EQ(next(record_in(KeyState::kEnabled), CmkChange::kAdopt, 41)->revision, 42U);
+}
+
+TEST(VaultRules, UsesAreLeasedUpToTheLimitAndNotBeyond) {
+  const UseLimits limits{.lease_block = 3, .wraps_max = 5};
+  auto record = record_in(KeyState::kEnabled);
+  record.versions.back().wraps_leased = 3;
+  record = *next(record, CmkChange::kLease, 0, limits);
+  EXPECT_EQ(record.current().wraps_leased, 5U);
+  EXPECT_THAT(next(record, CmkChange::kLease, 0, limits), FailsWith(Reason::kKeyExhausted));
+}
+
+TEST(VaultRules, TheMacMessageKeepsItsPartsApart) {
+  const Bytes ab(2), abc(3);
+  EXPECT_NE(wrap_mac_message(ab, abc, ab), wrap_mac_message(abc, ab, ab));
+  EXPECT_NE(wrap_mac_message(ab, {}, abc), wrap_mac_message(ab, abc, {}));
+}
+
+TEST(VaultRules, HalvesOfAnXtsKeyAreCompared) {
+  Bytes key(64, std::byte{1});
+  EXPECT_FALSE(xts_halves_differ(key));
+  key[63] = std::byte{2};
+  EXPECT_TRUE(xts_halves_differ(key));
+}
+
+}  // namespace
+}  // namespace coffer::hsm

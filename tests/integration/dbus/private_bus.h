@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+namespace coffer::tests {
+
+// PrivateBus is a dbus-daemon of the test's own, in a new folder under TMPDIR, with the limits of
+// Debian's system bus. Any user may connect and own any name: what our policy file allows is the
+// machine's test. Ends with the test.
+class PrivateBus {
+ public:
+  PrivateBus();
+  ~PrivateBus();
+  PrivateBus(const PrivateBus&) = delete;
+  PrivateBus& operator=(const PrivateBus&) = delete;
+
+  // Why no bus could be started, "" when it runs.
+  const std::string& problem() const noexcept { return problem_; }
+  std::string address() const;
+  const std::string& folder() const noexcept { return folder_; }
+
+  void stop();   // Kills the daemon and removes its socket.
+  void start();  // Again, at the same address. Returns when it accepts connections.
+
+ private:
+  void write_config() const;
+
+  std::string folder_;
+  std::string problem_;
+  pid_t daemon_ = -1;
+};
+
+}  // namespace coffer::tests

@@ -7,7 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import coffer_host
-from machine import Image, Machine, Template, cache
+from machine import Machine, Template, cache
 
 Scenario = namedtuple("Scenario", "name summary function timeout long host")
 
@@ -63,9 +63,9 @@ def discover():
 class Context:
     """What a scenario works with: a folder of its own, machines, and a log."""
 
-    def __init__(self, folder, build):
+    def __init__(self, folder, image):
         self.folder = Path(folder)
-        self.image = Image(build)
+        self.image = image
         self._machines = []
         self._started = time.monotonic()
 

@@ -59,36 +59,35 @@ def run(command, **options):
 
 
 class Image:
-    """Kernel, initrd and disk of a Debian 12 guest, with the Coffer of one build folder in it.
+    """Kernel, initrd and disk of a Debian 12 guest, with a Coffer in it or without."""
 
-    `build` is a CMake build folder whose install goes into the image, or None for plain Debian.
-    """
+    def __init__(self, folder):
+        """An image that was made before."""
+        self.folder = Path(folder)
+        self.key = self.folder.name
+        self.disk = self.folder / "disk.raw"
+        self.kernel = self.folder / "vmlinuz"
+        self.initrd = self.folder / "initrd"
+        self.has_coffer = (self.folder / "has-coffer").exists()
 
-    def __init__(self, build=None, say=lambda text: None):
-        self._say = say
-        self._build = build
-        tree = self._tree()
+    @classmethod
+    def of_build(cls, build, say=lambda text: None):
+        """The image with the Coffer of a CMake build folder; plain Debian where it has none."""
+        wanted = packages("guest")
+        tree = cache.get("tree", cache.digest_of(" ".join(sorted(wanted)), TREE_OPTIONS),
+                         lambda made: make_tree(wanted, made / "root"), say)
         with tempfile.TemporaryDirectory(prefix="coffer-stage-") as stage:
             product = Path(stage) / "product"
             product.mkdir()
-            if build is not None:
+            if (Path(build) / "cmake_install.cmake").exists():
                 install(build, product)
-            self.has_coffer = (product / "usr" / "sbin" / "cofferd").exists()
-            if not self.has_coffer:  # units without their programs would only fail
-                shutil.rmtree(product)
+            if not (product / "usr" / "sbin" / "cofferd").exists():
+                shutil.rmtree(product)  # units without their programs would only fail
                 product.mkdir()
-            self.key = cache.digest_of(tree.name, GUEST_FILES, SYSTEM_TESTS / "guest" / "masked.txt",
-                                       Path(__file__), product)
-            folder = cache.get("disk", self.key,
-                               lambda made: make_disk(tree / "root", product, made), say)
-        self.disk = folder / "disk.raw"
-        self.kernel = folder / "vmlinuz"
-        self.initrd = folder / "initrd"
-
-    def _tree(self):
-        wanted = packages("guest")
-        key = cache.digest_of(" ".join(sorted(wanted)), TREE_OPTIONS)
-        return cache.get("tree", key, lambda made: make_tree(wanted, made / "root"), self._say)
+            key = cache.digest_of(tree.name, GUEST_FILES, SYSTEM_TESTS / "guest" / "masked.txt",
+                                  Path(__file__), product)
+            return cls(cache.get("disk", key,
+                                 lambda made: make_disk(tree / "root", product, made), say))
 
 
 def install(build, product):
@@ -185,6 +184,7 @@ def make_disk(tree, product, folder):
     run(["systemctl", "--root", root, "enable", "coffer-test-agent.service"])
     run(["systemctl", "--root", root, "set-default", "multi-user.target"])
     if any(product.iterdir()):
+        (folder / "has-coffer").touch()
         run(["systemd-sysusers", "--root", root])
         units = [u.name for u in product.glob("usr/lib/systemd/system/*") if wants_enabling(u)]
         if units:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is not as it was made is refused, naming what is wrong, and nothing is written to it."""
+
+import luks2_edit
+from coffer_host import JobFailed
+from scenario import VOLUMES, scenario
+
+AGENT_STATE = "/var/lib/coffer/agent"
+
+
+def locked_host(s, names):
+    host = s.host()
+    host.unmount(names)
+    host.lock(names)
+    return host
+
+
+def refused(s, host, name, what):
+    """Unlocking `name` fails by a named error and leaves the disk as it is; returns the error's name and text."""
+    disk = host.machine.disk(name)
+    before = luks2_edit.digest(disk)
+    item = host.unlock([name], must=False)[0]
+    assert item.result == "failed", f"{what}: {item}"
+    assert name not in host.mappings(), what
+    error, text = host.volumes()[name]["LastError"]
+    assert luks2_edit.digest(disk) == before, f"{what}: the disk was written to"
+    s.log(f"{what}: {error.rpartition('.')[2]}: {text}")
+    return error.rpartition(".")[2], text
+
+
+def segment_change(**fields):
+    return lambda metadata: metadata["segments"]["0"].update(fields)
+
+
+def other_uuid(binary):
+    binary[168:168 + 36] = b"11111111-2222-4333-8444-555555555555"
+
+
+# What of the header is pinned: a word that the refusal must hold, and a change that is valid LUKS2.
+PINNED = {
+    "cipher": segment_change(encryption="aes-cbc-essiv:sha256"),
+    "sector": segment_change(sector_size=512),
+    "offset": segment_change(offset="4194304"),
+    "size": segment_change(size="4194304"),
+    "iv_tweak": segment_change(iv_tweak="8"),
+    "flags": lambda metadata: metadata["config"].update(flags=["allow-discards"]),
+}
+
+
+@scenario(timeout=600, host=True)
+def header_that_differs_from_its_profile(s):
+    """A valid header that differs from the pinned profile in any field is refused, naming the field."""
+    host = locked_host(s, ["data1"])
+    disk = host.machine.disk("data1")
+    whole = disk.path.read_bytes()
+    for word, change in PINNED.items():
+        luks2_edit.edit(disk, change_json=change)
+        _, text = refused(s, host, "data1", word)
+        assert word.split("_")[0] in text.lower(), text
+        restore(disk, whole)
+    luks2_edit.edit(disk, change_binary=other_uuid)
+    refused(s, host, "data1", "uuid")
+    restore(disk, whole)
+    host.unlock(["data1"])
+
+
+def restore(disk, data):
+    """Puts old bytes back in place: the guest has the file open."""
+    with open(disk.path, "r+b") as file:
+        file.write(data)
+
+
+@scenario(host=True)
+def token_of_another_volume(s):
+    """A token moved from another volume of the same host is refused."""
+    host = locked_host(s, ["data1", "data2"])
+    disk = host.machine.disk("data1")
+    whole = disk.path.read_bytes()
+    foreign = luks2_edit.read_json(host.machine.disk("data2"))["tokens"]
+    luks2_edit.edit(disk, change_json=lambda metadata: metadata.update(tokens=foreign))
+    refused(s, host, "data1", "token of data2")
+    restore(disk, whole)
+    host.unlock(["data1", "data2"])
+
+
+@scenario(host=True)
+def damaged_first_header_copy_still_opens(s):
+    """With its first header copy destroyed a volume still opens, and says so."""
+    host = locked_host(s, ["data1"])
+    disk = host.machine.disk("data1")
+    with open(disk.path, "r+b") as file:
+        file.write(bytes(4096))
+    host.unlock(["data1"])
+    assert host.volumes()["data1"]["HeaderCopies"] == "primary-bad", host.volumes()["data1"]
+    host.machine.wait_until("mountpoint -q /srv/data1")
+
+
+@scenario(host=True)
+def device_that_is_not_empty(s):
+    """A device that holds anything is not provisioned without the confirmation that the refusal prints."""
+    host = s.host()
+    disk = host.machine.add_disk("used1", size_mb=32)
+    with open(disk.path, "r+b") as file:
+        file.seek(512 * 1024)
+        file.write(b"somebody's data")
+    before = luks2_edit.digest(disk)
+    try:
+        host.provision([disk], mount=False)
+    except JobFailed as error:
+        assert "ForeignData" in str(error), error
+        s.log(str(error))
+    else:
+        raise AssertionError("a device with data on it was provisioned")
+    assert luks2_edit.digest(disk) == before
+
+
+@scenario(host=True)
+def device_shorter_than_its_header_says(s):
+    """A device that was cut short is refused."""
+    host = locked_host(s, ["data1"])
+    m, disk = host.machine, host.machine.disk("data1")
+    m.unplug(disk)
+    with open(disk.path, "r+b") as file:
+        file.truncate(17 * 1024 * 1024)
+    m.plug(disk)
+    m.wait_disks([disk])
+    host.wait_states({"data1": "failed"}) if host.states()["data1"] == "unlocking" else None
+    refused(s, host, "data1", "short device")
+
+
+@scenario(timeout=600, host=True)
+def edited_key_record_is_refused(s):
+    """A CMK record changed in the store is refused by the vault; put back, everything opens."""
+    host = locked_host(s, VOLUMES)
+    edit = ("systemctl stop cofferd.service; cp -a {0}/keyring.db {0}/keyring.db.kept; python3 -c '"
+            "import sqlite3; d = sqlite3.connect(\"{0}/keyring.db\"); "
+            "[d.execute(\"update cmk set record = ? where id = ?\", (bytes(r[:-40]) + bytes([r[-40] ^ 1]) + "
+            "bytes(r[-39:]), i)) for i, r in d.execute(\"select id, record from cmk\").fetchall()]; d.commit()'; "
+            "systemctl start cofferd.service").format(AGENT_STATE)
+    host.machine.must(edit)
+    host.wait_up()
+    refused(s, host, "data1", "edited CMK record")
+    host.machine.must(f"systemctl stop cofferd.service; rm -f {AGENT_STATE}/keyring.db-*; "
+                      f"mv {AGENT_STATE}/keyring.db.kept {AGENT_STATE}/keyring.db; "
+                      "systemctl start cofferd.service")
+    host.wait_up()
+    host.unlock(VOLUMES)
+
+
+@scenario(timeout=600, host=True)
+def lost_registry_is_adopted_again(s):
+    """With the registry and keys lost, adopt brings the volumes back, with their CMKs disabled until enabled."""
+    host = locked_host(s, VOLUMES)
+    host.machine.must(f"systemctl stop cofferd.service; rm -f {AGENT_STATE}/registry.db* {AGENT_STATE}/keyring.db*; "
+                      "systemctl start cofferd.service")
+    host.wait_up()
+    assert not host.volumes()
+    for name in VOLUMES:
+        disk = host.machine.disk(name)
+        host.wait_job(host.call("Manager", "Adopt", f"sa{{sv}} {disk.by_id} 1 name s {name}"))
+    assert set(host.states()) == set(VOLUMES), host.states()
+    keys = host.objects("Key")
+    assert keys and all(key["State"] == "Disabled" for key in keys.values()), keys
+    error, _ = refused(s, host, "data1", "adopted, CMK still disabled")
+    assert error == "KeyDisabled", error
+    for path in keys:
+        host.call("Key", "Enable", "'a{sv}' 0", path)
+    host.unlock(VOLUMES)

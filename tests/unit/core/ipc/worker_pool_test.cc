@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/ipc/worker_pool.h"
+
+#include <atomic>
+#include <latch>
+
+#include "tests/support/result_matchers.h"
+
+namespace coffer::tests {
+namespace {
+
+using ipc::WorkerPool;
+
+TEST(WorkerPoolTest, RunsEverythingItTookBeforeItStops) {
+  std::atomic<int> done{0};
+  WorkerPool pool({.threads = 3, .queue_max = 1000});
+  for (int i = 0; i < 500; ++i) ASSERT_THAT(pool.submit([&] { ++done; }), Succeeds());
+  pool.stop();
+  EXPECT_EQ(done, 500);
+  EXPECT_THAT(pool.submit([] {}), FailsWith(Reason::kCancelled));
+  pool.stop();
+}
+
+TEST(WorkerPoolTest, FullQueueRefuses) {
+  std::latch running(1);
+  std::latch go(1);
+  WorkerPool pool({.threads = 1, .queue_max = 2});
+  ASSERT_THAT(pool.submit([&] {
+    running.count_down();
+    go.wait();
+  }),
+              Succeeds());
+  running.wait();
+  EXPECT_THAT(pool.submit([] {}), Succeeds());
+  EXPECT_THAT(pool.submit([] {}), Succeeds());
+  EXPECT_EQ(pool.waiting(), 2U);
+  EXPECT_THAT(pool.submit([] {}), FailsWith(Reason::kLimitsExceeded));
+  go.count_down();
+}
+
+TEST(WorkerPoolTest, OneThreadKeepsTheOrder) {
+  std::vector<int> order;
+  WorkerPool pool({.threads = 1, .queue_max = 100});
+  for (int i = 0; i < 50; ++i) ASSERT_THAT(pool.submit([&, i] { order.push_back(i); }), Succeeds());
+  pool.stop();
+  ASSERT_EQ(order.size(), 50U);
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(WorkerPoolTest, TasksMayOwnWhatOnlyMoves) {
+  int seen = 0;
+  WorkerPool pool({.threads = 1, .queue_max = 1});
+  ASSERT_THAT(pool.submit([&, value = std::make_unique<int>(7)] { seen = *value; }), Succeeds());
+  pool.stop();
+  EXPECT_EQ(seen, 7);
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -141,7 +142,11 @@ Result<SecretBytes> SecretBytes::zeroed(std::size_t size_bytes) {
   if (size_bytes == 0) return SecretBytes();
   std::byte* bytes =
       belongs_to_arena(size_bytes) ? Arena::instance().take(size_bytes) : map_locked(size_bytes);
-  if (bytes == nullptr) return fail_errno(errno, "lock memory for a secret", Reason::kNoMemory);
+  // Whatever the system calls it (EPERM with no allowance at all), the caller can do one thing.
+  if (bytes == nullptr) {
+    return fail(Reason::kNoMemory,
+                std::string("lock memory for a secret: ") + std::strerror(errno));
+  }
   // The deleter remembers what was taken, so that shrink() leaves nothing behind.
   SecretBytes secret(Pages(bytes, WipeAndFree{size_bytes}), size_bytes);
   wipe(secret.reveal_mutable());

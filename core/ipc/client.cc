@@ -123,6 +123,7 @@ class Client::Impl {
   std::uint64_t next_id_ = 1;
   std::uint64_t connections_made_ = 0;
   std::uint64_t attempts_failed_ = 0;
+  std::uint64_t attempts_ended_ = 0;  // Failed, or made and lost again.
   std::optional<Error> last_failure_;
   bool wanted_ = false;   // A call waits for a connection.
   bool sending_ = false;  // A call has its turn to send.
@@ -135,13 +136,13 @@ class Client::Impl {
 // --- The callers' side.
 
 Result<std::shared_ptr<Channel>> Client::Impl::wait_connected(Lock& lock, Deadline deadline) {
-  const std::uint64_t failed_before = attempts_failed_;
+  const std::uint64_t ended_before = attempts_ended_;
   if (channel_ == nullptr) {
     wanted_ = true;
     changed_.notify_all();
   }
   const bool settled = changed_.wait_until(lock, deadline.at(), [&] {
-    return stopping_ || channel_ != nullptr || attempts_failed_ != failed_before;
+    return stopping_ || channel_ != nullptr || attempts_ended_ != ended_before;
   });
   if (stopping_) return tl::unexpected(stopping_error());
   if (channel_ != nullptr) return channel_;
@@ -233,6 +234,7 @@ void Client::Impl::run() {
     } else {
       const std::scoped_lock lock(mutex_);
       ++attempts_failed_;
+      ++attempts_ended_;
       last_failure_ = channel.error();
       wanted_ = false;
       changed_.notify_all();
@@ -293,9 +295,13 @@ void Client::Impl::serve_connection(const std::shared_ptr<Channel>& channel) {
     const std::scoped_lock lock(mutex_);
     channel_ = nullptr;
     if (stopping_) end = stopping_error();
+    // Also for a call that waited for this connection and comes too late to use it.
+    last_failure_ = Error(end->reason(), options_.peer + ": " + end->message());
+    ++attempts_ended_;
   }
+  changed_.notify_all();
   channel->shutdown();
-  fail_pending(Error(end->reason(), options_.peer + ": " + end->message()));
+  fail_pending(*last_failure_);
   if (options_.on_connected) options_.on_connected(false);
 }
 

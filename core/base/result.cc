@@ -27,6 +27,10 @@ std::string Error::str() const {
   return std::string(name()) + ": " + message_;
 }
 
+tl::unexpected<Error> fail(Reason reason, std::string message) {
+  return tl::unexpected<Error>(Error(reason, std::move(message)));
+}
+
 tl::unexpected<Error> fail_errno(int error_number, std::string_view step, Reason otherwise) {
   return fail(reason_of_errno(error_number, otherwise),
               std::string(step) + ": " + std::system_category().message(error_number));

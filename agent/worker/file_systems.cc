@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/worker/file_systems.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <string_view>
+#include <vector>
+
+#include "agent/worker/one_shot.h"
+#include "core/base/files.h"
+
+namespace coffer::agent {
+namespace {
+
+struct Maker {
+  std::string_view type;
+  std::string_view program;  // In one of the folders below.
+  std::size_t label_bytes_max;
+};
+constexpr std::array kMakers{Maker{"ext4", "mkfs.ext4", 16}, Maker{"xfs", "mkfs.xfs", 12}};
+constexpr std::array<std::string_view, 2> kFolders{"/usr/sbin/", "/sbin/"};
+constexpr std::size_t kWordsBytesMax = 4096;
+
+std::string find_program(std::string_view name) {
+  for (const auto folder : kFolders) {
+    auto path = std::string(folder) + std::string(name);
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return {};
+}
+
+// The last lines that the program wrote, on one line.
+std::string last_words(int fd) {
+  std::string words(kWordsBytesMax, '\0');
+  const auto end = ::lseek(fd, 0, SEEK_END);
+  const auto start =
+      end > static_cast<off_t>(kWordsBytesMax) ? end - static_cast<off_t>(kWordsBytesMax) : 0;
+  const auto got = ::pread(fd, words.data(), words.size(), start);
+  words.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  for (char& c : words)
+    if (c == '\n' || c == '\r' || c == '\b') c = ' ';
+  return printable(words, 400);
+}
+
+}  // namespace
+
+Result<void> make_file_system_on(const std::string& node, const std::string& type,
+                                 const std::string& label, Deadline deadline) {
+  const Maker* maker = nullptr;
+  for (const auto& known : kMakers)
+    if (known.type == type) maker = &known;
+  if (maker == nullptr)
+    return fail(Reason::kUnsupported, "no file system of type " + printable(type, 32));
+  if (label.size() > maker->label_bytes_max || label.starts_with('-'))
+    return fail(Reason::kInvalidArgs, type + " does not take that label");
+  const auto program = find_program(maker->program);
+  if (program.empty())
+    return fail(Reason::kUnsupported, std::string(maker->program) + " is not installed");
+
+  std::vector<std::string> command{program, "-q"};
+  if (!label.empty()) command.insert(command.end(), {"-L", label});
+  command.push_back(node);
+  const auto output = make_memfd("coffer-mkfs", 0);
+  if (!output) return tl::unexpected(output.error());
+  const auto pid = start_program(command, -1, output->get());
+  if (!pid) return tl::unexpected(pid.error());
+  const auto status = end_program(*pid, deadline);
+  if (!status) return pass(status.error(), "make the file system");
+  if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 0)
+    return fail(Reason::kIoError,
+                std::string(maker->program) + " failed: " + last_words(output->get()));
+  return {};
+}
+
+}  // namespace coffer::agent

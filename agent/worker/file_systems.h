@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "core/base/clock.h"
+#include "core/base/result.h"
+
+namespace coffer::agent {
+
+// Makes a file system on the block device `node` ("/dev/dm-3") with the system's own program.
+//   kUnsupported  not "ext4" or "xfs", or its program is not installed.
+//   kInvalidArgs  a label that the type does not take.
+//   kIoError      the program failed: its last words.    kTimedOut
+Result<void> make_file_system_on(const std::string& node, const std::string& type,
+                                 const std::string& label, Deadline deadline);
+
+}  // namespace coffer::agent

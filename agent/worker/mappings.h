@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "agent/worker/dm_control.h"
+#include "agent/worker/worker.h"
+#include "core/base/clock.h"
+#include "core/base/result.h"
+
+namespace coffer::agent {
+
+// Mappings is what the worker knows and does about the device-mapper devices of LUKS2 volumes.
+// Which of them are ours, files in a folder say (by dm UUID, made before the mapping): it outlives
+// the process, and the udev rule reads it.
+//
+// Thread-safe.
+class Mappings {
+ public:
+  explicit Mappings(std::string mark_folder) : mark_folder_(std::move(mark_folder)) {}
+
+  // All LUKS2 mappings, ours and others'. None where the kernel has no device-mapper.
+  Result<std::vector<Mapping>> list() const;
+  Result<Mapping> find(const std::string& name) const;  // kNotUnlocked
+
+  Result<void> mark(const std::string& dm_uuid) const;
+  void unmark(const std::string& dm_uuid) const noexcept;
+
+  // Before an activation: nothing, when the name is free, after taking away a mapping of `volume`
+  // that a killed process left without a table. kAlreadyUnlocked, kMappingForeign.
+  Result<void> make_room(const std::string& name, const VolumeId& volume) const;
+
+  // As Worker::deactivate() and clean_mappings().
+  Result<void> deactivate(const std::string& name, const VolumeId& volume, DeactivateMode mode,
+                          Deadline deadline) const;
+  Result<std::vector<Mapping>> clean() const;
+
+  // Who has it: file systems mounted from it, and devices on top. "" when that cannot be seen.
+  static std::string holders_of(const Mapping& mapping);
+
+ private:
+  Result<Mapping> look_at(const DmControl& control, const std::string& name) const;
+  Result<void> remove(const DmControl& control, const Mapping& mapping, bool deferred,
+                      Deadline deadline) const;
+
+  std::string mark_folder_;
+};
+
+}  // namespace coffer::agent

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may do what: callers that are not root, polkit in every mood, callers that leave.
+#include "dbus/actions.h"
+#include "dbus/paths.h"
+#include "tests/integration/dbus/dbus_fixture.h"
+#include "tests/integration/dbus/interface_xml.h"
+
+namespace coffer::tests {
+namespace {
+
+using agent::VolumeState;
+using Says = FakePolkit::Says;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+constexpr const char* kDenied = "org.freedesktop.DBus.Error.AccessDenied";
+
+class AuthorizationTest : public DbusTest {
+ protected:
+  void SetUp() override {
+    service_options.authorization.silent = std::chrono::milliseconds(300);
+    DbusTest::SetUp();
+    if (IsSkipped()) return;
+    nobody = make_nobody();
+    if (!nobody || !nobody->connected()) GTEST_SKIP() << "needs root to call as another user";
+    a = engine->add_volume("vol-a");
+    b = engine->add_volume("vol-b");
+  }
+  void TearDown() override {
+    nobody.reset();
+    DbusTest::TearDown();
+  }
+
+  // Every method of the API on an object that exists, with arguments that are right.
+  struct Attempt {
+    std::string path;
+    const char* interface;
+    const char* member;
+    BusClient::Fill fill;
+  };
+  std::vector<Attempt> every_method() {
+    const auto volume = dbus::volume_path(a);
+    const auto key = dbus::key_path(engine->keys().front().record.id);
+    const auto job = dbus::job_path(*engine->verify({a}, {}));
+    const auto text = [](const char* value) {
+      return [value](sd_bus_message* m) { return ::sd_bus_message_append(m, "s", value); };
+    };
+    const auto named = [](const char* value) {
+      return [value](sd_bus_message* m) { return ::sd_bus_message_append(m, "sa{sv}", value, 0); };
+    };
+    const auto page = [](sd_bus_message* m) { return ::sd_bus_message_append(m, "uu", 0U, 9U); };
+    const auto nothing = [](sd_bus_message*) { return 0; };
+    std::vector<Attempt> all;
+    for (const char* m : {"UnlockMany", "LockMany", "VerifyMany"})
+      all.push_back({dbus::kRootPath, dbus::kManagerInterface, m, specs({"vol-a"})});
+    for (const char* m : {"ListVolumes", "UnlockAll", "LockAll", "Scan"})
+      all.push_back({dbus::kRootPath, dbus::kManagerInterface, m, no_options});
+    for (const char* m : {"Provision", "Adopt"})
+      all.push_back({dbus::kRootPath, dbus::kManagerInterface, m, named("/dev/sdz")});
+    all.push_back({dbus::kRootPath, dbus::kManagerInterface, "GetVolume", text("vol-a")});
+    all.push_back({dbus::kRootPath, dbus::kManagerInterface, "ListJobs", nothing});
+    for (const char* m : {"Unlock", "Lock", "Verify", "Forget"})
+      all.push_back({volume, dbus::kVolumeInterface, m, no_options});
+    all.push_back({job, dbus::kJobInterface, "Cancel", no_options});
+    for (const char* m : {"GetResults", "GetDetails"})
+      all.push_back({job, dbus::kJobInterface, m, page});
+    all.push_back({dbus::provider_path("local"), dbus::kKeyProviderInterface, "Test", no_options});
+    all.push_back({dbus::kRootPath, dbus::kAuditInterface, "Query",
+                   [](auto* m) { return ::sd_bus_message_append(m, "a{sv}u", 0, 9U); }});
+    all.push_back({dbus::kRootPath, dbus::kAuditInterface, "Verify", [](auto* m) {
+                     return ::sd_bus_message_append(m, "tt", std::uint64_t{0}, std::uint64_t{0});
+                   }});
+    all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "ListKeys", no_options});
+    all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "GetKey", text("default")});
+    all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "CreateKey", named("stolen")});
+    for (const char* m : {"Enable", "Disable", "Rotate"})
+      all.push_back({key, dbus::kKeyInterface, m, no_options});
+    return all;
+  }
+
+  Answer unlock_as_nobody(const VolumeId& id, bool interactive = false) {
+    return nobody->call(dbus::volume_path(id), dbus::kVolumeInterface, "Unlock", no_options,
+                        interactive);
+  }
+
+  std::unique_ptr<BusClient> nobody;
+  VolumeId a{Uuid()};
+  VolumeId b{Uuid()};
+};
+
+TEST_F(AuthorizationTest, WithoutPolkitsWordNoMethodDoesAnything) {
+  const auto attempts = every_method();
+  EXPECT_EQ(attempts.size(), dbus::method_actions().size());
+  const auto effects = engine->effects();
+  for (const auto says : {Says::kNo, Says::kError}) {
+    polkit->always(says);
+    for (const auto& attempt : attempts) {
+      const auto answer =
+          nobody->call(attempt.path, attempt.interface, attempt.member, attempt.fill);
+      EXPECT_EQ(answer.error, kDenied) << attempt.interface << "." << attempt.member;
+    }
+  }
+  EXPECT_EQ(engine->effects(), effects);
+  EXPECT_THAT(engine->refusals(), SizeIs(2 * attempts.size()));
+}
+
+TEST_F(AuthorizationTest, EachMethodAsksForTheActionOfItsRow) {
+  for (const auto& attempt : every_method()) {
+    const auto asked = polkit->questions().size();
+    nobody->call(attempt.path, attempt.interface, attempt.member, attempt.fill);
+    ASSERT_GT(polkit->questions().size(), asked) << attempt.member;
+    const auto& question = polkit->questions()[asked];
+    const auto* row = dbus::find_method_action(attempt.interface, attempt.member);
+    const std::string wanted =
+        row->action == std::string(dbus::kActionOfTheJob) ? dbus::kActionVerify : row->action;
+    EXPECT_EQ(question.action, wanted) << attempt.member;
+    EXPECT_EQ(question.subject_kind, "system-bus-name");
+    EXPECT_EQ(question.subject_name, nobody->unique_name());
+    EXPECT_FALSE(question.details.at("operation").empty());
+  }
+}
+
+TEST_F(AuthorizationTest, PolkitThatIsAbsentDenies) {
+  polkit->leave();
+  run_until(*loop, [] { return true; });
+  EXPECT_EQ(unlock_as_nobody(a).error, kDenied);
+  EXPECT_THAT(engine->effects(), IsEmpty());
+}
+
+TEST_F(AuthorizationTest, PolkitThatDoesNotAnswerDeniesInTime) {
+  polkit->always(Says::kNothing);
+  EXPECT_EQ(unlock_as_nobody(a).error, kDenied);
+  EXPECT_THAT(engine->effects(), IsEmpty());
+}
+
+TEST_F(AuthorizationTest, RootPassesWithoutPolkit) {
+  EXPECT_TRUE(admin->manager("UnlockMany", specs({"vol-a"})).ok());
+  EXPECT_THAT(polkit->questions(), IsEmpty());
+  EXPECT_EQ(engine->last_caller().polkit_action, "");
+}
+
+TEST_F(AuthorizationTest, ARuleMayAllowOneVolumeAlone) {
+  polkit->decide([this](const FakePolkit::Question& question) {
+    const auto at = question.details.find("volume.uuid");
+    return at != question.details.end() && at->second == a.str() ? Says::kYes : Says::kNo;
+  });
+  EXPECT_TRUE(unlock_as_nobody(a).ok());
+  EXPECT_EQ(unlock_as_nobody(b).error, kDenied);
+  EXPECT_TRUE(nobody->manager("UnlockMany", specs({"vol-a"})).ok());
+  EXPECT_EQ(nobody->manager("UnlockMany", specs({"vol-a", "vol-b"})).error, kDenied);
+  EXPECT_EQ(nobody->manager("UnlockAll", no_options).error, kDenied);
+  EXPECT_THAT(engine->effects(), ElementsAre("unlock vol-a", "unlock vol-a"));
+  EXPECT_EQ(engine->last_caller().polkit_action, dbus::kActionUnlock);
+  EXPECT_EQ(engine->last_caller().uid, kNobody);
+}
+
+TEST_F(AuthorizationTest, PolkitSeesTheDetailsOfTheVolume) {
+  unlock_as_nobody(a);
+  ASSERT_THAT(polkit->questions(), SizeIs(1));
+  const auto& details = polkit->questions().front().details;
+  EXPECT_EQ(details.at("volume.uuid"), a.str());
+  EXPECT_EQ(details.at("volume.name"), "vol-a");
+  EXPECT_EQ(details.at("device"), engine->volume(a)->device);
+  EXPECT_EQ(details.at("cmk"), engine->keys().front().record.id.str());
+  EXPECT_EQ(details.at("operation"), "unlock");
+}
+
+TEST_F(AuthorizationTest, ADecisionIsNeverRemembered) {
+  polkit->always(Says::kYes);
+  EXPECT_TRUE(unlock_as_nobody(a).ok());
+  polkit->always(Says::kNo);
+  EXPECT_EQ(unlock_as_nobody(a).error, kDenied);
+  EXPECT_THAT(polkit->questions(), SizeIs(2));
+}
+
+TEST_F(AuthorizationTest, APasswordIsAskedForOnlyWhereTheCallerAllowsIt) {
+  polkit->always(Says::kChallenge);
+  EXPECT_EQ(unlock_as_nobody(a).error,
+            "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired");
+  EXPECT_FALSE(polkit->questions().back().interactive);
+
+  EXPECT_EQ(unlock_as_nobody(a, true).error, kDenied);
+  EXPECT_TRUE(polkit->questions().back().interactive);
+
+  nobody->call(
+      dbus::volume_path(a), dbus::kVolumeInterface, "Unlock",
+      [](auto* m) {
+        return ::sd_bus_message_append(m, "a{sv}", 1, "auth.no_user_interaction", "b", 1);
+      },
+      true);
+  EXPECT_FALSE(polkit->questions().back().interactive);
+  EXPECT_THAT(engine->effects(), IsEmpty());
+}
+
+TEST_F(AuthorizationTest, ACallerThatLeavesMeanwhileGetsNothing) {
+  polkit->always(Says::kYes);
+  polkit->hold();
+  const auto ignored = std::make_shared<Answer>();
+  nobody->start(dbus::volume_path(a), dbus::kVolumeInterface, "Unlock", no_options, ignored);
+  ASSERT_TRUE(run_until(*loop, [&] { return !polkit->questions().empty(); }));
+  nobody->leave();
+  ASSERT_TRUE(run_until(*loop, [&] { return !engine->refusals().empty(); }));
+  polkit->let_go();
+  EXPECT_TRUE(admin->manager("ListJobs").ok());  // The service is alive, and past the answer.
+  EXPECT_THAT(engine->effects(), IsEmpty());
+  EXPECT_THAT(polkit->cancelled(), ElementsAre(polkit->questions().front().cancel_id));
+}
+
+TEST_F(AuthorizationTest, AVolumeThatChangesMeanwhileIsNotOpened) {
+  polkit->always(Says::kYes);
+  polkit->hold();
+  const auto answer = std::make_shared<Answer>();
+  nobody->start(dbus::volume_path(a), dbus::kVolumeInterface, "Unlock", no_options, answer);
+  ASSERT_TRUE(run_until(*loop, [&] { return !polkit->questions().empty(); }));
+  engine->change_volume(a, [](auto& volume) { volume.device = "/dev/disk/by-id/other"; });
+  polkit->let_go();
+  ASSERT_TRUE(run_until(*loop, [&] { return answer->message != nullptr; }));
+  EXPECT_EQ(answer->error, "org.coffer.Agent1.Error.DeviceChanged");
+  EXPECT_THAT(engine->effects(), IsEmpty());
+}
+
+TEST_F(AuthorizationTest, AVolumeThatGoesMeanwhileIsNotFound) {
+  polkit->always(Says::kYes);
+  polkit->hold();
+  const auto answer = std::make_shared<Answer>();
+  nobody->start(dbus::volume_path(a), dbus::kVolumeInterface, "Unlock", no_options, answer);
+  ASSERT_TRUE(run_until(*loop, [&] { return !polkit->questions().empty(); }));
+  engine->remove_volume(a);
+  polkit->let_go();
+  ASSERT_TRUE(run_until(*loop, [&] { return answer->message != nullptr; }));
+  EXPECT_EQ(answer->error, "org.coffer.Agent1.Error.NoSuchVolume");
+}
+
+TEST_F(AuthorizationTest, MalformedCallsAreRecorded) {
+  nobody->call(dbus::volume_path(a), dbus::kVolumeInterface, "Unlock", [](auto* m) {
+    return ::sd_bus_message_append(m, "a{sv}", 1, "passphrase", "s", "x");
+  });
+  ASSERT_THAT(engine->refusals(), SizeIs(1));
+  EXPECT_EQ(engine->refusals().front().reason, Reason::kInvalidArgs);
+  EXPECT_EQ(engine->refusals().front().caller.uid, kNobody);
+  EXPECT_THAT(polkit->questions(), IsEmpty());
+}
+
+TEST_F(AuthorizationTest, PropertiesAreReadOnlyForEverybody) {
+  EXPECT_EQ(nobody->text_property(dbus::volume_path(a), dbus::kVolumeInterface, "State"), "locked");
+  const auto set =
+      admin->call(dbus::volume_path(a), "org.freedesktop.DBus.Properties", "Set", [](auto* m) {
+        return ::sd_bus_message_append(m, "ssv", dbus::kVolumeInterface, "State", "s", "unlocked");
+      });
+  EXPECT_EQ(set.error, "org.freedesktop.DBus.Error.PropertyReadOnly");
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -45,7 +45,7 @@ Outcome run_gcm(const Test& test) {
   const Bytes message = test.hex("msg");
   Bytes sealed = test.hex("ct");
   const Bytes tag = test.hex("tag");
-  if (nonce.size() > 64 || (!nonce.empty() && nonce.size() < 8)) return Outcome::kSkipped;
+  if (nonce.size() > 128) return Outcome::kSkipped;
   sealed.insert(sealed.end(), tag.begin(), tag.end());
   const crypto::GcmContext context{nonce, aad};
   return both_ways(compare(crypto::aes_gcm_open(key, context, sealed), message),
@@ -134,7 +134,7 @@ struct Algorithm {
 };
 
 constexpr std::array<Algorithm, 12> kAlgorithms = {{
-    {"aes_gcm.json", run_gcm, "nonce outside 8 to 64 bytes"},
+    {"aes_gcm.json", run_gcm, "a nonce above 128 bytes"},
     {"aes_wrap.json", run_kw, ""},
     {"aes_kwp.json", run_kwp, ""},
     {"aes_xts.json", run_xts, "192-bit keys or a tweak over 128 bits: nothing has them"},

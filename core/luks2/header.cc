@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
+#include "core/base/unique_fd.h"
 #include "core/luks2/header_json.h"
 #include "core/luks2/header_layout.h"
 
@@ -43,6 +43,7 @@ struct Copy {
   State state = State::kAbsent;
   Header header;
   Refusal refusal;
+  bool equals_twin = false;  // Its JSON area is that of the first copy; its lists were not read.
 };
 
 std::uint64_t read_be(ByteView bytes, std::size_t at, std::size_t size) {
@@ -75,11 +76,8 @@ using Checksum = std::array<std::byte, EVP_MAX_MD_SIZE>;
 
 // Over one copy with zeros for its checksum field. 0: the hash failed.
 std::size_t checksum(const EVP_MD* md, ByteView copy, Checksum& out) {
-  struct FreeContext {
-    void operator()(EVP_MD_CTX* context) const noexcept { ::EVP_MD_CTX_free(context); }
-  };
   constexpr std::array<std::byte, kChecksumBytes> kZeros{};
-  const std::unique_ptr<EVP_MD_CTX, FreeContext> context(::EVP_MD_CTX_new());
+  const CHandle<EVP_MD_CTX, ::EVP_MD_CTX_free> context(::EVP_MD_CTX_new());
   const ByteView tail = copy.subspan(kChecksumAt + kChecksumBytes);
   unsigned int size = 0;
   const bool done =
@@ -101,8 +99,8 @@ class CopyReader {
   Copy read(const Copy* twin, ByteView twin_area) {
     if (!binary()) return std::move(copy_);
     const ByteView json = area();
-    const bool same = twin != nullptr && std::ranges::equal(json, twin_area);
-    if (same) {
+    copy_.equals_twin = twin != nullptr && as_text(json) == as_text(twin_area);
+    if (copy_.equals_twin) {
       copy_.state = twin->state;
       copy_.refusal = twin->refusal;
     } else if (auto refusal = read_json_area(json, copy_.header)) {
@@ -227,7 +225,7 @@ Copy find_secondary(ByteView start, std::uint64_t device_bytes) {
   return best;
 }
 
-std::variant<Header, Refusal> choose(Copy primary, Copy secondary, bool equal_areas) {
+std::variant<Header, Refusal> choose(Copy primary, Copy secondary) {
   const bool first = primary.state == State::kGood;
   const bool second = secondary.state == State::kGood;
   if (!first && !second) {
@@ -237,7 +235,7 @@ std::variant<Header, Refusal> choose(Copy primary, Copy secondary, bool equal_ar
   const bool newer = second && (!first || secondary.header.epoch > primary.header.epoch);
   const bool stale = first && second && primary.header.epoch != secondary.header.epoch;
   Header header = std::move(newer ? secondary.header : primary.header);
-  if (newer && equal_areas) take_lists(header, primary.header);
+  if (newer && secondary.equals_twin) take_lists(header, primary.header);
   header.copies = first && second && !stale ? Copies::kBoth
                   : newer                   ? Copies::kPrimaryBad
                                             : Copies::kSecondaryBad;
@@ -300,14 +298,13 @@ std::variant<Header, Refusal> examine_header(ByteView start, std::uint64_t devic
   CopyReader first(start, device_bytes, 0, false);
   Copy primary = first.read(nullptr, {});
   if (primary.state < State::kInvalid) {
-    return choose(std::move(primary), find_secondary(start, device_bytes), false);
+    return choose(std::move(primary), find_secondary(start, device_bytes));
   }
   const std::uint64_t offset = primary.header.metadata_bytes;
   CopyReader second(start, device_bytes, offset, true);
   Copy secondary = second.read(&primary, first.area());
   if (secondary.state == State::kUnread) return std::move(secondary.refusal);
-  const bool equal_areas = std::ranges::equal(first.area(), second.area());
-  return choose(std::move(primary), std::move(secondary), equal_areas);
+  return choose(std::move(primary), std::move(secondary));
 }
 
 Result<Header> parse_header(ByteView start, std::uint64_t device_bytes) {

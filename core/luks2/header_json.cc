@@ -357,10 +357,12 @@ std::optional<Refusal> read_json_area(ByteView area, Header& header) {
   auto parsed = JsonValue::parse_prefix(text, kJsonDepthMax);
   if (!parsed) return refuse("json", parsed.error().message());
 
-  // Behind the text there is at least one byte, and nothing but zeros.
+  // Behind the text there is at least one byte, and nothing but zeros: the first is one, and each
+  // equals the one before it.
   const std::string_view padding = text.substr(parsed->size_bytes);
   if (padding.empty()) return refuse("json", "fills its area to the last byte");
-  const bool clean = std::ranges::all_of(padding, [](char c) { return c == '\0'; });
+  const bool clean =
+      padding.front() == '\0' && padding.substr(1) == padding.substr(0, padding.size() - 1);
   if (!clean) return refuse("json", "something stands behind the text");
 
   drop_leftovers(parsed->value);

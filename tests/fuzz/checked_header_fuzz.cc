@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/luks2/checked_header.h"
 #include "tests/fuzz/fuzz_check.h"
 

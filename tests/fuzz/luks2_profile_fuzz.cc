@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first byte chooses the form.
+#include <algorithm>
+
 #include "core/luks2/profile.h"
 #include "tests/fuzz/fuzz_check.h"
 

@@ -60,7 +60,9 @@ Result<Error> decode_error(ByteView body) {
   ByteReader reader(body);
   const std::uint16_t number = reader.u16();
   std::string text = reader.text(kErrorTextBytesMax);
-  if (number >= all_reasons().size()) reader.reject();
+  if (number >= all_reasons().size() || printable(text, kErrorTextBytesMax) != text) {
+    reader.reject();
+  }
   if (auto done = reader.finish(Reason::kMessageInvalid, "error answer"); !done) {
     return tl::unexpected(done.error());
   }

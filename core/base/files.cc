@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -40,11 +41,29 @@ std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
+// Files of /proc and /sys have a size of 0 and content all the same: read to their end.
+Result<Bytes> read_unsized(int fd, const std::string& path, std::size_t size_max) {
+  Bytes content;
+  std::array<std::byte, 4096> piece{};
+  for (;;) {
+    const ssize_t count = ::read(fd, piece.data(), piece.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "read " + path);
+    if (count == 0) return content;
+    content.insert(content.end(), piece.begin(), piece.begin() + count);
+    if (content.size() > size_max) {
+      return fail(Reason::kLimitsExceeded,
+                  path + " has more than " + std::to_string(size_max) + " bytes");
+    }
+  }
+}
+
 }  // namespace
 
 Result<Bytes> read_file(const std::string& path, std::size_t size_max) {
   const auto file = open_regular(path, size_max);
   if (!file) return tl::unexpected(file.error());
+  if (file->size_bytes == 0) return read_unsized(file->fd.get(), path, size_max);
   Bytes content(file->size_bytes);
   if (auto read = read_exactly_at(file->fd.get(), content, 0); !read) {
     return pass(read.error(), "read " + path);

@@ -24,8 +24,8 @@ enum class MacKey : std::uint8_t { kSeal = 1, kWrap = 2 };
 
 // One version of a CMK, as a token is asked to use it. The views live as long as the call.
 struct TokenKey {
-  keyring::CmkRecord const& record;  // Already checked: seal, revision and state.
-  keyring::KeyVersion const& version;
+  const keyring::CmkRecord& record;  // Already checked: seal, revision and state.
+  const keyring::KeyVersion& version;
 };
 
 // What one encryption gave; `tag` is empty but for AES-GCM: the rules add the HMAC.

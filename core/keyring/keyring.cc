@@ -15,7 +15,7 @@ namespace coffer::keyring {
 namespace {
 
 constexpr std::size_t kListCountMax = 1000;
-constexpr int kAttemptsMax = 3;
+constexpr int kAttemptsMax = 8;
 
 template <class T>
 void fill(std::vector<Result<T>>& results, std::size_t count, const Error& error) {
@@ -292,6 +292,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
   if (keys.empty()) return {};
   const auto groups = by_cmk(keys, [](const Presented& key) { return key.blob.cmk; });
   std::vector<audit::Event> events;
+  events.reserve(groups.size());
   for (const auto& [id, places] : groups) {
     events.push_back(core_->use_event("cmk.unwrap", id, places.size(), actor));
   }

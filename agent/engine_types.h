@@ -20,10 +20,10 @@ using JobId = std::uint32_t;
 // Who asks. `bus_name` is the unique name of a D-Bus caller, "" for the agent's own work.
 struct Caller {
   std::uint32_t uid = 0;
-  std::string bus_name;
-  std::string origin;         // "dbus", "boot", "hotplug", "startup", "recovery"
-  std::string polkit_action;  // The action that allowed it, "" for uid 0.
-  std::string reason;         // The caller's own words for the audit trail; at most 256 bytes.
+  std::string bus_name{};
+  std::string origin{};         // "dbus", "boot", "hotplug", "startup", "recovery"
+  std::string polkit_action{};  // The action that allowed it, "" for uid 0.
+  std::string reason{};         // The caller's own words for the audit trail; at most 256 bytes.
 };
 
 enum class VolumeState : std::uint8_t {
@@ -180,17 +180,17 @@ struct LockOptions {
   std::chrono::microseconds timeout{0};
 };
 struct ProvisionOptions {
-  std::string name;           // "": from the device.
-  std::string key;            // CMK id or alias; "": "default".
-  std::string header_device;  // "": the header on the device itself.
-  std::string file_system;    // "", "ext4", "xfs".
-  std::string confirmation;   // What a ForeignData refusal printed.
+  std::string name{};           // "": from the device.
+  std::string key{};            // CMK id or alias; "": "default".
+  std::string header_device{};  // "": the header on the device itself.
+  std::string file_system{};    // "", "ext4", "xfs".
+  std::string confirmation{};   // What a ForeignData refusal printed.
   bool automatic = true;
   bool dry_run = false;
 };
 struct AdoptOptions {
-  std::string name;
-  std::string header_device;
+  std::string name{};
+  std::string header_device{};
   bool automatic = true;
 };
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/volume/device_watch.h"
@@ -43,8 +44,10 @@ struct ScannedCandidate {
 
 // One volume on its way through the stages.
 struct UnlockTarget {
+  UnlockTarget(VolumeRow volume, bool by_name) : row(std::move(volume)), asked_by_name(by_name) {}
+
   VolumeRow row;
-  bool asked_by_name = false;  // An admin named it: that ends a lock by an admin.
+  bool asked_by_name;  // An admin named it: that ends a lock by an admin.
 
   // Filled in by the stages, in this order.
   std::vector<Candidate> candidates;      // The registered one first.

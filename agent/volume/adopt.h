@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+#include "agent/volume/life.h"
+
+namespace coffer::agent {
+
+struct AdoptCall {
+  LifeCall call;
+  std::string device;
+  AdoptOptions options;
+};
+
+// Takes in a volume of this host whose registry entry is lost, from its header and token alone: its
+// keys come back as Disabled. What is taken from the header is not believed: it is the context of
+// the wrapped key, so the first unlock proves it or fails. A volume that is registered already is
+// only moved: to the disk it stands on now, and only when everything the registry pins holds.
+//   kNotLuks2, kHeaderDamaged, kHeaderInvalid, kHeaderUnusual, kTokenMissing, kTokenInvalid
+//   kWrongVolume, kWrongHost, kWrongPurpose   the token's context is another one's.
+//   kProfileMismatch                          it is for another profile than the header has.
+//   kNameTaken, kInvalidArgs, kDeviceAbsent, kAuditUnavailable, kStoreUnavailable, kRecordInvalid
+Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks, const LifeParts& parts);
+
+}  // namespace coffer::agent

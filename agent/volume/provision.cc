@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/volume/provision.h"
+
+#include <algorithm>
+
+#include "agent/unlock/unlock_pipeline.h"
+#include "core/luks2/token.h"
+
+namespace coffer::agent {
+namespace {
+
+constexpr std::size_t kLabelBytesMax = 47;  // The header has 48, with a NUL.
+
+DiskIdentity header_identity(const std::optional<Disk>& disk) {
+  return disk ? disk->identity() : DiskIdentity{};
+}
+
+// What is known before anything is done.
+struct Plan {
+  Disk disk;
+  std::optional<Disk> header_disk;
+  VolumeRow row;
+  keyring::KeyContext context;
+  luks2::Profile profile;
+  CmkId key{Uuid()};
+  DeviceHandle handle = 0;
+};
+
+Result<void> require_unregistered(const Disk& disk, const VolumeRow& row,
+                                  const std::vector<VolumeRow>& rows) {
+  for (const VolumeRow& other : rows) {
+    if (other.name == row.name || other.mapped_name == row.mapped_name) {
+      return fail(Reason::kNameTaken, "another volume is called " + row.name);
+    }
+    const DiskIdentity identity = disk.identity();
+    if (same_disk(other.device, identity) ||
+        (!other.header_device.path.empty() && same_disk(other.header_device, identity))) {
+      return fail(Reason::kForeignData,
+                  "volume " + other.name + " is registered on " + disk.node + ": forget it first");
+    }
+  }
+  return {};
+}
+
+// The confirmation is checked again by the worker when it writes; this is so that a refusal costs
+// no key and no record.
+Result<void> require_empty(const ProvisionCall& call, const Plan& plan, Worker& worker) {
+  const auto found = worker.check_empty(plan.handle, call.call.deadline);
+  if (!found) return tl::unexpected(found.error());
+  if (found->empty || call.options.confirmation == found->confirmation) return {};
+  if (!call.options.confirmation.empty()) {
+    return fail(Reason::kConfirmMismatch,
+                "the confirmation is not the one of " + plan.disk.node + " as it is now");
+  }
+  return fail(
+      Reason::kForeignData,
+      found->found + "; to format it all the same, give the confirmation " + found->confirmation);
+}
+
+VolumeRow row_for(const ProvisionCall& call, const Plan& plan, const Clock& clock) {
+  VolumeRow row;
+  row.id = call.id;
+  row.name = call.options.name.empty() ? name_for(plan.disk) : call.options.name;
+  row.mapped_name = row.name;
+  row.device = plan.disk.identity();
+  row.header_device = header_identity(plan.header_disk);
+  row.profile = luks2::encode_profile(plan.profile);
+  row.context = plan.context.encode();
+  row.keys = {plan.key};
+  row.automatic = call.options.automatic;
+  row.file_system = call.options.file_system;
+  row.created = clock.wall();
+  return row;
+}
+
+Result<Plan> make_plan(const ProvisionCall& call, std::span<const Disk> disks,
+                       const LifeParts& parts) {
+  if (const std::string& type = call.options.file_system;
+      !type.empty() && type != "ext4" && type != "xfs") {
+    return fail(Reason::kInvalidArgs, "a file system is ext4 or xfs, not " + printable(type, 32));
+  }
+  const auto disk = disk_at(disks, call.device);
+  if (!disk) return tl::unexpected(disk.error());
+  Plan plan{.disk = *disk, .header_disk = {}, .row = {}, .context = {}, .profile = {}};
+  if (!call.options.header_device.empty()) {
+    const auto header = disk_at(disks, call.options.header_device);
+    if (!header) return tl::unexpected(header.error());
+    if (header->node == disk->node) {
+      return fail(Reason::kInvalidArgs, "the header device is the device itself");
+    }
+    plan.header_disk = *header;
+  }
+  const auto key =
+      parts.unlock.keyring.find(call.options.key.empty() ? "default" : call.options.key);
+  if (!key) return tl::unexpected(key.error());
+  plan.key = key->id;
+
+  plan.profile = new_volume_profile(call.id.uuid(), plan.header_disk.has_value());
+  plan.context.volume = call.id;
+  plan.context.host_scope = parts.unlock.host_id;
+  plan.context.cipher = plan.profile.cipher;
+  plan.context.key_bytes = plan.profile.key_bytes;
+  plan.context.profile_digest = luks2::profile_digest(plan.profile);
+  plan.context.generation = 1;
+  plan.row = row_for(call, plan, parts.unlock.clock);
+  if (const auto named = require_volume_name(plan.row.name); !named) {
+    return tl::unexpected(named.error());
+  }
+  return plan;
+}
+
+Result<void> check_plan(const ProvisionCall& call, Plan& plan, const LifeParts& parts) {
+  const auto known = parts.registry.load();
+  if (!known) return tl::unexpected(known.error());
+  if (auto free = require_unregistered(plan.disk, plan.row, known->rows); !free) return free;
+  if (plan.header_disk) {
+    if (auto free = require_unregistered(*plan.header_disk, plan.row, known->rows); !free) {
+      return free;
+    }
+  }
+  const auto mappings = parts.unlock.worker.list_mappings(call.call.deadline);
+  if (!mappings) return tl::unexpected(mappings.error());
+  if (auto ok = require_state_elsewhere(parts.state_folder, plan.disk, *mappings); !ok) return ok;
+
+  const ScanItem item{.device = plan.disk.node,
+                      .header_device = plan.header_disk ? plan.header_disk->node : ""};
+  const auto scanned = parts.unlock.worker.scan(std::span(&item, 1), call.call.deadline);
+  if (!scanned) return tl::unexpected(scanned.error());
+  if (scanned->empty()) return fail(Reason::kInternal, "the worker scanned nothing");
+  if (!scanned->front()) return tl::unexpected(scanned->front().error());
+  plan.handle = (*scanned->front()).handle;
+  return require_empty(call, plan, parts.unlock.worker);
+}
+
+// One provisioning under way, after its intent.
+class Maker {
+ public:
+  Maker(const ProvisionCall& call, Plan& plan, std::uint64_t intent, const LifeParts& parts)
+      : call_(call), plan_(plan), intent_(intent), parts_(parts), worker_(parts.unlock.worker) {}
+
+  // Up to `ready`. On failure nothing is left behind, or a row that recover() takes up.
+  Result<void> make() {
+    if (auto stored = store("row"); !stored) return stored;
+    if (auto made = make_key(); !made) return undo(made.error());
+    if (auto built = build(); !built) return undo(built.error());
+    const auto written =
+        worker_.write_header(ticket_, 0, call_.options.confirmation, call_.call.deadline);
+    if (!written) return undo(written.error());
+    parts_.reached("written");
+    plan_.row.state = RowState::kReady;
+    return store("ready");
+  }
+
+ private:
+  Result<void> store(std::string_view step) {
+    auto stored = parts_.registry.put(plan_.row);
+    if (stored) parts_.reached(step);
+    return stored;
+  }
+
+  Result<void> make_key() {
+    const auto ticket = keyring::draw_ticket();
+    if (!ticket) return tl::unexpected(ticket.error());
+    ticket_ = *ticket;
+    ExpectedKey key;
+    key.handle = plan_.handle;
+    key.action = Action::kFormat;
+    key.profile = plan_.profile;
+    // Expected before it is made: a key that nobody expects is dropped.
+    if (auto expected = worker_.expect(ticket_, {&key, 1}, call_.call.deadline); !expected) {
+      return expected;
+    }
+    const keyring::DekRequest request{.context = plan_.context, .intent = intent_};
+    auto made =
+        parts_.unlock.keyring.make_deks(plan_.key, {&request, 1}, ticket_, 0, call_.call.actor);
+    if (made.empty()) return fail(Reason::kInternal, "the keyring made no key");
+    if (!made.front()) return tl::unexpected(made.front().error());
+    blob_ = made.front()->encode();
+    parts_.reached("key");
+
+    Result<void> kept = fail(Reason::kInternal, "the worker kept no key");
+    const auto ended = worker_.wait_results(
+        ticket_,
+        [&](const KeyOutcome& outcome) {
+          kept = outcome.result ? Result<void>() : tl::unexpected(outcome.result.error());
+        },
+        call_.call.deadline);
+    return ended ? kept : ended;
+  }
+
+  Result<void> build() {
+    const auto record = parts_.unlock.keyring.sealed_record(plan_.key);
+    if (!record) return tl::unexpected(record.error());
+    luks2::Token token;
+    token.generation = plan_.context.generation;
+    token.context = plan_.row.context;
+    token.wraps = {blob_};
+    token.records = {*record};
+    const auto json = luks2::print_token(token);
+    if (!json) return tl::unexpected(json.error());
+    const auto built = worker_.build_header(ticket_, 0, plan_.row.name.substr(0, kLabelBytesMax),
+                                            *json, call_.call.deadline);
+    if (!built) return tl::unexpected(built.error());
+    plan_.row.wraps = {blob_};
+    plan_.row.header_print = built->print;
+    return store("print");
+  }
+
+  // Takes back what was written, and the row when nothing of it is left on the device.
+  Result<void> undo(const Error& cause) {
+    worker_.cancel(ticket_);
+    if (!plan_.row.header_print.empty()) {
+      const auto wiped =
+          worker_.wipe_header(plan_.handle, plan_.row.header_print, call_.call.deadline);
+      if (!wiped) return tl::unexpected(with_leftover(cause, wiped.error()));
+    }
+    if (const auto erased = parts_.registry.erase(plan_.row.id); !erased) {
+      return tl::unexpected(with_leftover(cause, erased.error()));
+    }
+    return tl::unexpected(cause);
+  }
+
+  const ProvisionCall& call_;
+  Plan& plan_;
+  const std::uint64_t intent_;
+  const LifeParts& parts_;
+  Worker& worker_;
+  keyring::Ticket ticket_{};
+  Bytes blob_;
+};
+
+// Opens the new volume by the ordinary path and makes its file system. The volume is there whatever
+// comes of it.
+void open_new(const ProvisionCall& call, std::span<const Disk> disks, const LifeParts& parts,
+              Provisioned& made) {
+  UnlockBatch batch;
+  batch.actor = call.call.actor;
+  batch.request_id = call.call.request_id;
+  batch.deadline = call.call.deadline;
+  batch.targets.emplace_back(made.row, true);
+  run_unlock(batch, disks, parts.unlock);
+  const UnlockTarget& target = batch.targets.front();
+  if (target.error) {
+    made.note += "; not opened: " + target.error->str();
+    return;
+  }
+  made.activated = target.activated;
+  parts.reached("open");
+  if (made.row.file_system.empty()) return;
+  const auto done =
+      parts.unlock.worker.make_file_system(made.row.mapped_name, made.row.id, made.row.file_system,
+                                           made.row.name.substr(0, 12), call.call.deadline);
+  if (!done) {
+    made.note += "; no file system: " + done.error().str();
+    return;
+  }
+  parts.reached("file system");
+  made.row.file_system_made = true;
+  if (const auto stored = parts.registry.put(made.row); !stored) {
+    made.note += "; not noted: " + stored.error().str();
+  }
+}
+
+}  // namespace
+
+std::string fstab_line(const VolumeRow& row) {
+  const std::string type = row.file_system.empty() ? "auto" : row.file_system;
+  return "/dev/mapper/" + row.mapped_name + " /srv/" + row.name + " " + type +
+         " nofail,x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by=dev-mapper-" +
+         row.mapped_name +
+         ".device,x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2";
+}
+
+Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,
+                              const LifeParts& parts) {
+  auto plan = make_plan(call, disks, parts);
+  if (!plan) return pass(plan.error(), "plan the volume");
+  Provisioned made;
+  const auto checked = check_plan(call, *plan, parts);
+  if (checked && !call.options.dry_run) {
+    audit::Event event = event_of(call.call, "volume.provision", call.id);
+    event.cmk = plan->key;
+    event.text = plan->row.name + " on " + plan->row.device.path;
+    const auto intent = parts.unlock.log.append_one(event);
+    const auto done = intent ? Maker(call, *plan, *intent, parts).make()
+                             : Result<void>(tl::unexpected(intent.error()));
+    if (intent) {
+      const auto error = done ? std::nullopt : std::optional(done.error());
+      record_result(parts.unlock.log, event, *intent, error, plan->row.name + " provisioned");
+    }
+    parts.unlock.worker.release({&plan->handle, 1});
+    if (!done) return pass(done.error(), "provision " + plan->row.name);
+  } else if (plan->handle != 0) {
+    parts.unlock.worker.release({&plan->handle, 1});
+  }
+  if (!checked) return pass(checked.error(), "provision " + plan->disk.node);
+
+  made.row = plan->row;
+  made.note = fstab_line(made.row);
+  if (!call.options.dry_run) open_new(call, disks, parts, made);
+  return made;
+}
+
+}  // namespace coffer::agent

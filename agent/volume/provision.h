@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "agent/volume/life.h"
+
+namespace coffer::agent {
+
+struct ProvisionCall {
+  LifeCall call;
+  VolumeId id;  // Drawn by the caller.
+  std::string device;
+  ProvisionOptions options;
+};
+struct Provisioned {
+  VolumeRow row;
+  std::optional<Activated> activated;  // It is opened at once.
+  std::string note;                    // The line for /etc/fstab, and what went less well.
+};
+
+// Makes a volume: intent; row `provisioning`; key and wrap; header built, its print in the row;
+// header written; row `ready`; opened; file system. A failure before the first byte is written
+// leaves nothing behind; one after it, or a crash, is completed or undone by recover().
+//   kInvalidArgs, kNameTaken      the name, the device's path, the file system's type.
+//   kDeviceAbsent, kDeviceTooSmall, kBusy, kIoError
+//   kUnsupported                  the agent's state is on it; the kernel lacks the cipher.
+//   kForeignData                  it is not empty, or another volume is registered on it; the
+//                                 message has the confirmation.
+//   kConfirmMismatch              the confirmation given is not that one.
+//   kNoSuchKey, kKeyDisabled, …   the CMK.
+//   kAuditUnavailable, kStoreUnavailable, kHsm…, kWorkerLost
+// With dry_run it ends before the intent: all checks were made.
+Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,
+                              const LifeParts& parts);
+
+// The line for /etc/fstab that mounts a volume whenever it opens (DESIGN §7).
+std::string fstab_line(const VolumeRow& row);
+
+}  // namespace coffer::agent

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/config.h"
+#include "agent/engine.h"
+#include "agent/job_table.h"
+#include "agent/observed_log.h"
+#include "agent/provider_monitor.h"
+#include "agent/unlock/unlock_batch.h"
+#include "agent/volume/life.h"
+#include "agent/volume_queue.h"
+#include "agent/volume_table.h"
+#include "core/ipc/event_loop.h"
+#include "core/ipc/worker_pool.h"
+
+namespace coffer::agent {
+
+// What the program's log is told, once, where an error stops travelling.
+struct LogEntry {
+  int priority = 6;  // As for syslog: 3 an error, 4 a warning, 5 notable, 6 information.
+  std::string message;
+  std::optional<VolumeId> volume;
+  std::string error_name;
+};
+
+// How far the boot is: what coffer-boot-wait waits for.
+struct BootStatus {
+  struct Line {
+    std::string name;
+    VolumeState state = VolumeState::kAbsent;
+    std::string text;  // The error, or how long it took.
+  };
+  bool finished = false;  // Every automatic volume is settled or has failed.
+  std::vector<Line> lines;
+};
+
+// HostEngine is the Engine over the real parts: worker, vault, store, journal, registry and udev.
+// The event loop owns its state; everything that can block runs on its pools as values in and a
+// Result out, and comes back as a task of the loop.
+//
+// Unlocking, and what else waits for the token, has a pool of its own: withdrawing a key never
+// waits behind a token that hangs.
+class HostEngine final : public Engine {
+ public:
+  // Owns nothing; all of them outlive it.
+  struct Parts {
+    ipc::EventLoop& loop;
+    Worker& worker;
+    keyring::Keyring& keyring;
+    keyring::KeyVault& vault;
+    ObservedLog& log;
+    Registry& registry;
+    DeviceWatch& watch;
+    const Clock& clock;
+    Config config;
+    std::string host_id;
+    std::string boot_id;
+    std::string version;
+    std::function<void(const LogEntry&)> print = [](const LogEntry&) {};
+    std::chrono::milliseconds tick{1000};  // How often deadlines and retries are looked at.
+  };
+
+  // Reads registry and keys; blocks, so before the loop runs. A damaged row is told and left out.
+  //   kStoreUnavailable, kStoreDamaged
+  static Result<std::unique_ptr<HostEngine>> make(Parts parts);
+  // Ends: waits for what runs on the pools. No mapping is touched.
+  ~HostEngine() override;
+
+  // Adopts what is open, completes what a crash left, opens what is automatic and there, and goes
+  // on doing so. On the loop.
+  void start();
+
+  BootStatus boot_status() const;
+  // Called on the loop when the boot's volumes have all settled or failed.
+  void set_boot_listener(std::function<void()> listener) { boot_listener_ = std::move(listener); }
+
+  // The worker's connection came or went; from any thread.
+  void worker_connected(bool connected);
+
+  void set_observer(EngineObserver* observer) override;
+  ManagerInfo manager() const override;
+  std::vector<VolumeInfo> volumes() const override;
+  Result<VolumeInfo> volume(const VolumeId& id) const override;
+  Result<VolumeId> resolve(const std::string& spec) const override;
+  Result<JobId> unlock(const std::vector<VolumeId>& ids, const UnlockOptions& options,
+                       const Caller& caller) override;
+  Result<JobId> lock(const std::vector<VolumeId>& ids, const LockOptions& options,
+                     const Caller& caller) override;
+  Result<JobId> verify(const std::vector<VolumeId>& ids, const Caller& caller) override;
+  Result<JobId> provision(const std::string& device, const ProvisionOptions& options,
+                          const Caller& caller) override;
+  Result<JobId> adopt(const std::string& device, const AdoptOptions& options,
+                      const Caller& caller) override;
+  Result<JobId> scan(const Caller& caller) override;
+  void forget(const VolumeId& id, const Caller& caller, Done<void> done) override;
+  std::vector<JobInfo> jobs() const override;
+  Result<JobInfo> job(JobId id) const override;
+  Result<std::vector<JobItem>> job_items(JobId id) const override;
+  Result<void> cancel(JobId id, const Caller& caller) override;
+  std::vector<KeyInfo> keys() const override;
+  Result<KeyInfo> key(const std::string& id_or_alias) const override;
+  void create_key(const std::string& alias, const std::string& description, const Caller& caller,
+                  Done<KeyInfo> done) override;
+  void enable_key(const CmkId& id, const Caller& caller, Done<void> done) override;
+  void disable_key(const CmkId& id, const Caller& caller, Done<void> done) override;
+  void rotate_key(const CmkId& id, const Caller& caller, Done<void> done) override;
+  std::vector<ProviderInfo> providers() const override;
+  Result<JobId> test_provider(const std::string& name, const Caller& caller) override;
+  void audit_query(const AuditFilter& filter, std::uint32_t count_max, const Caller& caller,
+                   Done<std::vector<AuditEntry>> done) override;
+  void audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence, const Caller& caller,
+                    Done<AuditVerdict> done) override;
+  void record_refusal(const std::string& operation, const std::string& object, const Error& error,
+                      const Caller& caller) override;
+
+ private:
+  // What a job does, and which of its volumes it may begin.
+  struct Work {
+    std::string operation;
+    Caller caller;
+    UnlockOptions unlock;
+    LockOptions lock;
+    std::string device;
+    ProvisionOptions provision;
+    AdoptOptions adopt;
+    std::vector<VolumeId> ready;
+    std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
+  };
+  struct Settling {
+    JobId job;
+    VolumeId volume;
+    JobTable::Outcome outcome;
+    SteadyTime began;
+    SteadyTime until;
+  };
+  struct View {  // What a refresh found.
+    Result<std::vector<Disk>> disks = fail(Reason::kInternal, "not looked");
+    Result<std::vector<Mapping>> mappings = fail(Reason::kInternal, "not looked");
+    std::vector<Mapping> cleaned;
+    std::uint64_t looked_at = 0;
+  };
+  using BatchPtr = std::shared_ptr<UnlockBatch>;
+
+  explicit HostEngine(Parts parts);
+
+  // host_engine.cc: jobs, and the threads beside the loop.
+  Result<void> load();
+  void post(ipc::Task task);
+  template <class Body, class Then>
+  void run_beside(ipc::WorkerPool& pool, Body body, Then then,
+                  const std::function<void(const Error&)>& refused);  // host_engine_pool.h
+  Result<JobId> start_job(const std::vector<VolumeId>& ids, Work work);
+  Result<std::vector<VolumeId>> require_known(const std::vector<VolumeId>& ids) const;
+  void launch(JobId job);
+  void finish_item(JobId job, const VolumeId& id, const JobTable::Outcome& outcome);
+  void leave_queue(const VolumeId& id);
+  void end_work_if_over(JobId job);
+  UnlockParts unlock_parts() const;
+  LifeParts life_parts() const;
+  LifeCall life_call(JobId job, const Caller& caller, std::chrono::microseconds timeout) const;
+  void print(int priority, const std::string& message, const VolumeId* volume = nullptr,
+             const Error* error = nullptr) const;
+  void alert(const std::string& severity, const Error& error, const VolumeId& volume);
+
+  // host_engine_unlock.cc: batches of the unlock path.
+  void launch_batch(JobId job, const std::vector<VolumeId>& ids);
+  bool answer_at_once(JobId job, const Work& work, Volume& volume);
+  BatchPtr make_batch(JobId job, const Work& work, const std::vector<VolumeId>& ids);
+  void run_batch(JobId job, const BatchPtr& batch, std::vector<VolumeRow> changed);
+  void take_batch(JobId job, UnlockBatch& batch, SteadyTime began, std::uint64_t began_boot_usec);
+  void take_opened(JobId job, const UnlockTarget& target, Volume& volume, SteadyTime began,
+                   std::uint64_t began_boot_usec);
+  void take_failed(JobId job, const UnlockTarget& target, Volume& volume, bool automatic);
+  void wait_settled(Settling settling);
+  void on_settled(const std::string& mapping);
+  void expire_settling();
+
+  // host_engine_volumes.cc: the other operations on volumes.
+  void launch_lock(JobId job, const VolumeId& id);
+  void launch_provision(JobId job, const VolumeId& id);
+  void launch_adopt(JobId job, const VolumeId& id);
+  void launch_recover(JobId job, const VolumeId& id);
+
+  // host_engine_watch.cc: what is there, and what should be open.
+  void request_refresh();
+  void take_view(View view);
+  void take_mapping(Volume& volume, const Mapping* mapping);
+  void open_automatic();
+  void recover_rows();
+  bool wants_opening(const Volume& volume) const;
+  bool boot_waits_for(const Volume& volume) const;
+  void check_boot();
+  void probe();
+  void retry_now(const std::function<bool(const Volume&)>& which);
+  void tick();
+
+  // host_engine_keys.cc
+  void change_key(const std::string& what, const Done<void>& done,
+                  std::function<Result<keyring::CmkRecord>()> change);
+  void take_key(const keyring::CmkRecord& record, bool is_new);
+
+  Parts parts_;
+  EngineObserver* observer_ = nullptr;
+  VolumeTable volumes_;
+  VolumeQueue queue_;
+  JobTable jobs_;
+  ProviderMonitor provider_;
+  std::map<CmkId, keyring::CmkRecord> keys_;
+  std::map<JobId, Work> works_;
+  std::map<std::string, Settling> settling_;  // By name of the mapping.
+  std::vector<JobId> scan_jobs_;
+  std::function<void()> boot_listener_;
+
+  bool started_ = false;
+  bool refreshing_ = false;
+  bool refresh_again_ = false;
+  bool seen_ = false;  // A refresh has come back.
+  std::uint32_t refusals_in_second_ = 0;
+  std::uint64_t refusals_counted_ = 0;
+  SteadyTime started_at_{};
+  WallTime boot_finished_{};
+  std::chrono::microseconds boot_duration_{0};
+  ipc::EventSource ticker_;
+
+  // Tasks posted to the loop look here whether the engine is still there.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  // Last, so that they end first.
+  ipc::WorkerPool unlock_pool_;
+  ipc::WorkerPool pool_;
+};
+
+// "dbus" and so on to the audit trail's word for it.
+audit::Actor actor_of(const Caller& caller);
+
+}  // namespace coffer::agent

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys, providers and the audit trail: calls that end in a callback.
+#include <algorithm>
+
+#include "agent/host_engine.h"
+#include "agent/host_engine_pool.h"
+
+namespace coffer::agent {
+namespace {
+
+constexpr std::uint32_t kRefusalsPerSecondMax = 20;  // In full; beyond that a count.
+constexpr std::size_t kQueryMax = 10'000;
+
+audit::Filter filter_of(const AuditFilter& wanted) {
+  audit::Filter filter;
+  filter.from_sequence = wanted.from_sequence;
+  filter.to_sequence = wanted.to_sequence;
+  filter.from_time = wanted.since;
+  filter.to_time = wanted.until;
+  if (wanted.object) {
+    // One UUID names a volume or a key: which of them shows in the records.
+    if (const auto volume = VolumeId::parse(*wanted.object)) filter.volume = *volume;
+  }
+  if (wanted.operation) filter.operation = *wanted.operation;
+  filter.uid = wanted.uid;
+  return filter;
+}
+
+std::string line_of(const audit::Event& event) {
+  std::string line(audit::origin_name(event.actor.origin));
+  if (event.actor.uid) line += " uid " + std::to_string(*event.actor.uid);
+  if (!event.request_id.empty()) line += " " + event.request_id;
+  if (!event.outcome.empty()) line += " " + event.outcome;
+  if (!event.text.empty()) line += ": " + event.text;
+  return line;
+}
+
+AuditEntry entry_of(const audit::Record& record) {
+  AuditEntry entry;
+  entry.sequence = record.sequence;
+  entry.time = record.wall;
+  entry.boot_usec = static_cast<std::uint64_t>(record.since_boot.count());
+  entry.event = std::string(audit::kind_name(record.event.kind)) + " " + record.event.operation;
+  if (record.event.volume) {
+    entry.object = record.event.volume->str();
+  } else if (record.event.cmk) {
+    entry.object = record.event.cmk->str();
+  }
+  entry.text = line_of(record.event);
+  return entry;
+}
+
+Result<std::vector<AuditEntry>> query(audit::AuditLog& log, audit::Filter filter,
+                                      std::size_t count_max) {
+  std::vector<AuditEntry> entries;
+  while (entries.size() < count_max) {
+    const auto page = log.query(filter, count_max - entries.size());
+    if (!page) return tl::unexpected(page.error());
+    for (const audit::Record& record : page->records) entries.push_back(entry_of(record));
+    if (page->next_sequence == 0) break;
+    filter.from_sequence = page->next_sequence;
+  }
+  return entries;
+}
+
+}  // namespace
+
+std::vector<KeyInfo> HostEngine::keys() const {
+  std::vector<KeyInfo> all;
+  all.reserve(keys_.size());
+  for (const auto& [id, record] : keys_) all.push_back({record, volumes_.count_using(id)});
+  return all;
+}
+
+Result<KeyInfo> HostEngine::key(const std::string& id_or_alias) const {
+  for (const auto& [id, record] : keys_) {
+    if (record.alias == id_or_alias || id.str() == id_or_alias) {
+      return KeyInfo{record, volumes_.count_using(id)};
+    }
+  }
+  return fail(Reason::kNoSuchKey, "no key \"" + printable(id_or_alias, 100) + "\"");
+}
+
+void HostEngine::take_key(const keyring::CmkRecord& record, bool is_new) {
+  const bool added = is_new || !keys_.contains(record.id);
+  keys_.insert_or_assign(record.id, record);
+  if (observer_ == nullptr) return;
+  if (added) {
+    observer_->key_added(record.id);
+  } else {
+    observer_->key_changed(record.id);
+  }
+}
+
+void HostEngine::create_key(const std::string& alias, const std::string& description,
+                            const Caller& caller, Done<KeyInfo> done) {
+  keyring::CmkParameters parameters;
+  parameters.alias = alias;
+  parameters.description = description;
+  run_beside(
+      unlock_pool_,
+      [this, parameters, actor = actor_of(caller)] {
+        return parts_.keyring.create(parameters, actor);
+      },
+      [this, done](const Result<keyring::CmkRecord>& made) {
+        if (!made) return done(tl::unexpected(made.error()));
+        if (!keys_.contains(made->id)) take_key(*made, true);
+        done(KeyInfo{*made, 0});
+      },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::change_key(const std::string& what, const Done<void>& done,
+                            std::function<Result<keyring::CmkRecord>()> change) {
+  run_beside(
+      unlock_pool_, std::move(change),
+      [this, what, done](const Result<keyring::CmkRecord>& changed) {
+        if (!changed) return done(tl::unexpected(changed.error()));
+        keys_.insert_or_assign(changed->id, *changed);
+        done({});
+        if (what != "enable") return;
+        // Volumes that failed for want of this key are what it was enabled for.
+        retry_now([&](const Volume& volume) {
+          const auto& error = volume.info.last_error;
+          const auto& used = volume.row.keys;
+          return error && error->reason() == Reason::kKeyDisabled &&
+                 std::find(used.begin(), used.end(), changed->id) != used.end();
+        });
+      },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::enable_key(const CmkId& id, const Caller& caller, Done<void> done) {
+  change_key("enable", done,
+             [this, id, actor = actor_of(caller)] { return parts_.keyring.enable(id, actor); });
+}
+
+void HostEngine::disable_key(const CmkId& id, const Caller& caller, Done<void> done) {
+  change_key("disable", done,
+             [this, id, actor = actor_of(caller)] { return parts_.keyring.disable(id, actor); });
+}
+
+void HostEngine::rotate_key(const CmkId& id, const Caller& caller, Done<void> done) {
+  change_key("rotate", done,
+             [this, id, actor = actor_of(caller)] { return parts_.keyring.rotate(id, actor); });
+}
+
+std::vector<ProviderInfo> HostEngine::providers() const {
+  return {provider_.info()};
+}
+
+Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& caller) {
+  if (name != provider_.info().name) {
+    return fail(Reason::kInvalidArgs, "no provider \"" + printable(name, 64) + "\"");
+  }
+  const auto job = jobs_.add("test-provider", {}, caller, false);
+  if (!job) return job;
+  run_beside(
+      unlock_pool_, [this] { return parts_.vault.health(); },
+      [this, id = *job](const keyring::VaultHealth& health) {
+        const bool came_up = provider_.take(health);
+        const ProviderInfo& info = provider_.info();
+        jobs_.end_job(id, info.last_error, "the token answers: " + info.detail);
+        if (observer_ != nullptr) observer_->provider_changed(info.name);
+        if (came_up) retry_now([](const Volume& volume) { return volume.retry; });
+      },
+      [this, id = *job](const Error& error) { jobs_.end_job(id, error, ""); });
+  return job;
+}
+
+void HostEngine::audit_query(const AuditFilter& filter, std::uint32_t count_max,
+                             const Caller& /*caller*/, Done<std::vector<AuditEntry>> done) {
+  const std::size_t most = std::min<std::size_t>(count_max, kQueryMax);
+  run_beside(
+      pool_, [this, wanted = filter_of(filter), most] { return query(parts_.log, wanted, most); },
+      [done](Result<std::vector<AuditEntry>> entries) { done(std::move(entries)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence,
+                              const Caller& /*caller*/, Done<AuditVerdict> done) {
+  run_beside(
+      pool_,
+      [this, from_sequence, to_sequence]() -> Result<AuditVerdict> {
+        const auto report = parts_.log.verify(from_sequence, to_sequence);
+        if (!report) return tl::unexpected(report.error());
+        AuditVerdict verdict;
+        verdict.ok = report->intact;
+        verdict.bad_sequence = report->bad_sequence;
+        verdict.text =
+            report->intact ? std::to_string(report->records) + " records hold" : report->problem;
+        return verdict;
+      },
+      [done](const Result<AuditVerdict>& verdict) { done(verdict); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::record_refusal(const std::string& operation, const std::string& object,
+                                const Error& error, const Caller& caller) {
+  // The first ones of a second in full, a flood as a count.
+  if (++refusals_in_second_ > kRefusalsPerSecondMax) {
+    ++refusals_counted_;
+    return;
+  }
+  audit::Event event;
+  event.kind = audit::Kind::kRefused;
+  event.actor = actor_of(caller);
+  event.operation = operation;
+  if (const auto id = VolumeId::parse(object); id && volumes_.find(*id) != nullptr) {
+    event.volume = *id;
+  } else if (const auto key = CmkId::parse(object); key && keys_.contains(*key)) {
+    event.cmk = *key;
+  }
+  event.outcome = std::string(error.name());
+  event.text = printable(object, 200) + ": " + error.message();
+  if (const std::uint64_t more = std::exchange(refusals_counted_, 0); more > 0) {
+    event.text += " (and " + std::to_string(more) + " refusals before it, not recorded one by one)";
+  }
+  run_beside(
+      pool_,
+      [this, event] {
+        if (!parts_.log.append_one(event)) parts_.log.append_deferred(event);
+        return true;
+      },
+      [](bool) {}, [](const Error&) {});
+}
+
+}  // namespace coffer::agent

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is there, what should be open, and trying again: the engine's own work.
+#include <algorithm>
+
+#include "agent/host_engine.h"
+#include "agent/host_engine_pool.h"
+
+namespace coffer::agent {
+namespace {
+
+constexpr std::chrono::seconds kListTimeout{5};
+
+Caller self(const std::string& origin) {
+  Caller caller;
+  caller.origin = origin;
+  return caller;
+}
+
+bool wants_cleaning(const Mapping& mapping) {
+  const bool useless = mapping.state == MappingState::kNoTable || mapping.device_gone;
+  return mapping.marked && useless && !mapping.deferred;
+}
+
+}  // namespace
+
+void HostEngine::request_refresh() {
+  if (refreshing_) {
+    refresh_again_ = true;
+    return;
+  }
+  refreshing_ = true;
+  run_beside(
+      pool_,
+      [this, looked_at = volumes_.now()] {
+        View view;
+        view.looked_at = looked_at;
+        view.disks = parts_.watch.list();
+        view.mappings = parts_.worker.list_mappings(Deadline::after(kListTimeout));
+        if (!view.mappings) return view;
+        const auto& listed = *view.mappings;
+        if (std::none_of(listed.begin(), listed.end(), wants_cleaning)) return view;
+        auto cleaned = parts_.worker.clean_mappings(Deadline::after(kListTimeout));
+        if (cleaned) view.cleaned = std::move(*cleaned);
+        view.mappings = parts_.worker.list_mappings(Deadline::after(kListTimeout));
+        return view;
+      },
+      [this](View view) { take_view(std::move(view)); },
+      [this](const Error& error) {
+        View view;
+        view.disks = tl::unexpected(error);
+        view.mappings = tl::unexpected(error);
+        take_view(std::move(view));
+      });
+}
+
+void HostEngine::take_view(View view) {
+  refreshing_ = false;
+  if (view.disks) volumes_.set_disks(*view.disks);
+  for (const Mapping& mapping : view.cleaned) {
+    print(5, "mapping " + mapping.name +
+                 (mapping.open_count > 0 ? " goes when its last user lets go" : " removed"));
+  }
+  for (const VolumeId& id : volumes_.ids()) {
+    Volume& volume = *volumes_.find(id);
+    // What was seen before an operation ended says nothing about what it left.
+    if (queue_.busy(id) || volume.changed_at > view.looked_at) continue;
+    if (!view.mappings) continue;
+    const auto is_its = [&](const Mapping& mapping) {
+      return mapping.marked && mapping.volume == id && mapping.name == volume.row.mapped_name;
+    };
+    const auto found = std::find_if(view.mappings->begin(), view.mappings->end(), is_its);
+    take_mapping(volume, found == view.mappings->end() ? nullptr : &*found);
+  }
+  seen_ = true;
+  recover_rows();
+  open_automatic();
+  for (const JobId job : std::exchange(scan_jobs_, {})) {
+    jobs_.end_job(job, view.disks ? std::nullopt : std::optional(view.disks.error()),
+                  "looked at all devices");
+  }
+  check_boot();
+  if (observer_ != nullptr) observer_->manager_changed();
+  if (std::exchange(refresh_again_, false)) request_refresh();
+}
+
+void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {
+  if (volume.row.state != RowState::kReady) return;
+  const bool serves = mapping != nullptr && mapping->state == MappingState::kActive &&
+                      !mapping->device_gone && !mapping->deferred;
+  if (serves) {
+    volume.open = true;
+    volume.tried = true;
+    if (volume.info.state != VolumeState::kUnlocked) {
+      volumes_.set_state(volume, VolumeState::kUnlocked, "found open");
+      print(5, volume.row.name + " was found open", &volume.row.id);
+    }
+    return;
+  }
+  const bool was_open = std::exchange(volume.open, false);
+  if (mapping != nullptr && mapping->device_gone) {
+    if (!std::exchange(volume.gone_told, true)) {
+      alert("error", Error(Reason::kDeviceAbsent, "its device went away while it was open"),
+            volume.row.id);
+    }
+    return volumes_.set_state(volume, VolumeState::kAbsent,
+                              "unplugged while open; its mapping goes when its last user lets go");
+  }
+  if (mapping != nullptr && mapping->state != MappingState::kNoTable) {
+    return volumes_.set_state(volume, VolumeState::kLocking, "goes when its last user lets go");
+  }
+  volume.gone_told = false;
+  if (!volume.present) return volumes_.set_state(volume, VolumeState::kAbsent, "");
+  // A failure stays shown until something else is known.
+  if (volume.info.state == VolumeState::kFailed) return;
+  const std::string reason = volume.row.locked_by_admin ? "locked by an admin"
+                             : was_open                 ? "its mapping was taken away"
+                                                        : "";
+  const bool same = volume.info.state == VolumeState::kLocked && reason.empty();
+  if (!same) volumes_.set_state(volume, VolumeState::kLocked, reason);
+}
+
+bool HostEngine::wants_opening(const Volume& volume) const {
+  return volume.row.automatic && !volume.row.locked_by_admin &&
+         volume.row.state == RowState::kReady && volume.present && !volume.open &&
+         volume.info.state != VolumeState::kLocking && !queue_.busy(volume.row.id);
+}
+
+void HostEngine::open_automatic() {
+  std::vector<VolumeId> fresh;
+  for (const VolumeId& id : volumes_.ids()) {
+    const Volume& volume = *volumes_.find(id);
+    const bool gone = volume.info.state == VolumeState::kAbsent && !volume.present;
+    if (wants_opening(volume) && !volume.tried && !gone) fresh.push_back(id);
+  }
+  if (fresh.empty()) return;
+  const bool booting = boot_finished_ == WallTime{};
+  const auto job = unlock(fresh, {}, self(booting ? "boot" : "hotplug"));
+  if (!job) print(3, "open what is there: " + job.error().str());
+}
+
+void HostEngine::recover_rows() {
+  std::vector<VolumeId> open_ends;
+  for (const VolumeId& id : volumes_.ids()) {
+    Volume& volume = *volumes_.find(id);
+    const bool tried = volume.recover_tried || queue_.busy(id);
+    if (volume.row.state != RowState::kProvisioning || tried) continue;
+    volume.recover_tried = true;  // Again when its device has come.
+    open_ends.push_back(id);
+  }
+  if (open_ends.empty()) return;
+  Work work;
+  work.operation = "recover";
+  work.caller = self("startup");
+  static_cast<void>(start_job(open_ends, std::move(work)));
+}
+
+Result<JobId> HostEngine::scan(const Caller& caller) {
+  const auto job = jobs_.add("scan", {}, caller, false);
+  if (!job) return job;
+  for (const VolumeId& id : volumes_.ids()) volumes_.find(id)->tried = false;
+  scan_jobs_.push_back(*job);
+  request_refresh();
+  return job;
+}
+
+void HostEngine::worker_connected(bool connected) {
+  post([this, connected] {
+    if (!connected) print(4, "the worker is away");
+    // What it began before it went shows in the list of the next one.
+    if (connected && seen_) request_refresh();
+  });
+}
+
+void HostEngine::retry_now(const std::function<bool(const Volume&)>& which) {
+  std::vector<VolumeId> again;
+  for (const VolumeId& id : volumes_.ids()) {
+    const Volume& volume = *volumes_.find(id);
+    if (wants_opening(volume) && which(volume)) again.push_back(id);
+  }
+  if (again.empty()) return;
+  const auto job = unlock(again, {}, self("recovery"));
+  if (!job) print(3, "try again: " + job.error().str());
+}
+
+void HostEngine::probe() {
+  if (!provider_.begin_probe()) return;
+  run_beside(
+      unlock_pool_, [this] { return parts_.vault.health(); },
+      [this](const keyring::VaultHealth& health) {
+        const std::string before = provider_.info().state;
+        const bool came_up = provider_.take(health);
+        const ProviderInfo& info = provider_.info();
+        if (before != info.state) {
+          print(info.state == "up" ? 5 : 4,
+                "token " + info.name + " is " + info.state + ": " + info.detail);
+          if (observer_ != nullptr) observer_->manager_changed();
+        }
+        if (observer_ != nullptr) observer_->provider_changed(info.name);
+        if (came_up) retry_now([](const Volume& volume) { return volume.retry; });
+      },
+      [this](const Error& error) {
+        keyring::VaultHealth health;
+        health.state = keyring::VaultState::kFailed;
+        health.detail = error.message();
+        provider_.take(health);
+      });
+}
+
+bool HostEngine::boot_waits_for(const Volume& volume) const {
+  if (!volume.row.automatic || volume.row.locked_by_admin) return false;
+  if (queue_.busy(volume.row.id)) return true;
+  switch (volume.info.state) {
+    case VolumeState::kUnlocked:
+    case VolumeState::kFailed:
+    case VolumeState::kProvisioning:
+    case VolumeState::kLocking:
+      return false;
+    case VolumeState::kAbsent:
+      return parts_.clock.steady() - started_at_ < parts_.config.boot_device_wait;
+    case VolumeState::kUnlocking:
+      return true;
+    case VolumeState::kLocked:
+      return !volume.tried;
+  }
+  return false;
+}
+
+void HostEngine::check_boot() {
+  if (!started_ || !seen_ || boot_finished_ != WallTime{}) return;
+  for (const VolumeId& id : volumes_.ids()) {
+    if (boot_waits_for(*volumes_.find(id))) return;
+  }
+  boot_finished_ = parts_.clock.wall();
+  boot_duration_ =
+      std::chrono::duration_cast<std::chrono::microseconds>(parts_.clock.steady() - started_at_);
+  if (observer_ != nullptr) observer_->manager_changed();
+  if (boot_listener_) boot_listener_();
+}
+
+BootStatus HostEngine::boot_status() const {
+  BootStatus status;
+  status.finished = boot_finished_ != WallTime{};
+  for (const VolumeInfo& info : volumes_.infos()) {
+    if (!info.automatic) continue;
+    std::string text = info.state_reason;
+    if (info.last_error) {
+      text = info.last_error->str();
+    } else if (info.state == VolumeState::kUnlocked && info.last_unlock_duration.count() > 0) {
+      text = "after " + std::to_string(info.last_unlock_duration.count() / 1000) + " ms";
+    }
+    status.lines.push_back({info.name, info.state, text});
+  }
+  return status;
+}
+
+void HostEngine::tick() {
+  jobs_.expire();
+  expire_settling();
+  probe();
+  if (provider_.up()) {
+    const SteadyTime now = parts_.clock.steady();
+    retry_now([now](const Volume& volume) { return volume.retry && volume.retry_at <= now; });
+  }
+  check_boot();
+  if (refusals_in_second_ > 0) refusals_in_second_ = 0;
+}
+
+}  // namespace coffer::agent

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "core/keyring/key_vault.h"
+
+namespace coffer::tests {
+
+// FlakyVault is a KeyVault that is away when a test says so. Thread-safe.
+class FlakyVault final : public keyring::KeyVault {
+ public:
+  explicit FlakyVault(keyring::KeyVault& vault) : vault_(vault) {}
+
+  void go_away(Reason reason = Reason::kHsmAbsent) {
+    reason_ = reason;
+    away_ = true;
+  }
+  void come_back() { away_ = false; }
+  int calls() const { return calls_; }
+
+  Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.create_cmk(parameters);
+  }
+  Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.change_cmk(current, change);
+  }
+  Result<void> present(ByteView record) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.present(record);
+  }
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
+                                                std::span<const Plain> keys) override {
+    return all_or(keys.size(), [&] { return vault_.wrap(record, keys); });
+  }
+  std::vector<Result<SecretBytes>> unwrap(ByteView record,
+                                          std::span<const keyring::Presented> keys) override {
+    return all_or(keys.size(), [&] { return vault_.unwrap(record, keys); });
+  }
+  std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
+                                                     std::span<const keyring::KeyContext> contexts,
+                                                     const keyring::Ticket& ticket,
+                                                     std::uint32_t first_index) override {
+    return all_or(contexts.size(),
+                  [&] { return vault_.make_deks(record, contexts, ticket, first_index); });
+  }
+  std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
+                                    const keyring::Ticket& ticket,
+                                    std::span<const std::uint32_t> indexes) override {
+    return all_or(keys.size(), [&] { return vault_.deliver(record, keys, ticket, indexes); });
+  }
+  Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
+  keyring::VaultHealth health() override {
+    keyring::VaultHealth health = vault_.health();
+    if (!away_) return health;
+    health.state = keyring::VaultState::kAbsent;
+    health.detail = "away as the test asked";
+    return health;
+  }
+
+ private:
+  std::optional<Error> away() {
+    ++calls_;
+    if (!away_) return std::nullopt;
+    return Error(reason_, "away as the test asked");
+  }
+  template <class Call>
+  auto all_or(std::size_t count, Call call) -> decltype(call()) {
+    const auto gone = away();
+    if (!gone) return call();
+    decltype(call()) failed;
+    for (std::size_t i = 0; i < count; ++i) failed.emplace_back(tl::unexpected(*gone));
+    return failed;
+  }
+
+  keyring::KeyVault& vault_;
+  std::atomic<bool> away_{false};
+  std::atomic<Reason> reason_{Reason::kHsmAbsent};
+  std::atomic<int> calls_{0};
+};
+
+}  // namespace coffer::tests

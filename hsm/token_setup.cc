@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -120,10 +121,11 @@ Result<TokenIdentity> make_token(Pkcs11Module& module, std::string_view label,
   return token.identity;
 }
 
-Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
-                              const SecretBytes* seed) {
-  if (seed != nullptr && seed->size() != kSeedBytes)
-    return fail(Reason::kInvalidArgs, "a seed has 32 bytes");
+namespace {
+
+// Logs in to the token that `uri` names and hands its session to `work`.
+Result<SetUp> with_session(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
+                           const std::function<Result<SetUp>(const ObjectAccess&)>& work) {
   const auto token = module.find_token(uri);
   if (!token) return tl::unexpected(token.error());
   if ((token->token_flags & CKF_USER_PIN_LOCKED) != 0)
@@ -135,33 +137,51 @@ Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const 
     return fail_return(rv, "open a session that may write");
   if (const CK_RV rv = log_in(module, sessions.owner(), CKU_USER, pin); rv != CKR_OK)
     return fail_return(rv, "log in");
-  const ObjectAccess access{module, sessions.owner(), objects};
+  return work({module, sessions.owner(), objects});
+}
 
-  const auto before = find_some(access);
-  if (!before) return tl::unexpected(before.error());
-  SetUp out;
-  out.found = before->empty()                   ? KeySet::kNone
-              : before->size() == kRoles.size() ? KeySet::kWhole
-                                                : KeySet::kPart;
-  if (out.found == KeySet::kPart) {
-    for (const auto key : *before) {
-      const CK_RV rv = module.call(&CK_FUNCTION_LIST::C_DestroyObject, sessions.owner(), key);
-      if (rv != CKR_OK) return fail_return(rv, "destroy a key that an interrupted run left");
-    }
-  }
-  if (out.found != KeySet::kWhole) {
-    if (const auto made = make_all(access, seed); !made) return tl::unexpected(made.error());
-  }
-
+Result<SetUp> describe(const ObjectAccess& access, KeySet found) {
   const auto keys = find_safe_keys(access);
   if (!keys) return tl::unexpected(keys.error());
   auto root_id = read_root_id(access, *keys);
   if (!root_id) return tl::unexpected(root_id.error());
   const auto never_left = root_never_left(access, keys->root);
   if (!never_left) return tl::unexpected(never_left.error());
-  out.root_id = std::move(*root_id);
-  out.root_never_left = *never_left;
-  return out;
+  return SetUp{found, std::move(*root_id), *never_left};
+}
+
+Result<KeySet> clear_part(const ObjectAccess& access) {
+  const auto before = find_some(access);
+  if (!before) return tl::unexpected(before.error());
+  if (before->empty()) return KeySet::kNone;
+  if (before->size() == kRoles.size()) return KeySet::kWhole;
+  for (const auto key : *before) {
+    const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_DestroyObject, access.owner, key);
+    if (rv != CKR_OK) return fail_return(rv, "destroy a key that an interrupted run left");
+  }
+  return KeySet::kPart;
+}
+
+}  // namespace
+
+Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
+                              const SecretBytes* seed) {
+  if (seed != nullptr && seed->size() != kSeedBytes)
+    return fail(Reason::kInvalidArgs, "a seed has 32 bytes");
+  return with_session(module, uri, pin, [&](const ObjectAccess& access) -> Result<SetUp> {
+    const auto found = clear_part(access);
+    if (!found) return tl::unexpected(found.error());
+    if (*found != KeySet::kWhole) {
+      if (const auto made = make_all(access, seed); !made) return tl::unexpected(made.error());
+    }
+    return describe(access, *found);
+  });
+}
+
+Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri,
+                                 const SecretBytes& pin) {
+  return with_session(module, uri, pin,
+                      [](const ObjectAccess& access) { return describe(access, KeySet::kWhole); });
 }
 
 }  // namespace coffer::hsm

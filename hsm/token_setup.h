@@ -42,4 +42,8 @@ struct SetUp {
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
                               const SecretBytes* seed);
 
+// Checks a whole set and changes nothing.   kNoSuchKey: it is not there, or a part of it alone.
+Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri,
+                                 const SecretBytes& pin);
+
 }  // namespace coffer::hsm

@@ -44,6 +44,8 @@ struct Arguments {
   std::string config;
   std::string socket;  // Empty: from systemd.
   std::string deliver{kDeliverSocket};
+  std::string pin_file;     // Instead of the configured one.
+  bool connection = false;  // Serve the connected socket that is standard input, then end.
   bool setup = false;
 };
 
@@ -61,10 +63,15 @@ std::optional<Arguments> parse(int argc, char** argv) {
       out.setup = true;
       continue;
     }
-    std::string* const value = name == "--config"    ? &out.config
-                               : name == "--socket"  ? &out.socket
-                               : name == "--deliver" ? &out.deliver
-                                                     : nullptr;
+    if (name == "--connection") {
+      out.connection = true;
+      continue;
+    }
+    std::string* const value = name == "--config"     ? &out.config
+                               : name == "--socket"   ? &out.socket
+                               : name == "--deliver"  ? &out.deliver
+                               : name == "--pin-file" ? &out.pin_file
+                                                      : nullptr;
     if (value == nullptr || ++i == argc) return std::nullopt;
     *value = argv[i];
   }
@@ -85,6 +92,7 @@ std::vector<uid_t> allowed_peers() {
 }
 
 Result<UniqueFd> request_socket(const Arguments& arguments) {
+  if (arguments.connection) return UniqueFd(STDIN_FILENO);
   if (!arguments.socket.empty()) return ipc::listen_at(arguments.socket);
   auto given = ipc::sockets_from_systemd();
   if (!given) return tl::unexpected(given.error());
@@ -93,7 +101,8 @@ Result<UniqueFd> request_socket(const Arguments& arguments) {
   return std::move(given->front().fd);
 }
 
-std::string pin_file(const VaultConfig& config) {
+std::string pin_file(const Arguments& arguments, const VaultConfig& config) {
+  if (!arguments.pin_file.empty()) return arguments.pin_file;
   if (!config.pin_file.empty()) return config.pin_file;
   const char* folder = ::secure_getenv("CREDENTIALS_DIRECTORY");
   // A path that is not there: the vault then says that it needs a login.
@@ -151,7 +160,7 @@ Result<int> serve(const Arguments& arguments) {
   Pkcs11Token::Options options;
   options.link.module_path = config->module_path;
   options.link.uri = config->uri;
-  options.link.pin_file = pin_file(*config);
+  options.link.pin_file = pin_file(arguments, *config);
   options.link.pin_mark_file = config->state_folder + "/pin-refused";
   options.link.sessions_max = config->sessions;
   options.link.watch = &watch;
@@ -165,14 +174,19 @@ Result<int> serve(const Arguments& arguments) {
   server_options.peers = allowed_peers();
   server_options.secret = true;
   server_options.handler_threads = kHandlerThreads;
+  // `coffer init` made the pair, as root.
+  if (arguments.connection) server_options.peers.push_back(0);
+  if (arguments.connection)
+    server_options.on_disconnected = [&](std::uint64_t) { (*loop)->exit(0); };
   server_options.on_fault = [](const Error& error) { log(4, error.str()); };
   ipc::Server requests(server_options,
                        [&](ipc::Request& request) { return server.handle(request); });
-  if (const auto listens = requests.listen(std::move(*listening)); !listens)
-    return tl::unexpected(listens.error());
+  const auto served = arguments.connection ? requests.serve(std::move(*listening))
+                                           : requests.listen(std::move(*listening));
+  if (!served) return tl::unexpected(served.error());
 
   Prober prober(token);
-  prober.probe();
+  if (!arguments.connection) prober.probe();
   const auto again = (*loop)->every(kProbeInterval, [&] { prober.probe(); });
   if (!again) return tl::unexpected(again.error());
   std::vector<ipc::EventSource> signals;
@@ -199,7 +213,9 @@ int run(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   const auto arguments = parse(argc, argv);
   if (!arguments) {
-    log(3, "usage: coffer-vault --config FILE [--socket PATH] [--deliver PATH] | --setup");
+    log(3,
+        "usage: coffer-vault --config FILE [--socket PATH] [--deliver PATH] [--pin-file PATH] "
+        "[--connection] | --setup");
     return kExitUsage;
   }
   if (arguments->setup) return run_setup_process(STDIN_FILENO);

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/host_setup.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <utility>
+
+#include "core/audit/journal.h"
+#include "core/base/files.h"
+#include "core/keyring/key_store.h"
+#include "core/keyring/keyring.h"
+#include "hsm/pin_credential.h"
+#include "hsm/vault_client.h"
+#include "hsm/vault_config.h"
+
+namespace coffer::hsm {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kFirstKeyAlias = "default";
+constexpr std::size_t kHostIdBytesMax = 128;
+
+Result<void> make_folder(const std::string& path, mode_t mode) {
+  std::error_code error;
+  const fs::path parent = fs::path(path).parent_path();
+  if (!parent.empty() && !fs::exists(parent, error)) {
+    if (const auto made = make_folder(parent.string(), 0755); !made) return made;
+  }
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST)
+    return fail_errno(errno, "make folder " + path);
+  return {};
+}
+
+Result<void> make_own_folder(const std::string& path, const RunAs& owner) {
+  if (const auto made = make_folder(path, 0700); !made) return made;
+  return owner.change_owner(path);
+}
+
+std::string softhsm_text(const std::string& token_folder) {
+  return "# SoftHSM's token of a Coffer vault; made by coffer init.\ndirectories.tokendir = " +
+         token_folder + "\nobjectstore.backend = file\nlog.level = ERROR\n";
+}
+
+Result<void> write_for(const RunAs& owner, const std::string& path, std::string_view text) {
+  if (const auto written = write_file_durably(path, as_bytes(text), 0600); !written) return written;
+  return owner.change_owner(path);
+}
+
+// The PIN in an anonymous file whose page stays locked in memory as long as this lives, for a child
+// that reads PINs from files.
+class LockedFile {
+ public:
+  static Result<LockedFile> make(const SecretBytes& content) {
+    auto fd = make_memfd("coffer-pin", content.size());
+    if (!fd) return tl::unexpected(fd.error());
+    void* pages = ::mmap(nullptr, content.size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
+    if (pages == MAP_FAILED) return fail_errno(errno, "map the PIN's file", Reason::kNoMemory);
+    LockedFile file(std::move(*fd), {static_cast<std::byte*>(pages), content.size()});
+    if (::mlock(pages, content.size()) != 0)
+      return fail_errno(errno, "lock the PIN's file", Reason::kNoMemory);
+    std::copy(content.reveal().begin(), content.reveal().end(), file.pages_.begin());
+    return file;
+  }
+  LockedFile(LockedFile&& other) noexcept
+      : fd_(std::move(other.fd_)), pages_(std::exchange(other.pages_, {})) {}
+  LockedFile& operator=(LockedFile&&) = delete;
+  ~LockedFile() {
+    if (pages_.empty()) return;
+    wipe(pages_);
+    ::munmap(pages_.data(), pages_.size());
+  }
+  int fd() const noexcept { return fd_.get(); }
+
+ private:
+  LockedFile(UniqueFd fd, std::span<std::byte> pages) noexcept
+      : fd_(std::move(fd)), pages_(pages) {}
+  UniqueFd fd_;
+  std::span<std::byte> pages_;
+};
+
+// What a vault that served before `coffer init` may have left.
+bool only_vault_leftovers(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const auto name = entry.path().filename().string();
+    if (!name.starts_with("floors.db") && name != "pin-refused") return false;
+  }
+  return !error;
+}
+
+struct AgentParts {
+  std::unique_ptr<audit::Journal> journal;
+  std::unique_ptr<keyring::KeyStore> store;
+};
+
+// In the child that runs as the agent's user.
+Result<AgentParts> open_agent_state(const std::string& folder, const HostId& host) {
+  AgentParts parts;
+  auto store = keyring::open_sqlite_key_store(folder + "/keyring.db");
+  if (!store) return tl::unexpected(store.error());
+  parts.store = std::move(*store);
+  audit::Journal::Options options{.node = host, .program = "coffer init"};
+  auto journal = audit::Journal::open(folder + "/audit", options);
+  if (!journal) return tl::unexpected(journal.error());
+  parts.journal = std::move(*journal);
+  return parts;
+}
+
+Result<void> create_first_key(const std::string& folder, const HostId& host, int vault_socket) {
+  auto parts = open_agent_state(folder, host);
+  if (!parts) return tl::unexpected(parts.error());
+  VaultClient::Options options;
+  options.name = "coffer-vault of coffer init";
+  options.call_timeout = std::chrono::seconds(30);
+  options.connect = [vault_socket](Deadline) -> Result<UniqueFd> {
+    const int fd = ::fcntl(vault_socket, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) return fail_errno(errno, "use the vault's socket", Reason::kHsmAbsent);
+    return UniqueFd(fd);
+  };
+  VaultClient vault(std::move(options));
+  keyring::Keyring keyring({vault, *parts->store, *parts->journal, system_clock()});
+  if (const auto reconciled = keyring.reconcile(); !reconciled)
+    return tl::unexpected(reconciled.error());
+  keyring::CmkParameters parameters;
+  parameters.alias = kFirstKeyAlias;
+  parameters.description = "Made by coffer init.";
+  audit::Actor actor;
+  actor.origin = audit::Origin::kCli;
+  actor.uid = 0;
+  const auto created = keyring.create(parameters, actor);
+  if (!created) return tl::unexpected(created.error());
+  return {};
+}
+
+}  // namespace
+
+HostSetup::HostSetup(HostPlaces places, AfterStep after_step)
+    : places_(std::move(places)), after_step_(std::move(after_step)) {}
+
+void HostSetup::after(std::string_view step) const {
+  if (after_step_) after_step_(step);
+}
+
+HostSetup::Progress HostSetup::how_far() const {
+  std::error_code error;
+  if (fs::exists(places_.config(), error)) return Progress::kConfigured;
+  if (fs::exists(places_.vault_state() + "/vault.toml", error)) return Progress::kTokenMade;
+  return Progress::kNothing;
+}
+
+Result<HostId> HostSetup::ensure_host_id() {
+  const auto path = places_.host_id();
+  const auto file = read_file(path, kHostIdBytesMax);
+  if (file) {
+    std::string_view text = as_text(*file);
+    if (text.ends_with('\n')) text.remove_suffix(1);
+    auto id = HostId::parse(text);
+    if (!id) return fail(Reason::kConfigInvalid, path + " does not hold a host id");
+    return id;
+  }
+  if (file.error().reason() != Reason::kNoSuchFile) return tl::unexpected(file.error());
+  if (const auto made = make_folder(fs::path(path).parent_path().string(), 0755); !made)
+    return tl::unexpected(made.error());
+  auto id = HostId::random();
+  if (!id) return id;
+  if (const auto written = write_file_durably(path, as_bytes(id->str() + "\n"), 0644); !written)
+    return tl::unexpected(written.error());
+  after("host-id");
+  return id;
+}
+
+Result<SetupAnswer> HostSetup::make_softhsm_token(const std::string& module_path,
+                                                  const SecretBytes& pin, const SecretBytes& seed) {
+  const auto staged = places_.staging();
+  if (const auto begun = begin_staging(); !begun) return tl::unexpected(begun.error());
+  const auto folder = make_own_folder(staged + "/tokens", places_.vault_user);
+  if (!folder) return tl::unexpected(folder.error());
+  // One configuration for now, one for after the rename.
+  const auto now = write_for(places_.vault_user, staged + "/softhsm2-setup.conf",
+                             softhsm_text(staged + "/tokens"));
+  if (!now) return tl::unexpected(now.error());
+  const auto later = write_for(places_.vault_user, staged + "/softhsm2.conf",
+                               softhsm_text(places_.vault_state() + "/tokens"));
+  if (!later) return tl::unexpected(later.error());
+
+  SetupRequest request;
+  request.module_path = module_path;
+  request.softhsm_conf = staged + "/softhsm2-setup.conf";
+  request.new_token_label = "coffer " + places_.token_name;
+  auto pin_copy = SecretBytes::copy_of(pin.reveal());
+  if (!pin_copy) return tl::unexpected(pin_copy.error());
+  auto seed_copy = SecretBytes::copy_of(seed.reveal());
+  if (!seed_copy) return tl::unexpected(seed_copy.error());
+  request.pin = std::move(*pin_copy);
+  request.seed = std::move(*seed_copy);
+  return make(request, places_.vault_state() + "/softhsm2.conf");
+}
+
+Result<SetupAnswer> HostSetup::take_token(const Existing& token, const SecretBytes& pin,
+                                          const SecretBytes& seed) {
+  if (const auto begun = begin_staging(); !begun) return tl::unexpected(begun.error());
+  SetupRequest request;
+  request.module_path = token.module_path;
+  request.softhsm_conf = token.softhsm_conf;
+  request.uri = token.uri;
+  auto pin_copy = SecretBytes::copy_of(pin.reveal());
+  if (!pin_copy) return tl::unexpected(pin_copy.error());
+  auto seed_copy = SecretBytes::copy_of(seed.reveal());
+  if (!seed_copy) return tl::unexpected(seed_copy.error());
+  request.pin = std::move(*pin_copy);
+  request.seed = std::move(*seed_copy);
+  return make(request, token.softhsm_conf);
+}
+
+Result<SetupAnswer> HostSetup::look_at(const Existing& token, const SecretBytes& pin) {
+  SetupRequest request;
+  request.module_path = token.module_path;
+  request.softhsm_conf = token.softhsm_conf;
+  request.uri = token.uri;
+  request.look_only = true;
+  auto pin_copy = SecretBytes::copy_of(pin.reveal());
+  if (!pin_copy) return tl::unexpected(pin_copy.error());
+  request.pin = std::move(*pin_copy);
+  return ask_setup(places_.vault_program, places_.vault_user, request);
+}
+
+Result<void> HostSetup::begin_staging() const {
+  std::error_code error;
+  fs::remove_all(places_.staging(), error);
+  if (error)
+    return fail(Reason::kIoError, "remove what an interrupted run left: " + error.message());
+  return make_own_folder(places_.staging(), places_.vault_user);
+}
+
+Result<SetupAnswer> HostSetup::make(const SetupRequest& request, const std::string& softhsm_conf) {
+  after("staging");
+  auto answer = ask_setup(places_.vault_program, places_.vault_user, request);
+  if (!answer) return answer;
+  after("token");
+
+  VaultConfig config;
+  config.module_path = request.module_path;
+  config.uri_text = answer->uri;
+  config.state_folder = places_.vault_state();
+  config.softhsm_conf = softhsm_conf;
+  const auto text = config.to_text();
+  // What the vault would refuse must not become its configuration.
+  if (const auto parsed = VaultConfig::parse(text); !parsed) return tl::unexpected(parsed.error());
+  const auto written = write_file_durably(places_.staging() + "/vault.toml", as_bytes(text), 0644);
+  if (!written) return tl::unexpected(written.error());
+
+  if (const auto stored = store_pin(request.pin); !stored) return tl::unexpected(stored.error());
+  after("credential");
+  if (const auto finished = finish_staging(); !finished) return tl::unexpected(finished.error());
+  after("state");
+  return answer;
+}
+
+Result<void> HostSetup::finish_staging() const {
+  const auto state = places_.vault_state();
+  std::error_code error;
+  if (fs::exists(state, error)) {
+    if (!only_vault_leftovers(state))
+      return fail(Reason::kNameTaken, state + " holds something that coffer init did not make");
+    fs::remove_all(state, error);
+  }
+  const auto staging = places_.staging();
+  fs::remove(staging + "/softhsm2-setup.conf", error);
+  for (const auto& folder : {staging + "/tokens", staging}) {
+    if (!fs::exists(folder, error)) continue;
+    if (const auto synced = sync_folder(folder); !synced) return synced;
+  }
+  if (std::rename(staging.c_str(), state.c_str()) != 0)
+    return fail_errno(errno, "put the vault's state in place");
+  return sync_folder(fs::path(state).parent_path().string());
+}
+
+Result<void> HostSetup::store_pin(const SecretBytes& pin) {
+  const auto folder = fs::path(places_.credential()).parent_path().string();
+  if (const auto made = make_folder(folder, 0700); !made) return made;
+  std::error_code error;
+  if (!plain_wanted_) {
+    const auto encrypted = encrypt_credential(pin, places_.credential());
+    if (encrypted) {
+      fs::remove(places_.drop_in(), error);
+      credential_kind_ = CredentialKind::kEncrypted;
+      credential_note_ = credential_key_note();
+      return {};
+    }
+    credential_note_ = encrypted.error().message();
+  }
+  credential_kind_ = CredentialKind::kPlain;
+  if (const auto written = write_secret_file_durably(places_.credential(), pin, 0600); !written)
+    return written;
+  const auto drop_in = places_.drop_in();
+  const auto made = make_folder(fs::path(drop_in).parent_path().string(), 0755);
+  if (!made) return made;
+  const std::string text =
+      "# The PIN is not encrypted; made by coffer init.\n[Service]\nLoadCredentialEncrypted=\n"
+      "LoadCredential=pin:" +
+      places_.credential() + "\n";
+  return write_file_durably(drop_in, as_bytes(text), 0644);
+}
+
+Result<SecretBytes> HostSetup::read_pin() const {
+  std::error_code error;
+  if (fs::exists(places_.drop_in(), error)) return read_secret_file(places_.credential(), 1024);
+  return decrypt_credential(places_.credential());
+}
+
+Result<void> HostSetup::configure() {
+  const auto text = read_file(places_.vault_state() + "/vault.toml", VaultConfig::kTextBytesMax);
+  if (!text) return pass(text.error(), "read what the vault was set up with");
+  const auto config = VaultConfig::parse(as_text(*text));
+  if (!config) return tl::unexpected(config.error());
+  if (const auto written = write_file_durably(places_.config(), *text, 0644); !written)
+    return written;
+  after("config");
+  return {};
+}
+
+Result<bool> HostSetup::first_key_there() {
+  const auto folder = places_.agent_state();
+  std::error_code error;
+  if (!fs::exists(folder + "/keyring.db", error)) return false;
+  bool there = false;
+  const auto looked = run_as(places_.agent_user, [&]() -> Result<void> {
+    const auto store = keyring::open_sqlite_key_store(folder + "/keyring.db");
+    if (!store) return tl::unexpected(store.error());
+    const auto record = (*store)->get_by_alias(kFirstKeyAlias);
+    if (!record) return tl::unexpected(record.error());
+    return {};
+  });
+  if (!looked && looked.error().reason() != Reason::kNoSuchKey)
+    return tl::unexpected(looked.error());
+  there = looked.has_value();
+  return there;
+}
+
+Result<void> HostSetup::make_first_key(const SecretBytes& pin) {
+  const auto host = ensure_host_id();
+  if (!host) return tl::unexpected(host.error());
+  if (const auto made = make_own_folder(places_.agent_state(), places_.agent_user); !made)
+    return made;
+  SecretBytes read;
+  if (pin.empty()) {
+    auto from_credential = read_pin();
+    if (!from_credential) return tl::unexpected(from_credential.error());
+    read = std::move(*from_credential);
+  }
+  const auto file = LockedFile::make(pin.empty() ? read : pin);
+  if (!file) return tl::unexpected(file.error());
+  auto vault = start_program({places_.vault_program, "--config", places_.config(), "--pin-file",
+                              "/proc/self/fd/3", "--connection"},
+                             places_.vault_user, file->fd());
+  if (!vault) return tl::unexpected(vault.error());
+  auto socket = vault->take_socket();
+  const auto created = run_as(places_.agent_user, [&] {
+    return create_first_key(places_.agent_state(), *host, socket.get());
+  });
+  socket.reset();
+  const auto ended = vault->wait();
+  if (!created) return created;
+  if (!ended) return ended;
+  after("first-key");
+  return {};
+}
+
+}  // namespace coffer::hsm

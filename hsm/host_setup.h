@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/base/id.h"
+#include "core/base/result.h"
+#include "core/base/secret_bytes.h"
+#include "hsm/setup_launcher.h"
+#include "hsm/setup_protocol.h"
+
+namespace coffer::hsm {
+
+// Where a host keeps what `coffer init` makes, and as whom.
+struct HostPlaces {
+  std::string prefix;  // "" on a real host; tests lay everything below a folder.
+  std::string token_name = "local";
+  std::string vault_program = "/usr/lib/coffer/coffer-vault";
+  RunAs vault_user{"coffer-vault"};
+  RunAs agent_user{"coffer"};
+
+  std::string host_id() const { return prefix + "/etc/coffer/host-id"; }
+  std::string config() const { return prefix + "/etc/coffer/vault-" + token_name + ".toml"; }
+  std::string credential() const {
+    return prefix + "/etc/coffer/credentials/vault-" + token_name + ".pin";
+  }
+  // Makes the unit read a credential that is not encrypted.
+  std::string drop_in() const {
+    return prefix + "/etc/systemd/system/coffer-vault@" + token_name + ".service.d/plain-pin.conf";
+  }
+  std::string vault_state() const { return prefix + "/var/lib/coffer/vault/" + token_name; }
+  std::string staging() const { return vault_state() + ".new"; }
+  std::string agent_state() const { return prefix + "/var/lib/coffer/agent"; }
+};
+
+// HostSetup is what `coffer init` does, step by step. Each step leaves the old state or the new
+// one, and how_far() tells from the files alone which were done, so that a run that was cut off at
+// any instant is finished, or begun anew, by the next. As root, with one thread.
+//
+//   1  host id
+//   2  in a staging folder, as the vault's user: token, keys, configuration    (begun anew)
+//   3  PIN as a credential                                                      (written anew)
+//   4  the staging folder is renamed to the vault's state: the token is there
+//   5  /etc/coffer/vault-TOKEN.toml
+//   6  the first CMK
+class HostSetup {
+ public:
+  enum class Progress : std::uint8_t {
+    kNothing,     // Of this token; steps 1 to 3 may have been begun.
+    kTokenMade,   // Steps 1 to 4.
+    kConfigured,  // Steps 1 to 5; first_key_there() tells the rest.
+  };
+  // Where tests stop a run: called after each step with its name.
+  using AfterStep = std::function<void(std::string_view step)>;
+
+  explicit HostSetup(HostPlaces places, AfterStep after_step = nullptr);
+
+  Progress how_far() const;
+
+  // Reads the host's id, or draws it.   kConfigInvalid: the file holds something else.
+  Result<HostId> ensure_host_id();
+
+  // Steps 2 to 4 for a token of SoftHSM's module that is made now. `seed` is empty when the keys
+  // are to be generated in the token.
+  Result<SetupAnswer> make_softhsm_token(const std::string& module_path, const SecretBytes& pin,
+                                         const SecretBytes& seed);
+  // The same for a token that is there already; its PIN is the caller's to know.
+  struct Existing {
+    std::string module_path;
+    std::string uri;
+    std::string softhsm_conf;  // "" unless the module is SoftHSM.
+  };
+  Result<SetupAnswer> take_token(const Existing& token, const SecretBytes& pin,
+                                 const SecretBytes& seed);
+  // Whether it has Coffer's keys already; changes nothing.
+  Result<SetupAnswer> look_at(const Existing& token, const SecretBytes& pin);
+
+  // Step 5, from what step 2 left in the state folder.
+  Result<void> configure();
+
+  // Step 6: alias `default`, made by the vault, recorded in the agent's journal and store. `pin` is
+  // empty to take it from the credential, which must then be a plain file.
+  Result<void> make_first_key(const SecretBytes& pin);
+  Result<bool> first_key_there();
+
+  enum class CredentialKind : std::uint8_t { kEncrypted, kPlain };
+  // How the PIN was kept by the last make or take, and why not encrypted.
+  CredentialKind credential_kind() const noexcept { return credential_kind_; }
+  const std::string& credential_note() const noexcept { return credential_note_; }
+  // Tests, and hosts where systemd-creds must not be asked.
+  void keep_pin_plain() noexcept { plain_wanted_ = true; }
+
+  // The PIN that the credential holds.   kHsmLoginNeeded: it cannot be read.
+  Result<SecretBytes> read_pin() const;
+
+ private:
+  Result<void> make_folders() const;
+  Result<void> begin_staging() const;
+  Result<void> store_pin(const SecretBytes& pin);
+  Result<void> finish_staging() const;
+  Result<SetupAnswer> make(const SetupRequest& request, const std::string& softhsm_conf);
+  void after(std::string_view step) const;
+
+  const HostPlaces places_;
+  const AfterStep after_step_;
+  bool plain_wanted_ = false;
+  CredentialKind credential_kind_ = CredentialKind::kPlain;
+  std::string credential_note_;
+};
+
+}  // namespace coffer::hsm

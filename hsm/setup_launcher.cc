@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/setup_launcher.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include "core/ipc/channel.h"
+#include "core/ipc/frame.h"
+
+namespace coffer::hsm {
+namespace {
+
+constexpr int kExitNotStarted = 126;
+constexpr int kInheritedFd = 3;
+constexpr std::chrono::seconds kSetupDeadline{90};
+
+struct Ids {
+  uid_t uid;
+  gid_t gid;
+};
+
+Result<Ids> ids_of(const std::string& user) {
+  // Called while there is one thread alone.
+  const passwd* entry = ::getpwnam(user.c_str());
+  if (entry == nullptr) return fail(Reason::kNoSuchFile, "there is no user " + user);
+  return Ids{entry->pw_uid, entry->pw_gid};
+}
+
+// In the child: false when it could not become that user for good.
+bool become(const Ids& ids) {
+  return ::setgroups(0, nullptr) == 0 && ::setresgid(ids.gid, ids.gid, ids.gid) == 0 &&
+         ::setresuid(ids.uid, ids.uid, ids.uid) == 0;
+}
+
+// A copy of `fd` at `number`, which survives exec.
+bool place(int fd, int number) {
+  if (fd == number) return ::fcntl(fd, F_SETFD, 0) == 0;
+  return ::dup2(fd, number) == number;
+}
+
+[[noreturn]] void become_program(const std::vector<std::string>& arguments,
+                                 const std::optional<Ids>& ids, int socket, int inherited) {
+  std::vector<char*> argv;
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execv does not write to them.
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  // Out of the way of the numbers that are given out now.
+  const int from = inherited < 0 ? -1 : ::fcntl(inherited, F_DUPFD_CLOEXEC, kInheritedFd + 1);
+  const bool ready = place(socket, STDIN_FILENO) &&
+                     (inherited < 0 || (from >= 0 && place(from, kInheritedFd))) &&
+                     (!ids || become(*ids));
+  if (ready) ::execv(argv[0], argv.data());
+  ::_exit(kExitNotStarted);
+}
+
+}  // namespace
+
+Result<void> RunAs::change_owner(const std::string& path) const {
+  if (user.empty()) return {};
+  const auto ids = ids_of(user);
+  if (!ids) return tl::unexpected(ids.error());
+  if (::lchown(path.c_str(), ids->uid, ids->gid) != 0)
+    return fail_errno(errno, "give " + path + " to " + user);
+  return {};
+}
+
+Child::~Child() {
+  socket_.reset();
+  if (pid_ > 0) ::waitpid(pid_, nullptr, 0);
+}
+
+Result<void> Child::wait() {
+  socket_.reset();
+  int status = 0;
+  const pid_t pid = std::exchange(pid_, -1);
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return fail_errno(errno, "wait for a child process", Reason::kInternal);
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  if (WIFEXITED(status))
+    return fail(Reason::kInternal,
+                "a child process ended with status " + std::to_string(WEXITSTATUS(status)));
+  return fail(Reason::kInternal,
+              "a child process was ended by signal " + std::to_string(WTERMSIG(status)));
+}
+
+Result<Child> start_program(const std::vector<std::string>& arguments, const RunAs& user,
+                            int inherited) {
+  std::optional<Ids> ids;
+  if (!user.user.empty()) {
+    const auto found = ids_of(user.user);
+    if (!found) return tl::unexpected(found.error());
+    ids = *found;
+  }
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return fail_errno(errno, "make a socket pair", Reason::kInternal);
+  UniqueFd mine(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno(errno, "start " + arguments.front(), Reason::kInternal);
+  if (pid == 0) become_program(arguments, ids, theirs.get(), inherited);
+  return Child(pid, std::move(mine));
+}
+
+Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work) {
+  std::optional<Ids> ids;
+  if (!user.user.empty()) {
+    const auto found = ids_of(user.user);
+    if (!found) return tl::unexpected(found.error());
+    ids = *found;
+  }
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return fail_errno(errno, "make a socket pair", Reason::kInternal);
+  UniqueFd mine(ends[0]);
+  UniqueFd theirs(ends[1]);
+  const pid_t pid = ::fork();
+  if (pid < 0) return fail_errno(errno, "fork", Reason::kInternal);
+  if (pid == 0) {
+    mine.reset();
+    if (ids && !become(*ids)) ::_exit(kExitNotStarted);
+    ipc::Channel channel(std::move(theirs));
+    const auto done = work();
+    const Bytes text = done ? Bytes{std::byte{1}} : ipc::encode_error(done.error());
+    const auto sent = channel.send(text, {}, Deadline::after(std::chrono::seconds(5)));
+    ::_exit(sent ? EXIT_SUCCESS : EXIT_FAILURE);
+  }
+  theirs.reset();
+  ipc::Channel channel(std::move(mine), Reason::kInternal);
+  const auto answer = channel.receive(Deadline::after(kSetupDeadline));
+  Child child(pid, UniqueFd());
+  if (!answer) {
+    const auto ended = child.wait();
+    return ended ? Result<void>(tl::unexpected(answer.error())) : ended;
+  }
+  if (answer->bytes.size() == 1) return child.wait();
+  const auto error = ipc::decode_error(answer->bytes);
+  return tl::unexpected(error ? *error : error.error());
+}
+
+Result<SetupAnswer> ask_setup(const std::string& vault_program, const RunAs& user,
+                              const SetupRequest& request) {
+  const auto message = encode_setup(request);
+  if (!message) return tl::unexpected(message.error());
+  auto child = start_program({vault_program, "--setup"}, user);
+  if (!child) return tl::unexpected(child.error());
+  ipc::Channel channel(child->take_socket(), Reason::kHsmFailed);
+  const auto deadline = Deadline::after(kSetupDeadline);
+  auto sent = channel.send(message->reveal(), {}, deadline);
+  auto answer =
+      sent ? channel.receive(deadline) : Result<ipc::Message>(tl::unexpected(sent.error()));
+  const auto ended = child->wait();
+  if (!answer && !ended) return pass(ended.error(), vault_program + " --setup");
+  if (!answer) return pass(answer.error(), vault_program + " --setup");
+  return decode_setup_answer(answer->bytes);
+}
+
+}  // namespace coffer::hsm

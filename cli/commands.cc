@@ -6,8 +6,9 @@
 namespace coffer::cli {
 
 std::span<const DeclareCommand> all_commands() {
-  static constexpr std::array<DeclareCommand, 2> kCommands = {
+  static constexpr std::array<DeclareCommand, 3> kCommands = {
       declare_header,
+      declare_init,
       declare_selftest,
   };
   return kCommands;

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// `coffer init`: the token of this host, its keys and recovery shares, the PIN's credential, and a
+// first key. Offline, as root.
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "cli/init_shares.h"
+#include "core/base/files.h"
+#include "hsm/host_setup.h"
+#include "hsm/recovery_shares.h"
+
+namespace coffer::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using hsm::HostSetup;
+
+constexpr std::string_view kSoftHsmModule = "/usr/lib/softhsm/libsofthsm2.so";
+constexpr int kExitStopped = 99;
+
+struct Options {
+  hsm::HostPlaces places;
+  std::string module{kSoftHsmModule};
+  std::string token;  // URI of an existing one.
+  std::string softhsm_conf;
+  std::string pin_file;
+  ShareOptions shares;
+  std::vector<std::string> from_shares;
+  bool no_recovery = false;
+  bool generate_in_token = false;
+  bool plain_pin = false;
+  bool no_start = false;
+  std::string stop_after;
+};
+
+// 32 characters of 5 random bits each.
+Result<SecretBytes> draw_pin() {
+  constexpr std::string_view kAlphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+  auto pin = SecretBytes::random(32);
+  if (!pin) return pin;
+  for (auto& b : pin->reveal_mutable())
+    b = static_cast<std::byte>(kAlphabet[std::to_integer<std::size_t>(b) % kAlphabet.size()]);
+  return pin;
+}
+
+Result<SecretBytes> read_pin_file(const std::string& path) {
+  if (path.empty())
+    return fail(Reason::kInvalidArgs, "an existing token needs --pin-file with its PIN");
+  auto pin = read_secret_file(path, 256);
+  if (!pin) return pin;
+  auto size = pin->size();
+  while (size > 0 && pin->reveal()[size - 1] <= std::byte{' '}) --size;
+  pin->shrink(size);
+  if (size == 0) return fail(Reason::kInvalidArgs, path + " holds no PIN");
+  return pin;
+}
+
+// The seed of the keys to be made; empty where the token generates them. Its shares are handed out
+// and confirmed before anything is made with it.
+Result<SecretBytes> draw_seed(const Options& options, std::ostream& out) {
+  if (options.generate_in_token) {
+    out << "The keys are generated in the token. NOBODY CAN BACK THEM UP: if the token is lost or "
+           "damaged, every volume and key of this host is lost with it.\n";
+    return SecretBytes();
+  }
+  if (!options.from_shares.empty()) return seed_from_files(options.from_shares);
+  auto seed = SecretBytes::random(hsm::kShareSeedBytes);
+  if (!seed) return seed;
+  if (options.no_recovery) {
+    out << "No recovery shares are made. If the token is lost or damaged, every volume and key of "
+           "this host is lost with it.\n";
+    return seed;
+  }
+  const auto handed = hand_out_shares(*seed, options.shares, out);
+  if (!handed) return tl::unexpected(handed.error());
+  return seed;
+}
+
+void describe(const hsm::SetupAnswer& token, const HostSetup& setup, std::ostream& out) {
+  out << "token            " << printable(token.uri, 500) << "\n"
+      << "token kind       "
+      << (token.kind == keyring::TokenKind::kHardware ? "hardware" : "software") << "\n"
+      << "root key         " << token.root_id
+      << (token.keys_were_there   ? " (was there already)"
+          : token.root_never_left ? " (generated in the token)"
+                                  : " (imported, never extractable again)")
+      << "\n";
+  const bool encrypted = setup.credential_kind() == HostSetup::CredentialKind::kEncrypted;
+  out << "PIN              "
+      << (encrypted ? "encrypted credential" : "PLAIN FILE, readable by root") << "\n";
+  if (!setup.credential_note().empty())
+    out << "warning          " << setup.credential_note() << "\n";
+}
+
+Result<hsm::SetupAnswer> use_existing(const Options& options, HostSetup& setup,
+                                      const SecretBytes& pin, std::ostream& out) {
+  const HostSetup::Existing token{options.module, options.token, options.softhsm_conf};
+  const auto there = setup.look_at(token, pin);
+  if (there) return setup.take_token(token, pin, SecretBytes());
+  if (there.error().reason() != Reason::kNoSuchKey) return tl::unexpected(there.error());
+  const auto seed = draw_seed(options, out);
+  if (!seed) return tl::unexpected(seed.error());
+  return setup.take_token(token, pin, *seed);
+}
+
+Result<void> make_token(const Options& options, HostSetup& setup, std::ostream& out) {
+  const bool existing = !options.token.empty();
+  const auto pin = existing ? read_pin_file(options.pin_file) : draw_pin();
+  if (!pin) return tl::unexpected(pin.error());
+  Result<hsm::SetupAnswer> made = fail(Reason::kInternal, "no token was made");
+  if (existing) {
+    made = use_existing(options, setup, *pin, out);
+  } else {
+    const auto seed = draw_seed(options, out);
+    if (!seed) return tl::unexpected(seed.error());
+    made = setup.make_softhsm_token(options.module, *pin, *seed);
+  }
+  if (!made) return tl::unexpected(made.error());
+  describe(*made, setup, out);
+  return {};
+}
+
+Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out) {
+  const auto progress = setup.how_far();
+  if (progress == HostSetup::Progress::kConfigured) {
+    const auto there = setup.first_key_there();
+    if (!there) return tl::unexpected(there.error());
+    if (*there)
+      return fail(Reason::kNameTaken,
+                  "token \"" + options.places.token_name + "\" is set up already");
+  }
+  if (progress != HostSetup::Progress::kNothing)
+    out << "Finishing what an interrupted run of coffer init began.\n";
+
+  const auto host = setup.ensure_host_id();
+  if (!host) return tl::unexpected(host.error());
+  out << "host id          " << host->str() << "\n";
+  if (progress == HostSetup::Progress::kNothing) {
+    if (const auto made = make_token(options, setup, out); !made) return made;
+  }
+  if (progress != HostSetup::Progress::kConfigured) {
+    if (const auto configured = setup.configure(); !configured) return configured;
+  }
+  if (const auto made = setup.make_first_key(SecretBytes()); !made)
+    return pass(made.error(), "make the first key");
+  out << "first key        default\n";
+  return {};
+}
+
+bool run_systemctl(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "/usr/bin/systemctl");
+  std::vector<char*> argv;
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  pid_t pid = -1;
+  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// Enables and starts what now has a token to work with; a host that runs no systemd starts nothing.
+void start_units(const Options& options, std::ostream& out, std::ostream& err) {
+  if (options.no_start || !options.places.prefix.empty() || !fs::exists("/run/systemd/system"))
+    return;
+  run_systemctl({"daemon-reload"});
+  const std::vector<std::string> units{"coffer-vault@" + options.places.token_name + ".socket",
+                                       "coffer-deliver.socket",
+                                       "coffer-worker.socket",
+                                       "coffer-reader.socket",
+                                       "cofferd.socket",
+                                       "coffer-boot.service",
+                                       "coffer-close.service",
+                                       "cofferd.service"};
+  for (const auto& unit : units) {
+    // The waiting boot unit has its place at the next boot alone.
+    const bool now = unit != "coffer-boot.service";
+    if (!run_systemctl(now ? std::vector<std::string>{"--quiet", "enable", "--now", unit}
+                           : std::vector<std::string>{"--quiet", "enable", unit}))
+      err << "coffer: warning: " << unit << " could not be enabled\n";
+  }
+  out << "started          cofferd and its sockets\n";
+}
+
+int init(Options& options, Invocation& invocation) {
+  const auto report = [&](const Error& error) {
+    invocation.err << "coffer: " << error.str() << "\n";
+    return reason_info(error.reason()).exit_status;
+  };
+  if (const auto safe = forbid_core_dumps(); !safe) return report(safe.error());
+  if (::geteuid() != 0) return report(Error(Reason::kAccessDenied, "coffer init runs as root"));
+  const bool has_recovery =
+      !options.no_recovery && !options.generate_in_token && options.from_shares.empty();
+  if (options.shares.ask_nothing && options.shares.folder.empty() && has_recovery)
+    options.shares.folder = options.places.prefix + "/root/coffer-recovery";
+
+  HostSetup setup(options.places, [&](std::string_view step) {
+    if (step == options.stop_after) ::_exit(kExitStopped);
+  });
+  if (options.plain_pin) setup.keep_pin_plain();
+  if (const auto done = set_up(options, setup, invocation.out); !done) return report(done.error());
+  start_units(options, invocation.out, invocation.err);
+  return kExitOk;
+}
+
+void declare_hidden(CLI::App& command, Options& options) {
+  const std::string none;  // An empty group is not shown in the help.
+  command.add_option("--prefix", options.places.prefix)->group(none);
+  command.add_option("--vault-program", options.places.vault_program)->group(none);
+  command.add_option("--vault-user", options.places.vault_user.user)->group(none);
+  command.add_option("--agent-user", options.places.agent_user.user)->group(none);
+  command.add_option("--stop-after", options.stop_after)->group(none);
+}
+
+}  // namespace
+
+void declare_init(CLI::App& parent, Invocation& invocation) {
+  const auto options = std::make_shared<Options>();
+  auto* command = parent.add_subcommand("init", "Set up this host's token and first key (root)");
+  command->add_option("--token-name", options->places.token_name, "Name of the vault (local)")
+      ->check([](const std::string& name) {
+        const bool good =
+            !name.empty() && name.size() <= 24 &&
+            name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+        return good ? std::string() : std::string("1 to 24 of a-z 0-9 _ -");
+      });
+  command->add_option("--module", options->module, "PKCS#11 module (SoftHSM)");
+  command->add_option("--token", options->token, "PKCS#11 URI of a token that is there already");
+  command->add_option("--pin-file", options->pin_file, "File with that token's PIN");
+  command->add_option("--softhsm-conf", options->softhsm_conf,
+                      "SOFTHSM2_CONF of that token, where it is SoftHSM's");
+  command->add_option("--shares", options->shares.scheme, "Recovery shares, NEEDED/TOTAL (2/3)");
+  command->add_option("--shares-dir", options->shares.folder,
+                      "Write the shares to files there instead of the terminal");
+  command->add_option("--confirm-shares", options->shares.confirm,
+                      "Files to read shares back from, instead of typing them");
+  command->add_option("--from-shares", options->from_shares,
+                      "Files with shares: make the token anew with the keys they stand for");
+  command->add_flag("--no-recovery", options->no_recovery,
+                    "No shares: a lost token loses every volume");
+  command->add_flag("--generate-in-token", options->generate_in_token,
+                    "Keys nobody can back up: a lost token loses every volume");
+  command->add_flag("--plain-pin", options->plain_pin,
+                    "Keep the PIN in a file of root's, not as an encrypted credential");
+  command->add_flag("--yes", options->shares.ask_nothing,
+                    "Ask nothing; shares go to /root/coffer-recovery unless told otherwise");
+  command->add_flag("--no-start", options->no_start, "Enable and start no units");
+  declare_hidden(*command, *options);
+  command->callback([options, &invocation] {
+    invocation.action = [options, &invocation] { return init(*options, invocation); };
+  });
+}
+
+}  // namespace coffer::cli

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/reopening_log.h"
+
+#include <utility>
+
+namespace coffer::agent {
+namespace {
+
+constexpr std::chrono::seconds kBetweenAttempts{5};
+
+}  // namespace
+
+Result<void> ReopeningLog::try_open() {
+  const auto opened = log(true);
+  if (!opened) return tl::unexpected(opened.error());
+  return {};
+}
+
+Result<audit::AuditLog*> ReopeningLog::log(bool may_open) {
+  const std::scoped_lock lock(mutex_);
+  if (log_) return log_.get();
+  const SteadyTime now = clock_.steady();
+  if (may_open && (!error_ || now >= next_)) {
+    next_ = now + kBetweenAttempts;
+    auto opened = open_();
+    if (opened) {
+      log_ = std::move(*opened);
+      error_.reset();
+      for (audit::Event& event : std::exchange(waiting_, {})) {
+        log_->append_deferred(std::move(event));
+      }
+      return log_.get();
+    }
+    error_ = opened.error();
+  }
+  return fail(Reason::kAuditUnavailable,
+              error_ ? error_->str() : std::string("the journal is not open"));
+}
+
+Result<std::vector<std::uint64_t>> ReopeningLog::append(std::span<const audit::Event> events) {
+  const auto found = log(true);
+  if (!found) return tl::unexpected(found.error());
+  return (*found)->append(events);
+}
+
+void ReopeningLog::append_deferred(audit::Event event) {
+  if (const auto found = log(false)) return (*found)->append_deferred(std::move(event));
+  const std::scoped_lock lock(mutex_);
+  if (waiting_.size() < kDeferredMax) waiting_.push_back(std::move(event));
+}
+
+Result<audit::Page> ReopeningLog::query(const audit::Filter& filter, std::size_t records_max) {
+  const auto found = log(true);
+  if (!found) return tl::unexpected(found.error());
+  return (*found)->query(filter, records_max);
+}
+
+Result<audit::VerifyReport> ReopeningLog::verify(std::uint64_t from, std::uint64_t to) {
+  const auto found = log(true);
+  if (!found) return tl::unexpected(found.error());
+  return (*found)->verify(from, to);
+}
+
+audit::Head ReopeningLog::head() const {
+  const std::scoped_lock lock(mutex_);
+  return log_ ? log_->head() : audit::Head{};
+}
+
+bool ReopeningLog::available() const {
+  const std::scoped_lock lock(mutex_);
+  return log_ && log_->available();
+}
+
+}  // namespace coffer::agent

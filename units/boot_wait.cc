@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// coffer-boot-wait: waits until the volumes that open at boot are open or have failed, and says how
+// they are, one line each. It succeeds whatever they did, so that an operator can log in.
+#include <charconv>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/ipc/boot_protocol.h"
+#include "core/ipc/client.h"
+#include "core/ipc/sockets.h"
+
+namespace coffer {
+namespace {
+
+constexpr std::string_view kUsage =
+    "usage: coffer-boot-wait [--socket PATH] [--deadline SECONDS] [--limit SECONDS] [--strict]\n"
+    "  --deadline  how long to wait for the volumes (default: as cofferd is configured)\n"
+    "  --limit     give up on cofferd itself after this (default 120)\n"
+    "  --strict    fail unless every volume is open\n";
+constexpr int kExitUsage = 64;
+constexpr std::chrono::milliseconds kPauseMax{500};
+
+struct Arguments {
+  std::string socket = "/run/coffer/boot.sock";
+  std::chrono::seconds deadline{0};
+  std::chrono::seconds limit{120};
+  bool strict = false;
+};
+
+std::optional<std::chrono::seconds> seconds_of(std::string_view text) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value > 86'400) {
+    return std::nullopt;
+  }
+  return std::chrono::seconds(value);
+}
+
+std::optional<Arguments> parse(int argc, char** argv) {
+  Arguments out;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view name(argv[i]);
+    if (name == "--strict") {
+      out.strict = true;
+      continue;
+    }
+    if (++i == argc) return std::nullopt;
+    const std::string_view value(argv[i]);
+    const auto seconds = seconds_of(value);
+    if (name == "--socket") {
+      out.socket = value;
+    } else if (name == "--deadline" && seconds) {
+      out.deadline = *seconds;
+    } else if (name == "--limit" && seconds) {
+      out.limit = *seconds;
+    } else {
+      return std::nullopt;
+    }
+  }
+  return out;
+}
+
+// Asks until cofferd answers: it may be killed and come back meanwhile.
+Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
+  ipc::Client::Options options;
+  options.peer = "cofferd";
+  options.lost = Reason::kAgentUnreachable;
+  options.backoff_max = kPauseMax;
+  options.connect = [&](Deadline deadline) { return ipc::connect_to(arguments.socket, deadline); };
+  ipc::Client client(std::move(options));
+  const Deadline limit = Deadline::after(arguments.limit);
+  while (true) {
+    const auto reply =
+        client.call(ipc::kTypeBootWait, ipc::encode_boot_request(arguments.deadline), limit);
+    if (reply) return ipc::decode_boot_report(reply->body);
+    if (limit.passed() || reply.error().reason() != Reason::kAgentUnreachable) {
+      return tl::unexpected(reply.error());
+    }
+  }
+}
+
+void print(const ipc::BootReport& report) {
+  for (const auto& line : report.lines) {
+    const char* level = line.state == "unlocked" ? "<6>" : "<4>";
+    std::printf("%s%s: %s%s%s\n", level, line.name.c_str(), line.state.c_str(),
+                line.text.empty() ? "" : ", ", line.text.c_str());
+  }
+  std::printf("<5>%u of %u volumes are open%s\n", report.open, report.total,
+              report.finished ? "" : "; the others are still being opened: the boot goes on");
+}
+
+}  // namespace
+
+int boot_wait(int argc, char** argv) {
+  const auto arguments = parse(argc, argv);
+  if (!arguments) {
+    std::fwrite(kUsage.data(), 1, kUsage.size(), stderr);
+    return kExitUsage;
+  }
+  const auto report = wait_for_report(*arguments);
+  if (!report) {
+    std::printf("<4>cofferd does not answer, the boot goes on: %s\n", report.error().str().c_str());
+    return arguments->strict ? 1 : 0;
+  }
+  print(*report);
+  return arguments->strict && report->open < report->total ? 1 : 0;
+}
+
+}  // namespace coffer
+
+int main(int argc, char** argv) try { return coffer::boot_wait(argc, argv); } catch (...) {
+  return 70;
+}

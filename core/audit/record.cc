@@ -147,7 +147,8 @@ class JsonLine {
 // RFC 3339 with microseconds, UTC.
 std::string time_text(WallTime wall) {
   const auto whole = std::chrono::floor<std::chrono::seconds>(wall);
-  const std::time_t seconds = std::chrono::system_clock::to_time_t(whole);
+  // Not by to_time_t(), whose nanoseconds end in 2262.
+  const std::time_t seconds = whole.time_since_epoch().count();
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);
   std::array<char, 64> text{};

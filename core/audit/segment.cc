@@ -5,6 +5,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 namespace coffer::audit {
 namespace {
@@ -110,7 +111,9 @@ Result<SegmentHeader> decode_header(ByteView file) {
   SegmentHeader header{*node, in.u64(), {}, {}, static_cast<Before>(before), 0};
   const ByteView previous = in.raw(header.previous.size());
   std::copy(previous.begin(), previous.end(), header.previous.begin());
-  header.created = wall_from_usec(in.u64());
+  const std::uint64_t created_usec = in.u64();
+  if (created_usec > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) in.reject();
+  header.created = wall_from_usec(created_usec);
   header.void_bytes = in.u64();
   if (header.first_sequence == 0) in.reject();
   if (auto done = in.finish(Reason::kAuditBroken, "segment header"); !done) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The input is the start of a device. Checksums are put right first, or no mutation would get past
-// them; then everything that reads a header runs on it.
+// The input is the JSON of a header, if it starts like one, else the start of a device. Checksums
+// are put right first, or no mutation would get past them; then everything that reads a header runs
+// on it.
 #include <algorithm>
 
 #include "core/crypto/digest.h"
@@ -47,18 +48,42 @@ void check_header_values(const Header& header) {
   }
 }
 
-}  // namespace
+// A first copy around a JSON text, no second one.
+Bytes wrap_json(ByteView json) {
+  constexpr std::string_view kStart("LUKS\xba\xbe\0\2\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\0\5", 24);
+  constexpr std::size_t kChecksumAlgAt = 72;
+  constexpr std::size_t kUuidAt = 168;
+  Bytes start(std::size_t{2} * kMetadataBytesMin);
+  const auto put = [&start](std::size_t at, ByteView bytes) {
+    std::ranges::copy(bytes, start.begin() + static_cast<std::ptrdiff_t>(at));
+  };
+  put(0, as_bytes(kStart));
+  put(kChecksumAlgAt, as_bytes("sha256"));
+  put(kUuidAt, as_bytes("6f1b2a9c-0d3e-4c57-9a55-3b1c0e5f7a10"));
+  put(kBinaryHeaderBytes,
+      json.first(std::min(json.size(), kMetadataBytesMin - kBinaryHeaderBytes)));
+  repair(start, 0);
+  return start;
+}
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  constexpr std::uint64_t kDeviceBytes = std::uint64_t{1} << 30;
-  const ByteView in = fuzz::input(data, std::min(size, kReaderBytes));
-  Bytes start(in.begin(), in.end());
+Bytes raw_start(ByteView in) {
+  Bytes start(in.begin(),
+              in.begin() + static_cast<std::ptrdiff_t>(std::min(in.size(), kReaderBytes)));
   start.resize(kReaderBytes);
   repair(start, 0);
   for (const std::size_t offset :
        {std::size_t{16} << 10, std::size_t{32} << 10, std::size_t{64} << 10}) {
     repair(start, offset);
   }
+  return start;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  constexpr std::uint64_t kDeviceBytes = std::uint64_t{1} << 30;
+  const ByteView in = fuzz::input(data, size);
+  const Bytes start = size != 0 && data[0] == '{' ? wrap_json(in) : raw_start(in);
   const auto examined = examine_header(start, kDeviceBytes);
   if (const auto* const header = std::get_if<Header>(&examined)) check_header_values(*header);
   const CheckOutcome outcome = check_header(start, kDeviceBytes);

@@ -24,15 +24,15 @@ void require(bool done) {
 
 // Fetched once: a lookup by name costs more than hashing a record.
 const EVP_MD* sha256_algorithm() {
-  static EVP_MD* const algorithm = ::EVP_MD_fetch(nullptr, "SHA256", nullptr);
-  require(algorithm != nullptr);
-  return algorithm;
+  static EVP_MD* const kAlgorithm = ::EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  require(kAlgorithm != nullptr);
+  return kAlgorithm;
 }
 
 EVP_MAC* hmac_algorithm() {
-  static EVP_MAC* const algorithm = ::EVP_MAC_fetch(nullptr, "HMAC", nullptr);
-  require(algorithm != nullptr);
-  return algorithm;
+  static EVP_MAC* const kAlgorithm = ::EVP_MAC_fetch(nullptr, "HMAC", nullptr);
+  require(kAlgorithm != nullptr);
+  return kAlgorithm;
 }
 
 }  // namespace

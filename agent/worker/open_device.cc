@@ -11,9 +11,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
-
-#include "core/base/files.h"
+#include <string_view>
 
 namespace coffer::agent {
 namespace {
@@ -24,23 +24,18 @@ constexpr unsigned long kGetDiskSequence = _IOR(0x12, 128, std::uint64_t);
 constexpr unsigned long kGetDiskSequence = BLKGETDISKSEQ;
 #endif
 
-constexpr std::size_t kUeventBytesMax = 64 * 1024;
-
 std::string fd_path(int fd) {
   return "/proc/self/fd/" + std::to_string(fd);
 }
 
 // "vdb" for 254:16, from sysfs; empty when it is gone.
 std::string kernel_name(dev_t number) {
-  const auto path = "/sys/dev/block/" + std::to_string(major(number)) + ":" +
-                    std::to_string(minor(number)) + "/uevent";
-  const auto text = read_file(path, kUeventBytesMax);
-  if (!text) return {};
-  const auto view = as_text(*text);
-  const auto at = view.find("DEVNAME=");
-  if (at == std::string_view::npos) return {};
-  const auto name = view.substr(at + 8);
-  return std::string(name.substr(0, name.find('\n')));
+  std::ifstream lines("/sys/dev/block/" + std::to_string(major(number)) + ":" +
+                      std::to_string(minor(number)) + "/uevent");
+  constexpr std::string_view kKey = "DEVNAME=";
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with(kKey)) return line.substr(kKey.size());
+  return {};
 }
 
 Result<std::string> resolve(const std::string& path, FilesAllowed files) {

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/worker/header_scanner.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/resource.h>
+
+#include <atomic>
+
+#include "tests/unit/agent/worker/worker_fixture.h"
+
+namespace coffer::agent {
+namespace {
+
+constexpr std::string_view kPoison = "this header kills the reader";
+
+// A reader that dies of one header: its connection ends without an answer, as when its process
+// does, and the next connection finds a new one.
+class MortalReader {
+ public:
+  explicit MortalReader(const std::string& path)
+      : listening_(ipc::listen_at(path).value()), thread_([this] { live(); }) {}
+  ~MortalReader() {
+    stopping_ = true;
+    thread_.join();
+  }
+  MortalReader(const MortalReader&) = delete;
+  MortalReader& operator=(const MortalReader&) = delete;
+
+  int deaths() const { return deaths_; }
+
+ private:
+  void live() {
+    while (!stopping_) {
+      auto connected = ipc::accept_from(listening_.get(), Deadline::after(kSlice));
+      if (!connected) continue;
+      ipc::Channel channel(std::move(*connected), Reason::kWorkerLost);
+      while (!stopping_ && answer(channel)) continue;
+    }
+  }
+  // False: dead.
+  bool answer(ipc::Channel& channel) {
+    auto message = channel.receive(Deadline::after(kSlice));
+    if (!message) return message.error().reason() == Reason::kTimedOut;
+    const auto frame = ipc::decode_frame(message->bytes).value();
+    const auto slots = decode_slots(frame.body).value();
+    for (const auto& slot : slots) {
+      Bytes start(std::min<std::size_t>(slot.length_bytes, kPoison.size()));
+      EXPECT_TRUE(
+          read_exactly_at(message->fds.at(0).get(), start, static_cast<off_t>(slot.offset_bytes)));
+      if (as_text(start) == kPoison) return ++deaths_ == 0;
+    }
+    const auto outcomes = check_batch(message->fds.at(0).get(), slots).value();
+    const int fd = outcomes.get();
+    const auto reply = ipc::encode_frame({ipc::kTypeReply, frame.header.request_id}, {});
+    return channel.send(reply, std::span(&fd, 1), soon()).has_value();
+  }
+
+  static constexpr std::chrono::milliseconds kSlice{50};
+  UniqueFd listening_;
+  std::atomic<bool> stopping_ = false;
+  std::atomic<int> deaths_ = 0;
+  std::thread thread_;
+};
+
+class HeaderScannerTest : public ::testing::Test {
+ protected:
+  static ipc::Client::Options reader_at(const std::string& path) {
+    ipc::Client::Options options;
+    options.peer = "reader";
+    options.lost = Reason::kReaderLost;
+    options.connect = [path](Deadline deadline) { return ipc::connect_to(path, deadline); };
+    return options;
+  }
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+
+  tests::TempDir folder_;
+};
+
+TEST_F(HeaderScannerTest, HeaderThatKillsTheReaderIsTheOnlyOneLost) {
+  const MortalReader mortal(path("reader.sock"));
+  ipc::Client client(reader_at(path("reader.sock")));
+  HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes);
+  std::vector<ScanItem> items;
+  for (int i = 0; i < 4; ++i)
+    items.push_back({make_device(path("disk" + std::to_string(i)), 1U << 20U), ""});
+  write_at(items[2].device, 0, kPoison);
+
+  const auto results = scanner.scan(items, soon());
+  ASSERT_EQ(results.size(), 4U);
+  for (std::size_t i = 0; i < 4; ++i) {
+    ASSERT_THAT(results[i], Succeeds());
+    EXPECT_THAT(results[i]->header, FailsWith(i == 2 ? Reason::kReaderLost : Reason::kNotLuks2));
+  }
+  EXPECT_EQ(mortal.deaths(), 2) << "once in the batch, once alone";
+}
+
+TEST_F(HeaderScannerTest, WithoutAReaderNoHeaderIsBelieved) {
+  ipc::Client client(reader_at(path("absent.sock")));
+  HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes);
+  const ScanItem item{make_device(path("disk"), 1U << 20U), ""};
+  const auto results = scanner.scan(std::span(&item, 1), soon());
+  ASSERT_THAT(results.at(0), Succeeds());
+  EXPECT_THAT(results[0]->header, FailsWith(Reason::kReaderLost));
+}
+
+TEST_F(HeaderScannerTest, TwelveHundredDevicesAreOneBatch) {
+  rlimit files{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4096);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &files), 0);
+  if (files.rlim_cur < 2048) GTEST_SKIP() << "too few file descriptors are allowed";
+
+  ipc::Server::Options options;
+  options.name = "reader";
+  ipc::Server server(options, [](ipc::Request& request) -> Result<ipc::Reply> {
+    ipc::Reply reply;
+    reply.fds.push_back(
+        check_batch(request.fds.at(0).get(), decode_slots(request.body).value()).value());
+    return reply;
+  });
+  ASSERT_THAT(server.listen(ipc::listen_at(path("reader.sock")).value()), Succeeds());
+  ipc::Client client(reader_at(path("reader.sock")));
+  HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes);
+  std::vector<ScanItem> items;
+  for (int i = 0; i < 1200; ++i)
+    items.push_back({make_device(path("disk" + std::to_string(i)), 128U << 10U), ""});
+  const auto results = scanner.scan(items, soon());
+  std::size_t read = 0;
+  for (const auto& result : results)
+    if (result && !result->header && result->header.error().reason() == Reason::kNotLuks2) ++read;
+  EXPECT_EQ(read, 1200U);
+}
+
+}  // namespace
+}  // namespace coffer::agent

@@ -181,6 +181,9 @@ Result<BuiltHeader> KeyJobs::build_header(const KeptKey& kept, const std::string
   const auto& job = kept.job;
   if (const auto room = require_room(*job.device, job.spec.profile); !room)
     return tl::unexpected(room.error());
+  // What is mounted or mapped is refused now, and again when it is written.
+  if (const auto free = open_exclusively(job.device->device); !free)
+    return tl::unexpected(free.error());
   // A kernel that cannot open what is about to be made must not cost anybody a header.
   if (const auto possible = probe(job); !possible) return tl::unexpected(possible.error());
 

@@ -116,6 +116,18 @@ void Mappings::unmark(const std::string& dm_uuid) const noexcept {
   ::unlink((mark_folder_ + "/" + dm_uuid).c_str());
 }
 
+void Mappings::unmark_stale() const {
+  const auto mappings = list();
+  if (!mappings) return;  // What is not known to be gone keeps its mark.
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(mark_folder_.c_str()), ::closedir);
+  while (const auto* entry = entries ? ::readdir(entries.get()) : nullptr) {
+    const std::string name(static_cast<const char*>(entry->d_name));
+    const bool used =
+        std::ranges::any_of(*mappings, [&](const Mapping& m) { return m.dm_uuid == name; });
+    if (name.starts_with(kUuidPrefix) && !used) unmark(name);
+  }
+}
+
 Result<void> Mappings::make_room(const std::string& name, const VolumeId& volume) const {
   const auto control = DmControl::open();
   if (!control) return tl::unexpected(control.error());

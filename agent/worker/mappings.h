@@ -26,6 +26,9 @@ class Mappings {
 
   Result<void> mark(const std::string& dm_uuid) const;
   void unmark(const std::string& dm_uuid) const noexcept;
+  // Takes away the marks of mappings that went by themselves, deferred. Only before any activation:
+  // a mark is made before its mapping.
+  void unmark_stale() const;
 
   // Before an activation: nothing, when the name is free, after taking away a mapping of `volume`
   // that a killed process left without a table. kAlreadyUnlocked, kMappingForeign.

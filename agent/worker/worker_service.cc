@@ -105,6 +105,12 @@ void WorkerService::stop() {
   reader_.stop();
 }
 
+Result<std::vector<Mapping>> WorkerService::clean_up() {
+  auto cleaned = mappings_.clean();
+  mappings_.unmark_stale();
+  return cleaned;
+}
+
 void WorkerService::tick() {
   tickets_.expire();
   devices_.release_expired();

@@ -41,8 +41,8 @@ class WorkerService {
   Result<void> listen_deliver(UniqueFd listening) { return deliver_.listen(std::move(listening)); }
   Result<void> serve_deliver(UniqueFd connected) { return deliver_.serve(std::move(connected)); }
 
-  // Takes away what an earlier, killed worker left. Gives what it was.
-  Result<std::vector<Mapping>> clean_up() { return mappings_.clean(); }
+  // Takes away what an earlier, killed worker left. Gives what it was. Before it listens.
+  Result<std::vector<Mapping>> clean_up();
 
   // Ends leases and tickets whose time has come: to be called every now and then.
   void tick();

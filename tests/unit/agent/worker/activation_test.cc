@@ -47,6 +47,12 @@ class ActivationTest : public WorkerFixture {
       if (one.name == name_) return one;
     return std::nullopt;
   }
+  // udev looks into the node after every change, and holds it open that long.
+  bool goes_by_and_by() {
+    const auto patience = soon();
+    while (mapping() && !patience.passed()) std::this_thread::yield();
+    return !mapping();
+  }
   bool marked() const { return std::filesystem::exists(path(mapping_dm_uuid(volume(), name_))); }
 
   std::unique_ptr<tests::LoopDevice> loop_;
@@ -105,7 +111,7 @@ TEST_F(ActivationTest, BusyVolumeStaysUnlessForced) {
   alignas(4096) std::array<std::byte, 4096> bytes{};
   EXPECT_EQ(::pread(user.get(), bytes.data(), bytes.size(), 0), -1);
   user.reset();
-  EXPECT_FALSE(mapping().has_value());
+  EXPECT_TRUE(goes_by_and_by());
 }
 
 TEST_F(ActivationTest, DeferredVolumeGoesWithItsLastUser) {
@@ -116,7 +122,7 @@ TEST_F(ActivationTest, DeferredVolumeGoesWithItsLastUser) {
   EXPECT_TRUE(mapping()->deferred);
   EXPECT_EQ(mapping()->state, MappingState::kActive);
   user.reset();
-  EXPECT_FALSE(mapping().has_value());
+  EXPECT_TRUE(goes_by_and_by());
 }
 
 TEST_F(ActivationTest, FileSystemIsMadeAndItsMountNamed) {
@@ -171,8 +177,10 @@ TEST_F(ActivationTest, CipherThatTheKernelLacksIsRefused) {
 
 TEST_F(ActivationTest, OpenVolumeIsNotFormattedAgain) {
   ASSERT_THAT(activate(made_.key), Succeeds());
-  auto again = build_on(loop_->path());
+  const auto again = build_on(loop_->path());
   EXPECT_THAT(again.built, FailsWith(Reason::kBusy));
+  EXPECT_THAT(worker_->write_header(again.ticket, 0, "", soon()),
+              FailsWith(Reason::kTicketUnknown));
 }
 
 }  // namespace

@@ -188,6 +188,16 @@ TEST_F(WorkerServiceTest, ActivationSaysWhereThereIsNoDeviceMapper) {
   EXPECT_TRUE(worker_->list_mappings(soon())->empty());
 }
 
+TEST_F(WorkerServiceTest, MarkWithoutAMappingGoesAtStart) {
+  const auto stale = path("CRYPT-LUKS2-0123456789abcdef0123456789abcdef-gone");
+  const auto other = path("something-else");
+  std::ofstream(stale).flush();
+  std::ofstream(other).flush();
+  EXPECT_THAT(service_->clean_up(), Succeeds());
+  EXPECT_FALSE(std::filesystem::exists(stale));
+  EXPECT_TRUE(std::filesystem::exists(other));
+}
+
 TEST_F(WorkerServiceTest, WorkerThatIsNotThereIsLost) {
   service_.reset();
   EXPECT_THAT(worker_->list_mappings(Deadline::after(std::chrono::seconds(5))),

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker alone, with a real kernel under it."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from machine.machine import Disk
+from scenario import Skipped, scenario
+
+
+@scenario()
+def worker_opens_and_closes_real_volumes(s):
+    """The worker's own tests, those that need device-mapper among them, pass on a kernel that has it."""
+    programs = Path(__file__).resolve().parents[3] / "build" / "dev" / "bin"
+    names = ["worker_service_test", "coffer-worker"]
+    if not all((programs / name).exists() for name in names):
+        raise Skipped("worker_service_test is not built")
+    m = s.resumed()
+    m.plug(disk_of([programs / name for name in names], m.folder, "tests"))
+    m.wait_until("test -e /dev/disk/by-label/tests")
+    m.must("modprobe loop; modprobe dm_crypt; mkdir -p /run/tests; "
+           "mount -o ro /dev/disk/by-label/tests /run/tests")
+    done = m.run("TMPDIR=/tmp /run/tests/worker_service_test --gtest_brief=1 "
+                 "--gtest_filter='ActivationTest.*'", timeout=240)
+    s.log(done.output[-6000:])
+    assert done.status == 0, "a test of the worker failed"
+    assert "SKIPPED" not in done.output, "a test of the worker was skipped"
+    left = m.must("dmsetup ls")
+    assert "coffer-test" not in left, left
+
+
+def disk_of(files, folder, label):
+    """A disk whose file system holds the files, without their debug information."""
+    stage = Path(folder) / f"{label}.d"
+    stage.mkdir()
+    for file in files:
+        subprocess.run(["strip", "-o", stage / file.name, file], check=True)
+    disk = Disk(Path(folder) / f"{label}.raw", label, 32)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-L", label, "-d", stage, disk.path], check=True)
+    shutil.rmtree(stage)
+    return disk

@@ -6,11 +6,16 @@
 namespace coffer::cli {
 
 std::span<const DeclareCommand> all_commands() {
-  static constexpr std::array<DeclareCommand, 3> kCommands = {
+  static constexpr auto kCommands = std::to_array<DeclareCommand>({
+      declare_volume_commands,
+      declare_key,
+      declare_audit,
+      declare_job,
+      declare_provider,
       declare_header,
       declare_init,
       declare_selftest,
-  };
+  });
   return kCommands;
 }
 

@@ -179,7 +179,7 @@ BusClient::Fill specs(const std::vector<std::string>& names) {
 }
 
 CommandResult run_command(ipc::EventLoop& loop, const std::vector<std::string>& words,
-                          std::chrono::seconds wait) {
+                          std::chrono::seconds wait, const OnErr& on_err) {
   CommandResult result;
   int out[2];
   int err[2];
@@ -217,6 +217,7 @@ CommandResult run_command(ipc::EventLoop& loop, const std::vector<std::string>& 
     }));
     watch_err = std::move(*loop.watch(err[0], EPOLLIN, [&](std::uint32_t) {
       drain(err[0], result.err, err_open);
+      if (on_err && err_open) on_err(child, result.err);
       if (!err_open) watch_err = {};
     }));
     if (!run_until(loop, [&] { return !out_open && !err_open; }, wait)) ::kill(child, SIGKILL);

@@ -80,13 +80,16 @@ inline int no_options(sd_bus_message* m) {
 }
 BusClient::Fill specs(const std::vector<std::string>& names);  // as, and no options.
 
-// A program with its output, run beside the loop.
+// A program with its output, run beside the loop. `on_err` hears of what it has written to its
+// standard error so far, each time there is more.
 struct CommandResult {
   int status = -1;
   std::string out;
   std::string err;
 };
+using OnErr = std::function<void(pid_t program, const std::string& err)>;
 CommandResult run_command(ipc::EventLoop& loop, const std::vector<std::string>& words,
-                          std::chrono::seconds wait = std::chrono::seconds(30));
+                          std::chrono::seconds wait = std::chrono::seconds(30),
+                          const OnErr& on_err = {});
 
 }  // namespace coffer::tests

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/volume/provision.h"
+
+#include <gtest/gtest.h>
+
+#include "agent/volume/recover.h"
+#include "tests/unit/agent/engine_fixture.h"
+
+namespace coffer::tests {
+namespace {
+
+using agent::Recovered;
+using agent::RowState;
+using agent::VolumeState;
+
+// Provisions on the test's own thread, so that the power can be cut after each step.
+class ProvisionTest : public EngineFixture {
+ protected:
+  agent::LifeParts parts() {
+    return {.unlock = {worker, *keyring, *log, system_clock(), host_id},
+            .registry = *registry,
+            .state_folder = folder.string(),
+            .boot_id = boot_id};
+  }
+  agent::LifeCall call() {
+    agent::LifeCall made;
+    made.deadline = Deadline::after(std::chrono::seconds(20));
+    return made;
+  }
+  agent::ProvisionCall provision_call() {
+    return {.call = call(),
+            .id = VolumeId::random().value(),
+            .device = "/dev/vda",
+            .options = {.name = "data", .file_system = "ext4"}};
+  }
+};
+
+// What a power cut leaves: the store as it is on the disk at that instant, and the device.
+struct Picture {
+  std::vector<agent::VolumeRow> rows;
+  std::map<std::string, FakeDisk> disks;
+};
+
+TEST_F(ProvisionTest, EveryStopIsCompletedOrUndoneAtTheNextStart) {
+  plug("vda");
+  std::map<std::string, Picture> pictures;
+  std::vector<std::string> steps;
+  auto traced = parts();
+  traced.reached = [&](std::string_view step) {
+    steps.emplace_back(step);
+    pictures[std::string(step)] = {registry->load()->rows, worker.disks()};
+  };
+  const auto made = agent::provision(provision_call(), *watch.list(), traced);
+  ASSERT_THAT(made, Succeeds());
+  EXPECT_EQ(steps, (std::vector<std::string>{"row", "key", "print", "written", "ready", "open",
+                                             "file system"}));
+
+  for (const std::string& step : steps) {
+    SCOPED_TRACE("stopped after " + step);
+    stop();
+    for (const char* name : {"registry.db", "registry.db-wal", "registry.db-shm"}) {
+      std::filesystem::remove(folder / name);
+    }
+    for (const auto& [name, mapping] : worker.mappings()) {
+      ASSERT_THAT(worker.deactivate(name, *mapping.volume, agent::DeactivateMode::kPlain,
+                                    Deadline::after(std::chrono::seconds(1))),
+                  Succeeds());
+    }
+    {
+      const auto stopped = agent::Registry::open((folder / "registry.db").string());
+      ASSERT_THAT((*stopped)->put_all(pictures[step].rows), Succeeds());
+    }
+    worker.restore(pictures[step].disks);
+    start();
+    run_until_idle();
+
+    const bool undone = step == "row" || step == "key" || step == "print";
+    const auto rows = registry->load()->rows;
+    EXPECT_EQ(rows.size(), undone ? 0U : 1U);
+    EXPECT_EQ(worker.disk("/dev/vda").header.has_value(), !undone);
+    if (undone) continue;
+    EXPECT_EQ(rows.front().state, RowState::kReady);
+    run_until([&] { return state(made->row.id) == VolumeState::kUnlocked; });
+  }
+}
+
+TEST_F(ProvisionTest, AFailureBeforeTheFirstByteLeavesNothing) {
+  plug("vda");
+  for (const char* failing : {"expect", "deliver", "build_header", "write_header"}) {
+    SCOPED_TRACE(failing);
+    worker.fail_next(failing, Reason::kIoError);
+    EXPECT_FALSE(agent::provision(provision_call(), *watch.list(), parts()).has_value());
+    EXPECT_TRUE(registry->load()->rows.empty());
+    EXPECT_FALSE(worker.disk("/dev/vda").header.has_value());
+  }
+}
+
+TEST_F(ProvisionTest, WithoutARecordNothingIsMade) {
+  plug("vda");
+  audit.fail_always();
+  EXPECT_THAT(agent::provision(provision_call(), *watch.list(), parts()),
+              FailsWith(Reason::kAuditUnavailable));
+  EXPECT_EQ(worker.delivered(), 0);
+  EXPECT_TRUE(registry->load()->rows.empty());
+}
+
+TEST_F(ProvisionTest, ADeviceOfAnotherVolumeIsRefused) {
+  plug("vda");
+  provision("/dev/vda", "first");
+  auto second = provision_call();
+  second.options.name = "second";
+  EXPECT_THAT(agent::provision(second, *watch.list(), parts()), FailsWith(Reason::kForeignData));
+  second.options.name = "first";
+  EXPECT_THAT(agent::provision(second, *watch.list(), parts()), FailsWith(Reason::kNameTaken));
+  EXPECT_EQ(worker.disk("/dev/vda").writes, 1U);
+}
+
+TEST_F(ProvisionTest, OnlyDevicesUnderDevAreTaken) {
+  plug("vda");
+  for (const char* path : {"/etc/passwd", "vda", "/dev/../etc/passwd", ""}) {
+    auto asked = provision_call();
+    asked.device = path;
+    EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), FailsWith(Reason::kInvalidArgs));
+  }
+  auto asked = provision_call();
+  asked.device = "/dev/vdx";
+  EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), FailsWith(Reason::kDeviceAbsent));
+}
+
+TEST_F(ProvisionTest, ADryRunChecksAndChangesNothing) {
+  plug("vda");
+  auto dry = provision_call();
+  dry.options.dry_run = true;
+  EXPECT_THAT(agent::provision(dry, *watch.list(), parts()), Succeeds());
+  EXPECT_EQ(worker.disk("/dev/vda").writes, 0U);
+  EXPECT_TRUE(registry->load()->rows.empty());
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "volume.provision"), 0U);
+}
+
+TEST_F(ProvisionTest, ARowWhoseDeviceIsAwayWaitsForIt) {
+  plug("vda");
+  agent::VolumeRow row;
+  row.id = VolumeId::random().value();
+  row.name = "later";
+  row.mapped_name = "later";
+  row.device.path = "/dev/disk/by-id/virtio-later";
+  row.header_print = Bytes(32, std::byte{1});
+  ASSERT_THAT(registry->put(row), Succeeds());
+  EXPECT_EQ(agent::recover(row, *watch.list(), call(), parts()).value(), Recovered::kWaits);
+  EXPECT_THAT(registry->find(row.id), Succeeds());
+}
+
+TEST_F(ProvisionTest, AForeignDiskIsNeverWiped) {
+  plug("vda");
+  worker.disk("/dev/vda").foreign = "ext4";
+  agent::VolumeRow row;
+  row.id = VolumeId::random().value();
+  row.name = "gone";
+  row.mapped_name = "gone";
+  row.device.path = "/dev/disk/by-id/virtio-vda";
+  row.header_print = Bytes(32, std::byte{1});
+  ASSERT_THAT(registry->put(row), Succeeds());
+  EXPECT_EQ(agent::recover(row, *watch.list(), call(), parts()).value(), Recovered::kUndone);
+  EXPECT_EQ(worker.disk("/dev/vda").writes, 0U);
+}
+
+TEST_F(ProvisionTest, TheFstabLineMountsWheneverTheVolumeOpens) {
+  agent::VolumeRow row;
+  row.name = row.mapped_name = "data";
+  row.file_system = "ext4";
+  EXPECT_EQ(agent::fstab_line(row),
+            "/dev/mapper/data /srv/data ext4 "
+            "nofail,x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by=dev-mapper-data.device,"
+            "x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2");
+}
+
+}  // namespace
+}  // namespace coffer::tests

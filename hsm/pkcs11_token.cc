@@ -148,9 +148,14 @@ Result<Bytes> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
   if (algorithm != keyring::KeyAlgorithm::kAes256 || protection != keyring::Protection::kWrapped)
     return fail(Reason::kUnsupported, "this token makes wrapped AES-256 keys alone");
   Bytes wrapped;
-  const auto done = link_.run(
-      "generate version " + std::to_string(number) + " of key " + cmk.str(),
-      [&](const TokenLink::Session& session) { return generate_and_wrap(session, wrapped); });
+  const auto done =
+      link_.run("generate version " + std::to_string(number) + " of key " + cmk.str(),
+                [&](const TokenLink::Session& session) {
+                  if (const CK_RV rv = generate_and_wrap(session, wrapped); rv != CKR_OK) return rv;
+                  // Nothing may be wrapped under a key that does not come back.
+                  CmkHandles::Handle back;
+                  return handles_.get(session.objects, session.facts.keys.root, wrapped, back);
+                });
   if (!done) return tl::unexpected(done.error());
   return wrapped;
 }
@@ -233,11 +238,11 @@ Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJ
                              *cmk);
     if (rv != CKR_OK) return rv;
     size = plain->size();
+    session.judges_data = true;
     return session.module.call(&CK_FUNCTION_LIST::C_Decrypt, session.handle, p11_bytes(sealed),
                                CK_ULONG{sealed.size()}, p11_bytes(plain->reveal_mutable()), &size);
   };
-  const auto done =
-      link_.run("decrypt under key " + key.record.id.str(), work, TokenLink::Unclear::kDataFault);
+  const auto done = link_.run("decrypt under key " + key.record.id.str(), work);
   if (!done) return tl::unexpected(done.error());
   const bool fits = gcm ? size == job.bytes.size() : size < sealed.size();
   if (!fits) return fail(Reason::kHsmFailed, "the token's plaintext has a wrong length");

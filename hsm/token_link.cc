@@ -77,59 +77,61 @@ std::uint64_t TokenLink::failures() const {
   return failures_;
 }
 
-Result<void> TokenLink::run(std::string_view step, const Work& work, Unclear unclear) {
+Result<void> TokenLink::run(std::string_view step, const Work& work) {
   bool reopened = false;
   bool probed = false;
   for (;;) {
     if (const auto ready = connect_if_needed(false); !ready) return pass(ready.error(), step);
-    CK_RV rv = CKR_OK;
-    std::uint64_t generation = 0;
-    const auto done = attempt(work, rv, generation);
-    if (done) return {};
+    const auto made = attempt(work);
+    if (made.rv == CKR_OK) return {};
     {
       const std::scoped_lock lock(last_mutex_);
       ++failures_;
     }
-
-    const auto reaction = return_info(rv).reaction;
-    if (reaction == Reaction::kReopenAndRepeat && !std::exchange(reopened, true)) {
-      if (const auto again = reopen(generation); !again) return pass(again.error(), step);
-      continue;
+    switch (return_info(made.rv).reaction) {
+      case Reaction::kReopenAndRepeat:
+        if (std::exchange(reopened, true)) break;
+        if (const auto again = reopen(made.generation); !again) return pass(again.error(), step);
+        continue;
+      case Reaction::kReload:
+        disconnect_from(made.generation);
+        break;
+      case Reaction::kProbeAndRepeat:
+        if (!made.judged_data) break;
+        // Bad data and a broken token look alike. A token that does everything else, and gives the
+        // same answer twice, has been given bad data.
+        if (probed)
+          return fail(Reason::kBlobInvalid, std::string(step) + ": authentication failed");
+        probed = true;
+        if (const auto well = probe(); !well) return pass(well.error(), step);
+        continue;
+      default:
+        break;
     }
-    if (reaction == Reaction::kReload) {
-      const std::unique_lock alone(gate_);
-      if (generation_ == generation) disconnect(true);
-    }
-    if (reaction == Reaction::kProbeAndRepeat && unclear == Unclear::kDataFault) {
-      // Bad data and a broken token look alike. A token that does everything else, and gives the
-      // same answer twice, has been given bad data.
-      if (probed) return fail(Reason::kBlobInvalid, std::string(step) + ": authentication failed");
-      probed = true;
-      if (const auto well = probe(); !well) return pass(well.error(), step);
-      continue;
-    }
-    return fail_return(rv, step);
+    return fail_return(made.rv, step);
   }
 }
 
-// Fails with what the work returned, which is then in `rv`; an attempt that could not take a
-// session counts the same.
-Result<void> TokenLink::attempt(const Work& work, CK_RV& rv, std::uint64_t& generation) {
+TokenLink::Attempt TokenLink::attempt(const Work& work) {
   const std::shared_lock together(gate_);
-  generation = generation_;
+  Attempt made;
+  made.generation = generation_;
   if (!facts_) {
-    rv = CKR_TOKEN_NOT_PRESENT;
-    return fail_return(rv, "use the token");
+    made.rv = CKR_TOKEN_NOT_PRESENT;
+    return made;
   }
   SessionPool::Lease lease;
-  rv = pool_->take(lease);
-  if (rv == CKR_OK) {
-    const Session session{*module_, lease.handle(), {*module_, pool_->owner(), objects_}, *facts_};
-    rv = work(session);
-    if (rv != CKR_OK) lease.spoil();
-  }
-  if (rv != CKR_OK) return fail_return(rv, "use the token");
-  return {};
+  made.rv = pool_->take(lease);
+  if (made.rv != CKR_OK) return made;
+  made.rv = work(
+      {*module_, lease.handle(), {*module_, pool_->owner(), objects_}, *facts_, made.judged_data});
+  if (made.rv != CKR_OK) lease.spoil();
+  return made;
+}
+
+void TokenLink::disconnect_from(std::uint64_t generation) {
+  const std::unique_lock alone(gate_);
+  if (generation_ == generation) disconnect(true);
 }
 
 Result<TokenLink::Facts> TokenLink::facts() {
@@ -142,19 +144,13 @@ Result<TokenLink::Facts> TokenLink::facts() {
 Result<TokenLink::Facts> TokenLink::probe() {
   if (const auto ready = connect_if_needed(true); !ready) return tl::unexpected(ready.error());
   for (bool reopened = false;;) {
-    CK_RV rv = CKR_OK;
-    std::uint64_t generation = 0;
-    const auto done =
-        attempt([this](const Session& session) { return probe_calls(session); }, rv, generation);
-    if (done) return facts();
-    const auto reaction = return_info(rv).reaction;
-    if (reaction == Reaction::kReload) {
-      const std::unique_lock alone(gate_);
-      if (generation_ == generation) disconnect(true);
-    }
+    const auto made = attempt([this](const Session& session) { return probe_calls(session); });
+    if (made.rv == CKR_OK) return facts();
+    const auto reaction = return_info(made.rv).reaction;
+    if (reaction == Reaction::kReload) disconnect_from(made.generation);
     if (reaction != Reaction::kReopenAndRepeat || std::exchange(reopened, true))
-      return fail_return(rv, "probe the token");
-    if (const auto again = reopen(generation); !again) return tl::unexpected(again.error());
+      return fail_return(made.rv, "probe the token");
+    if (const auto again = reopen(made.generation); !again) return tl::unexpected(again.error());
   }
 }
 

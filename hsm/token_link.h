@@ -63,11 +63,9 @@ class TokenLink {
     CK_SESSION_HANDLE handle;
     ObjectAccess objects;
     const Facts& facts;
+    bool& judges_data;  // Work sets it before the one call whose unclear answer may mean bad data.
   };
   using Work = std::function<CK_RV(const Session&)>;
-
-  // Whether an unclear return value may come from the data that the work was given.
-  enum class Unclear : std::uint8_t { kTokenFault, kDataFault };
 
   // `on_lost` is called when all session objects are gone, while no work runs.
   TokenLink(Options options, std::function<void()> on_lost);
@@ -78,8 +76,8 @@ class TokenLink {
   // Runs `work`, after connecting when that is needed, once more where the table says so.
   //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmBusy, kHsmFailed,
   //   kHsmKeyUnsafe, kConfigInvalid
-  //   kBlobInvalid  with kDataFault: unclear twice, while a probe of the token went well.
-  Result<void> run(std::string_view step, const Work& work, Unclear unclear = Unclear::kTokenFault);
+  //   kBlobInvalid  a call that judges data was unclear twice, and a probe of the token went well.
+  Result<void> run(std::string_view step, const Work& work);
 
   // The facts, connecting when needed.
   Result<Facts> facts();
@@ -100,7 +98,14 @@ class TokenLink {
   void disconnect(bool finalize);
   Result<void> reopen(std::uint64_t seen_generation);
   CK_RV probe_calls(const Session& session) const;
-  Result<void> attempt(const Work& work, CK_RV& rv, std::uint64_t& generation);
+  // One attempt of some work, and what is needed to judge it.
+  struct Attempt {
+    CK_RV rv = CKR_OK;
+    std::uint64_t generation = 0;  // Of the connection it was made on.
+    bool judged_data = false;
+  };
+  Attempt attempt(const Work& work);
+  void disconnect_from(std::uint64_t generation);
 
   const Options options_;
   const std::function<void()> on_lost_;

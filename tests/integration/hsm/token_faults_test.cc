@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+// A PKCS#11 token that fails: every return value class in every function the vault uses.
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include "hsm/pkcs11_token.h"
+#include "hsm/revision_floors.h"
+#include "hsm/ruled_vault.h"
+#include "hsm/token_setup.h"
+#include "tests/fakes/fake_dek_sink.h"
+#include "tests/support/fault_script_file.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/softhsm.h"
+
+namespace coffer::hsm {
+namespace {
+
+using keyring::VaultState;
+using tests::FailsWith;
+using tests::Succeeds;
+
+constexpr std::string_view kLabel = "faulty";
+
+// One token for all tests of this program.
+struct Shared {
+  Shared() : script(folder.path()) {
+    if (!folder.make_token(tests::softhsm_module_path(), kLabel)) std::abort();
+  }
+  tests::SoftHsmFolder folder;
+  tests::FaultScriptFile script;
+};
+Shared& shared() {
+  static Shared shared;
+  return shared;
+}
+
+keyring::KeyContext data_context() {
+  keyring::KeyContext context;
+  context.purpose = keyring::Purpose::kEnvelopeData;
+  context.key_bytes = 32;
+  return context;
+}
+
+class TokenFaultTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (tests::softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";
+    shared().script.clear();
+    forget_pin_mark();
+    start();
+    ASSERT_EQ(token_->health().state, VaultState::kUp) << token_->health().detail;
+    auto record = vault_->create_cmk({.alias = "default", .description = "", .id = {}});
+    ASSERT_THAT(record, Succeeds());
+    record_ = std::move(*record);
+    keys_.emplace_back();
+    keys_[0].key = *SecretBytes::random(32);
+    keys_[0].context = data_context();
+    auto wrapped = vault_->wrap(record_, keys_);
+    ASSERT_THAT(wrapped.at(0), Succeeds());
+    presented_.push_back({*wrapped.at(0), data_context()});
+  }
+  void TearDown() override {
+    if (!tests::softhsm_module_path().empty()) shared().script.clear();
+  }
+
+  // A new vault on the token, as after a restart.
+  void start() {
+    vault_.reset();
+    token_.reset();
+    auto link = shared().folder.link(tests::fault_module_path(), kLabel);
+    token_ = std::make_unique<Pkcs11Token>(Pkcs11Token::Options{.link = std::move(link)});
+    vault_ =
+        std::make_unique<RuledVault>(RuledVault::Parts{*token_, *floors_, sink_, system_clock()});
+  }
+
+  static void forget_pin_mark() { std::filesystem::remove(shared().folder.pin_mark(kLabel)); }
+
+  Result<SecretBytes> unwrap() { return std::move(vault_->unwrap(record_, presented_).at(0)); }
+  Result<keyring::WrappedKey> wrap() { return vault_->wrap(record_, keys_).at(0); }
+
+  // The token works and gives what was wrapped before.
+  void expect_well(std::string_view after) {
+    const auto plain = unwrap();
+    ASSERT_THAT(plain, Succeeds()) << after;
+    EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << after;
+    EXPECT_THAT(wrap(), Succeeds()) << after;
+    EXPECT_EQ(token_->health().state, VaultState::kUp) << after;
+  }
+
+  std::unique_ptr<RevisionFloors> floors_ = make_memory_floors();
+  tests::FakeDekSink sink_;
+  std::unique_ptr<Pkcs11Token> token_;
+  std::unique_ptr<RuledVault> vault_;
+  Bytes record_;
+  std::vector<keyring::KeyVault::Plain> keys_;
+  std::vector<keyring::Presented> presented_;
+};
+
+class ReturnValueFaultTest : public TokenFaultTest,
+                             public testing::WithParamInterface<const char*> {};
+
+// One or more of every class.
+constexpr unsigned long kValues[] = {CKR_SESSION_HANDLE_INVALID,
+                                     CKR_OBJECT_HANDLE_INVALID,
+                                     CKR_DEVICE_ERROR,
+                                     CKR_CRYPTOKI_NOT_INITIALIZED,
+                                     CKR_PIN_LOCKED,
+                                     CKR_GENERAL_ERROR,
+                                     CKR_ENCRYPTED_DATA_INVALID,
+                                     CKR_DEVICE_MEMORY,
+                                     CKR_MECHANISM_INVALID};
+
+// Whatever a token answers: nothing good is called bad, no wrong key comes out, and once it answers
+// as it should, it is used again without a restart.
+TEST_P(ReturnValueFaultTest, NeverMakesGoodDataBadAndHealsWithTheToken) {
+  for (const bool every : {false, true}) {
+    for (const auto value : kValues) {
+      const auto line = fmt::format("{}{} return 0x{:x}\n", GetParam(), every ? "" : "@1", value);
+      start();
+      ASSERT_THAT(unwrap(), Succeeds()) << line;
+      shared().script.set(line);
+      // On a connection that is there, and on a new one.
+      for (const bool anew : {false, true}) {
+        if (anew) start();
+        const auto plain = unwrap();
+        if (plain) {
+          EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << line;
+        } else {
+          EXPECT_NE(plain.error().code(), Errc::kCorrupted) << line << plain.error().str();
+          EXPECT_NE(plain.error().code(), Errc::kInternal) << line << plain.error().str();
+        }
+        const auto wrapped = wrap();
+        if (!wrapped) {
+          EXPECT_NE(wrapped.error().code(), Errc::kCorrupted) << line << wrapped.error().str();
+        }
+        const auto created = vault_->create_cmk({.alias = "other", .description = "", .id = {}});
+        if (created) {
+          // Whatever was made can be used, or fails for what the token does now.
+          EXPECT_THAT(vault_->wrap(*created, keys_).at(0),
+                      testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
+              << line;
+        }
+        token_->health();
+      }
+      shared().script.clear();
+      forget_pin_mark();  // As an operator would, had the PIN been refused.
+      expect_well(line);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryFunction, ReturnValueFaultTest,
+                         testing::Values("C_Initialize", "C_GetSlotList", "C_GetSlotInfo",
+                                         "C_GetTokenInfo", "C_OpenSession", "C_Login",
+                                         "C_GetMechanismList", "C_FindObjectsInit", "C_FindObjects",
+                                         "C_FindObjectsFinal", "C_GetAttributeValue",
+                                         "C_CreateObject", "C_DestroyObject", "C_WrapKey",
+                                         "C_UnwrapKey", "C_GenerateKey", "C_SignInit", "C_Sign",
+                                         "C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt",
+                                         "C_GenerateRandom", "C_CloseSession", "C_Finalize"),
+                         [](const auto& function) { return std::string(function.param); });
+
+TEST_F(TokenFaultTest, LostSessionCostsOneRepeatAndNoError) {
+  for (const auto* line : {"C_DecryptInit@1 drop\n", "C_Decrypt@1 return 0xB3\n",
+                           "C_DecryptInit@1 return 0x82\n", "C_DecryptInit@1 return 0x101\n"}) {
+    ASSERT_THAT(unwrap(), Succeeds());
+    shared().script.set(line);
+    EXPECT_THAT(unwrap(), Succeeds()) << line;
+  }
+}
+
+TEST_F(TokenFaultTest, UnclearAnswerOnceIsRepeatedAndTwiceMeansBadData) {
+  shared().script.set("C_Decrypt@1 return 0x5\n");
+  EXPECT_THAT(unwrap(), Succeeds());
+
+  shared().script.clear();
+  presented_[0].blob.tag[0] ^= std::byte{1};
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kBlobInvalid));
+}
+
+TEST_F(TokenFaultTest, TokenThatDecryptsNothingIsNotTakenForBadData) {
+  shared().script.set("C_Decrypt return 0x5\n");
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmFailed));
+  presented_[0].blob.tag[0] ^= std::byte{1};
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmFailed));
+}
+
+TEST_F(TokenFaultTest, BusyTokenIsReportedAsBusy) {
+  shared().script.set("C_EncryptInit return 0x31\n");
+  EXPECT_THAT(wrap(), FailsWith(Reason::kHsmBusy));
+  shared().script.clear();
+  expect_well("busy");
+}
+
+TEST_F(TokenFaultTest, RemovedTokenIsAbsentAndUsedAgainWhenItIsBack) {
+  shared().script.set("removed\n");
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmAbsent));
+  EXPECT_THAT(wrap(), FailsWith(Reason::kHsmAbsent));
+  EXPECT_EQ(token_->health().state, VaultState::kAbsent);
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kAbsent);
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmAbsent));
+  shared().script.clear();
+  expect_well("back");
+}
+
+TEST_F(TokenFaultTest, GeneratorThatGivesZerosMakesNoKey) {
+  shared().script.set("C_GenerateRandom zero\n");
+  EXPECT_THAT(vault_->random(32), FailsWith(Reason::kHsmFailed));
+}
+
+TEST_F(TokenFaultTest, WrapThatCannotBeUnwrappedMakesNoCmk) {
+  shared().script.set("C_WrapKey flip\n");
+  EXPECT_FALSE(vault_->create_cmk({.alias = "spoilt", .description = "", .id = {}}));
+}
+
+TEST_F(TokenFaultTest, NoValueOfAKeyIsEverAskedFor) {
+  EXPECT_EQ(shared().script.logged("value asked for"), 0);
+}
+
+class PinTest : public TokenFaultTest {
+ protected:
+  void SetUp() override {
+    TokenFaultTest::SetUp();
+    if (IsSkipped()) return;
+    right_ = as_text(*read_file(shared().folder.pin_file(kLabel), 256));
+    shared().script.set("pin-tries 3\n");
+    shared().script.set_pin_tries_left(3);
+  }
+  void TearDown() override {
+    if (!right_.empty() && !shared().folder.write_pin(kLabel, right_)) FAIL();
+    forget_pin_mark();
+    TokenFaultTest::TearDown();
+  }
+  std::ptrdiff_t tries() const { return shared().script.logged("login bad"); }
+
+  std::string right_;
+};
+
+TEST_F(PinTest, WrongPinIsTriedOnceWhateverIsAskedAndHoweverOftenItStarts) {
+  const auto before = tries();
+  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  for (int restart = 0; restart < 5; ++restart) {
+    start();
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(token_->health().state, VaultState::kPinRefused);
+      EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmPinIncorrect));
+    }
+  }
+  EXPECT_EQ(tries() - before, 1);
+
+  // Another credential is tried, once too; the right one heals.
+  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-it-either"), Succeeds());
+  EXPECT_EQ(token_->health().state, VaultState::kPinRefused);
+  EXPECT_EQ(token_->health().state, VaultState::kPinLocked);  // One try is left: never used.
+  EXPECT_EQ(tries() - before, 2);
+}
+
+TEST_F(PinTest, RightPinAfterAWrongOneIsUsedWithoutARestart) {
+  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  start();
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmPinIncorrect));
+  ASSERT_THAT(shared().folder.write_pin(kLabel, right_ + "\n"), Succeeds());
+  expect_well("right PIN");
+}
+
+TEST_F(PinTest, LastTryIsNeverUsedAndALockedPinNeverTried) {
+  const auto before = tries();
+  for (const int left : {1, 0}) {
+    shared().script.set_pin_tries_left(left);
+    start();
+    EXPECT_EQ(token_->health().state, VaultState::kPinLocked);
+    EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmPinLocked));
+  }
+  EXPECT_EQ(tries() - before, 0);
+}
+
+TEST_F(PinTest, LockedAnswerOfALoginCountsAsRefused) {
+  shared().script.set("C_Login return 0xA4\n");
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kPinLocked);
+  shared().script.set("pin-tries 3\n");
+  EXPECT_EQ(token_->health().state, VaultState::kPinRefused);  // The same PIN is not tried again.
+}
+
+TEST_F(PinTest, MissingOrEmptyCredentialNeedsALogin) {
+  for (const auto* content : {"", "\n"}) {
+    ASSERT_THAT(shared().folder.write_pin(kLabel, content), Succeeds());
+    start();
+    EXPECT_EQ(token_->health().state, VaultState::kLoginNeeded);
+    EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmLoginNeeded));
+  }
+  std::filesystem::remove(shared().folder.pin_file(kLabel));
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kLoginNeeded);
+}
+
+TEST_F(PinTest, AttemptThatDiedWithItsProcessIsNotRepeatedWhenThePinWasWrong) {
+  const auto before = tries();
+  const auto wrong = *SecretBytes::copy_of(as_bytes("not-the-pin"));
+  // What a process that was killed right after the token had judged leaves behind.
+  PinMark mark(shared().folder.pin_mark(kLabel).string());
+  ASSERT_THAT(mark.note(wrong, PinMark::Verdict::kTried), Succeeds());
+  shared().script.set_pin_tries_left(2);
+  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kPinRefused);
+  EXPECT_EQ(tries() - before, 0);
+
+  // The same mark without a wrong PIN on the token: the attempt never reached it.
+  const auto right = *SecretBytes::copy_of(as_bytes(right_));
+  ASSERT_THAT(mark.note(right, PinMark::Verdict::kTried), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kLabel, right_), Succeeds());
+  shared().script.set_pin_tries_left(3);
+  expect_well("attempt that never reached the token");
+}
+
+}  // namespace
+}  // namespace coffer::hsm

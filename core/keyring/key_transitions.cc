@@ -254,7 +254,7 @@ Result<audit::Event> KeyTransitions::closing_event(const audit::Record& intent) 
 }
 
 Result<std::size_t> KeyTransitions::reconcile() {
-  const std::uint64_t end = log_.head().sequence;
+  const std::uint64_t end = begun_after_;
   auto begin = store_.reconciled_to();
   if (!begin) return tl::unexpected(begin.error());
   // A journal that ends before the mark is a new one.

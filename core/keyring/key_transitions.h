@@ -25,7 +25,7 @@ class KeyTransitions {
  public:
   // Owns nothing; all of them outlive it.
   KeyTransitions(KeyVault& vault, KeyStore& store, audit::AuditLog& log)
-      : vault_(vault), store_(store), log_(log) {}
+      : vault_(vault), store_(store), log_(log), begun_after_(log.head().sequence) {}
 
   // Set before the first call.
   void set_observer(Keyring::Observer observer) { observer_ = std::move(observer); }
@@ -60,6 +60,8 @@ class KeyTransitions {
   KeyVault& vault_;
   KeyStore& store_;
   audit::AuditLog& log_;
+  // Everything up to here was recorded by a process before this one; only that is reconciled.
+  const std::uint64_t begun_after_;
   Keyring::Observer observer_;
 
   std::mutex mutex_;  // Guards changing_.

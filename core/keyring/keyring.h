@@ -86,7 +86,8 @@ class Keyring {
   void set_observer(Observer observer);
 
   // Closes what a crash left open: an intent whose change is in the store gets the result "OK", the
-  // others "Cancelled". Returns how many. Called once, before any other call.
+  // others "Cancelled". Returns how many. Looks only at what was recorded before this keyring was
+  // made, so it may run beside other calls.
   //   kAuditBroken   the journal cannot be read.
   Result<std::size_t> reconcile();
 

@@ -526,8 +526,18 @@ TEST_F(KeyringCrashTest, WhatIsClosedIsNotClosedAgain) {
 TEST_F(KeyringCrashTest, ANewJournalBehindAnOldMarkIsReadFromItsStart) {
   ASSERT_THAT(store_.set_reconciled_to(1000), Succeeds());
   const auto intent = intend("cmk.rotate", *CmkId::random());
+  restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   expect_closed(intent, "Cancelled");
+}
+
+TEST_F(KeyringCrashTest, WhatThisKeyringIsDoingIsNotTakenForACrash) {
+  const auto made = create();
+  std::optional<Result<std::size_t>> closed;
+  store_.before_put([&] { closed = keyring_->reconcile(); });
+  ASSERT_THAT(keyring_->disable(made.id, actor_), Succeeds());
+  EXPECT_EQ(**closed, 0U);
+  EXPECT_EQ(log_.count(Kind::kResult, "cmk.disable"), 1U);
 }
 
 TEST_F(KeyringCrashTest, AResultThatCannotBeRecordedIsToldAndRecordedLater) {

@@ -90,6 +90,7 @@ Result<void> HostEngine::load() {
   do {
     const auto page = parts_.keyring.list({}, after, 1000);
     if (!page) return tl::unexpected(page.error());
+    for (const Error& damaged : page->damaged) print(3, damaged.str());
     for (const auto& record : page->keys) keys_.insert_or_assign(record.id, record);
     after = page->continue_after;
   } while (after);

@@ -103,6 +103,34 @@ TEST_F(IntrospectionTest, EveryActionIsInThePolicyFileWithItsOwner) {
   }
 }
 
+TEST_F(IntrospectionTest, TheManualNamesEveryMemberAndEveryError) {
+  const auto manual = read_text(source_dir() / "docs" / "man" / "org.coffer.Agent1.5.md");
+  for (const auto& [name, interface] : source_interfaces()) {
+    const auto at = manual.find("## INTERFACE " + name + "\n");
+    ASSERT_NE(at, std::string::npos) << name;
+    const auto section = manual.substr(at, manual.find("\n## ", at + 1) - at);
+    for (const auto& member : interface.members) {
+      const auto start = member.find(' ') + 1;
+      const auto word = member.substr(start, member.find(' ', start) - start);
+      const bool named = section.find("- `" + word + "`") != std::string::npos ||
+                         section.find("- `" + word + "(") != std::string::npos;
+      EXPECT_TRUE(named) << name << "." << word << " is not in the manual";
+    }
+  }
+  for (const auto& row : all_reasons()) {
+    std::string line = "| `";
+    line.append(row.name).append("` | ").append(retryable_name(row.retryable)).append(" | ");
+    line.append(std::to_string(row.exit_status)).append(" | ").append(row.meaning).append(" |\n");
+    EXPECT_NE(manual.find(line), std::string::npos) << "the manual lacks: " << line;
+  }
+  for (const auto& row : dbus::method_actions()) {
+    if (row.action == std::string(dbus::kActionOfTheJob)) continue;
+    const auto word =
+        std::string_view(row.action).substr(std::string_view(dbus::kBusName).size() + 1);
+    EXPECT_NE(manual.find("| `" + std::string(word) + "` |"), std::string::npos) << word;
+  }
+}
+
 TEST_F(IntrospectionTest, NoMethodTakesBytesOrDescriptors) {
   for (const auto& [name, interface] : source_interfaces()) {
     for (const auto& type : interface.input_types) {

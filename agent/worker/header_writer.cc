@@ -53,7 +53,7 @@ off_t offset_of(std::size_t block) {
 
 // Whether the block at `index` is the printed one. A device that ends before has none.
 Result<bool> stands_there(int fd, std::size_t index, const crypto::Sha256Digest& digest) {
-  Block block;
+  alignas(kBlockBytes) Block block;  // As O_DIRECT wants it.
   const auto got = read_exactly_at(fd, block, offset_of(index));
   if (!got) return tl::unexpected(got.error());
   return crypto::sha256(block) == digest;

@@ -318,13 +318,16 @@ Result<ipc::Reply> WorkerService::printed(const ipc::Request& request, bool wipe
   if (const auto good = end(in); !good) return tl::unexpected(good.error());
   const auto device = devices_.find(handle, request.connection);
   if (!device) return tl::unexpected(device.error());
-  const auto fd = open_exclusively((*device)->where_header_is());
-  if (!fd) return tl::unexpected(fd.error());
-  const auto presence = find_printed(fd->get(), print);
+  const auto& where = (*device)->where_header_is();
+  const auto presence = find_printed(where.fd.get(), print);
   if (!presence) return tl::unexpected(presence.error());
-  if (wipe)
+  // Where nothing of ours stands, the device is not even opened for writing.
+  if (wipe && *presence != HeaderPresence::kNone) {
+    const auto fd = open_exclusively(where);
+    if (!fd) return tl::unexpected(fd.error());
     if (const auto wiped = wipe_printed(fd->get(), print); !wiped)
       return tl::unexpected(wiped.error());
+  }
   ipc::Reply reply;
   reply.body = ByteWriter().u8(static_cast<std::uint8_t>(*presence)).take();
   return reply;

@@ -118,9 +118,12 @@ Result<void> check_plan(const ProvisionCall& call, Plan& plan, const LifeParts& 
       return free;
     }
   }
+  // A kernel without device-mapper has no mappings that the state could be on.
   const auto mappings = parts.unlock.worker.list_mappings(call.call.deadline);
-  if (!mappings) return tl::unexpected(mappings.error());
-  if (auto ok = require_state_elsewhere(parts.state_folder, plan.disk, *mappings); !ok) return ok;
+  const bool none = !mappings && mappings.error().reason() == Reason::kUnsupported;
+  if (!mappings && !none) return tl::unexpected(mappings.error());
+  const auto open = none ? std::span<const Mapping>() : std::span<const Mapping>(*mappings);
+  if (auto ok = require_state_elsewhere(parts.state_folder, plan.disk, open); !ok) return ok;
 
   const ScanItem item{.device = plan.disk.node,
                       .header_device = plan.header_disk ? plan.header_disk->node : ""};

@@ -32,7 +32,7 @@ bool is_transition(const std::string& operation) {
                             CmkChange::kAdopt, CmkChange::kLease}) {
     if (operation == change_operation(change)) return true;
   }
-  return operation == "cmk.create";
+  return operation == "key.create";
 }
 
 }  // namespace
@@ -40,17 +40,17 @@ bool is_transition(const std::string& operation) {
 std::string change_operation(CmkChange change) {
   switch (change) {
     case CmkChange::kEnable:
-      return "cmk.enable";
+      return "key.enable";
     case CmkChange::kDisable:
-      return "cmk.disable";
+      return "key.disable";
     case CmkChange::kRotate:
-      return "cmk.rotate";
+      return "key.rotate";
     case CmkChange::kAdopt:
-      return "cmk.adopt";
+      return "key.adopt";
     case CmkChange::kLease:
-      return "cmk.lease";
+      return "key.lease";
   }
-  return "cmk.change";
+  return "key.change";
 }
 
 class KeyTransitions::Claim {
@@ -102,7 +102,7 @@ tl::unexpected<Error> KeyTransitions::refused(const Error& error, const std::str
 }
 
 Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::Actor& actor) {
-  const std::string operation = "cmk.create";
+  const std::string operation = "key.create";
   if (!parameters.id) {
     const auto drawn = CmkId::random();
     if (!drawn) return tl::unexpected(drawn.error());
@@ -262,7 +262,7 @@ Result<std::size_t> KeyTransitions::reconcile() {
 
   std::map<std::uint64_t, audit::Record> open;
   audit::Filter filter;
-  filter.operation = "cmk.*";
+  filter.operation = "key.*";
   filter.to_sequence = end;
   for (filter.from_sequence = *begin + 1;
        filter.from_sequence != 0 && filter.from_sequence <= end;) {

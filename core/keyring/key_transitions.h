@@ -69,7 +69,7 @@ class KeyTransitions {
   std::map<CmkId, bool> changing_;  // Keys in the middle of a change; true: of a lease.
 };
 
-// "cmk.rotate" and so on: the operations of the audit trail.
+// "key.rotate" and so on: the operations of the audit trail.
 std::string change_operation(CmkChange change);
 
 }  // namespace coffer::keyring

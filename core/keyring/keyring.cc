@@ -262,7 +262,7 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
                                               std::span<const KeyVault::Plain> keys,
                                               const audit::Actor& actor) {
   if (keys.empty()) return {};
-  auto event = core_->use_event("cmk.wrap", id, keys.size(), actor);
+  auto event = core_->use_event("key.wrap", id, keys.size(), actor);
   const auto intent = core_->parts.log.append_one(event);
   if (!intent) return all_fail<WrappedKey>(keys.size(), intent.error());
 
@@ -294,7 +294,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
   std::vector<audit::Event> events;
   events.reserve(groups.size());
   for (const auto& [id, places] : groups) {
-    events.push_back(core_->use_event("cmk.unwrap", id, places.size(), actor));
+    events.push_back(core_->use_event("key.unwrap", id, places.size(), actor));
   }
   const auto intents = core_->parts.log.append(events);
   if (!intents) return all_fail<SecretBytes>(keys.size(), intents.error());

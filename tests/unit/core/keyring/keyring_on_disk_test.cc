@@ -256,7 +256,7 @@ TEST_F(KeyringOnDiskTest, AKillAtAnyInstantLeavesEveryKeyWholeAndEveryIntentClos
 
     std::set<std::uint64_t> open;
     audit::Filter filter;
-    filter.operation = "cmk.*";
+    filter.operation = "key.*";
     do {
       const auto page = host.log->query(filter, 10'000);
       ASSERT_THAT(page, Succeeds());

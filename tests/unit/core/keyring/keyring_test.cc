@@ -99,7 +99,7 @@ class KeyringTest : public testing::Test {
 
 TEST_F(KeyringTest, ANewKeyIsRecordedStoredAndFound) {
   const auto made = create("disks");
-  EXPECT_THAT(audit_lines(), testing::ElementsAre("intent cmk.create", "result cmk.create OK"));
+  EXPECT_THAT(audit_lines(), testing::ElementsAre("intent key.create", "result key.create OK"));
   EXPECT_EQ(log_.events()[0].cmk, made.id);
   EXPECT_EQ(log_.events()[1].intent_sequence, 1U);
   EXPECT_EQ(store_.row(made.id).intent, 1U);
@@ -132,7 +132,7 @@ TEST_F(KeyringTest, ATakenOrBadAliasIsRefusedAndTheRefusalRecorded) {
   parameters.alias = "fine";
   parameters.description = std::string(1025, 'x');
   EXPECT_THAT(keyring_->create(parameters, actor_), FailsWith(Reason::kInvalidArgs));
-  EXPECT_EQ(log_.count(Kind::kRefused, "cmk.create"), 3U);
+  EXPECT_EQ(log_.count(Kind::kRefused, "key.create"), 3U);
   EXPECT_EQ(store_.rows().size(), 1U);
 }
 
@@ -142,7 +142,7 @@ TEST_F(KeyringTest, AProtectionTheTokenCannotGiveIsRefused) {
   parameters.protection = keyring::Protection::kResident;
   EXPECT_THAT(keyring_->create(parameters, actor_), FailsWith(Reason::kUnsupported));
   EXPECT_THAT(audit_lines(),
-              testing::ElementsAre("intent cmk.create", "result cmk.create Unsupported"));
+              testing::ElementsAre("intent key.create", "result key.create Unsupported"));
 }
 
 TEST_F(KeyringTest, DisableAndEnableTakeEffectAtOnceForWhoeverKeptAnOldRecord) {
@@ -254,8 +254,8 @@ TEST_F(KeyringTest, DataKeysAreWrappedAndUnwrappedWithARecordBeforeAndAfter) {
   ASSERT_THAT(plain[0], Succeeds());
   EXPECT_TRUE(equal_constant_time(plain[0]->reveal(), keys[1].key.reveal()));
   EXPECT_TRUE(equal_constant_time(plain[1]->reveal(), keys[0].key.reveal()));
-  EXPECT_EQ(log_.count(Kind::kIntent, "cmk.unwrap"), 2U);
-  EXPECT_EQ(log_.count(Kind::kResult, "cmk.unwrap"), 2U);
+  EXPECT_EQ(log_.count(Kind::kIntent, "key.unwrap"), 2U);
+  EXPECT_EQ(log_.count(Kind::kResult, "key.unwrap"), 2U);
 }
 
 TEST_F(KeyringTest, AVolumeKeyIsNeitherWrappedNorUnwrappedForACaller) {
@@ -270,7 +270,7 @@ TEST_F(KeyringTest, AVolumeKeyIsNeitherWrappedNorUnwrappedForACaller) {
 TEST_F(KeyringTest, UsesAreLeasedInBlocksAndRefusedAtTheLimit) {
   const auto made = create();
   for (int i = 0; i < 20; ++i) make_dek(made.id);
-  EXPECT_EQ(log_.count(Kind::kResult, "cmk.lease"), 2U);  // 8, 16, 20.
+  EXPECT_EQ(log_.count(Kind::kResult, "key.lease"), 2U);  // 8, 16, 20.
   const DekRequest request{volume_context(), 77};
   EXPECT_THAT(keyring_->make_deks(made.id, {&request, 1}, ticket_, 0, actor_).at(0),
               FailsWith(Reason::kKeyExhausted));
@@ -402,7 +402,7 @@ TEST_F(KeyringTest, AKeyThatTheStoreLostComesBackDisabledFromATokensRecord) {
   EXPECT_THAT(deliver(blob), FailsWith(Reason::kKeyDisabled));
   ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
   EXPECT_THAT(deliver(blob), Succeeds());
-  EXPECT_EQ(log_.count(Kind::kResult, "cmk.adopt"), 1U);
+  EXPECT_EQ(log_.count(Kind::kResult, "key.adopt"), 1U);
 }
 
 TEST_F(KeyringTest, TheStoresRecordWinsOverATokensUnlessItLacksAVersion) {
@@ -412,7 +412,7 @@ TEST_F(KeyringTest, TheStoresRecordWinsOverATokensUnlessItLacksAVersion) {
   const auto new_in_token = *keyring_->sealed_record(made.id);
   const auto blob = make_dek(made.id);
   EXPECT_EQ(keyring_->adopt({&old_in_token, 1}, actor_).at(0)->versions.size(), 2U);
-  EXPECT_EQ(log_.count(Kind::kIntent, "cmk.adopt"), 0U);
+  EXPECT_EQ(log_.count(Kind::kIntent, "key.adopt"), 0U);
 
   // A store that came back from the older token alone does not know version 2.
   store_.rows().clear();
@@ -437,7 +437,7 @@ TEST_F(KeyringTest, ACommitThatFailsChangesNothingAndTheKeyGoesOn) {
   const auto blob = make_dek(made.id);
   store_.fail_next_put(Reason::kStoreUnavailable);
   EXPECT_THAT(keyring_->disable(made.id, actor_), FailsWith(Reason::kStoreUnavailable));
-  EXPECT_EQ(audit_lines().back(), "result cmk.disable StoreUnavailable");
+  EXPECT_EQ(audit_lines().back(), "result key.disable StoreUnavailable");
   EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kEnabled);
   EXPECT_THAT(deliver(blob), Succeeds()) << "the record that was never stored locks nobody out";
 }
@@ -446,7 +446,7 @@ TEST_F(KeyringTest, ACommitThatHappenedAndReportedAnErrorCountsAsDone) {
   const auto made = create();
   store_.fail_next_put(Reason::kStoreUnavailable, true);
   EXPECT_THAT(keyring_->disable(made.id, actor_), Succeeds());
-  EXPECT_EQ(audit_lines().back(), "result cmk.disable OK");
+  EXPECT_EQ(audit_lines().back(), "result key.disable OK");
 }
 
 TEST_F(KeyringTest, AStoreThatCannotBeReadIsToldApartFromNoSuchKey) {
@@ -477,7 +477,7 @@ class KeyringCrashTest : public KeyringTest {
 
 TEST_F(KeyringCrashTest, AnIntentWithNothingStoredIsClosedAsCancelled) {
   const auto made = create();
-  const auto intent = intend("cmk.disable", made.id);
+  const auto intent = intend("key.disable", made.id);
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   expect_closed(intent, "Cancelled");
@@ -485,7 +485,7 @@ TEST_F(KeyringCrashTest, AnIntentWithNothingStoredIsClosedAsCancelled) {
 }
 
 TEST_F(KeyringCrashTest, AnIntentToCreateWithNothingStoredIsClosedAsCancelled) {
-  const auto intent = intend("cmk.create", *CmkId::random());
+  const auto intent = intend("key.create", *CmkId::random());
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   expect_closed(intent, "Cancelled");
@@ -494,7 +494,7 @@ TEST_F(KeyringCrashTest, AnIntentToCreateWithNothingStoredIsClosedAsCancelled) {
 TEST_F(KeyringCrashTest, AStoredChangeWithoutAResultIsClosedAsDoneAndTakesEffect) {
   const auto made = create();
   const auto kept = *keyring_->sealed_record(made.id);
-  const auto intent = intend("cmk.disable", made.id);
+  const auto intent = intend("key.disable", made.id);
   const auto next = vault_->change_cmk(kept, keyring::CmkChange::kDisable);
   ASSERT_THAT(store_.put(*next, 1, intent), Succeeds());
   restart();
@@ -505,7 +505,7 @@ TEST_F(KeyringCrashTest, AStoredChangeWithoutAResultIsClosedAsDoneAndTakesEffect
 
 TEST_F(KeyringCrashTest, AUseWithoutAResultIsClosedToo) {
   const auto made = create();
-  const auto intent = intend("cmk.unwrap", made.id);
+  const auto intent = intend("key.unwrap", made.id);
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   expect_closed(intent, "Cancelled");
@@ -513,7 +513,7 @@ TEST_F(KeyringCrashTest, AUseWithoutAResultIsClosedToo) {
 
 TEST_F(KeyringCrashTest, WhatIsClosedIsNotClosedAgain) {
   create();
-  intend("cmk.rotate", *CmkId::random());
+  intend("key.rotate", *CmkId::random());
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   restart();
@@ -525,7 +525,7 @@ TEST_F(KeyringCrashTest, WhatIsClosedIsNotClosedAgain) {
 
 TEST_F(KeyringCrashTest, ANewJournalBehindAnOldMarkIsReadFromItsStart) {
   ASSERT_THAT(store_.set_reconciled_to(1000), Succeeds());
-  const auto intent = intend("cmk.rotate", *CmkId::random());
+  const auto intent = intend("key.rotate", *CmkId::random());
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 1U);
   expect_closed(intent, "Cancelled");
@@ -537,7 +537,7 @@ TEST_F(KeyringCrashTest, WhatThisKeyringIsDoingIsNotTakenForACrash) {
   store_.before_put([&] { closed = keyring_->reconcile(); });
   ASSERT_THAT(keyring_->disable(made.id, actor_), Succeeds());
   EXPECT_EQ(**closed, 0U);
-  EXPECT_EQ(log_.count(Kind::kResult, "cmk.disable"), 1U);
+  EXPECT_EQ(log_.count(Kind::kResult, "key.disable"), 1U);
 }
 
 TEST_F(KeyringCrashTest, AResultThatCannotBeRecordedIsToldAndRecordedLater) {
@@ -547,7 +547,7 @@ TEST_F(KeyringCrashTest, AResultThatCannotBeRecordedIsToldAndRecordedLater) {
   EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kDisabled);
   log_.succeed_again();
   ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
-  EXPECT_EQ(log_.count(Kind::kResult, "cmk.disable"), 1U);
+  EXPECT_EQ(log_.count(Kind::kResult, "key.disable"), 1U);
   restart();
   EXPECT_EQ(*keyring_->reconcile(), 0U);
 }

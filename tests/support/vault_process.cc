@@ -54,7 +54,8 @@ void DeliverySocket::listen() {
 
 void DeliverySocket::serve(int fd) {
   ipc::Channel channel{UniqueFd(fd), Reason::kHsmAbsent};
-  while (!stopping_) {
+  const int epoch = epoch_;
+  while (!stopping_ && epoch == epoch_) {
     const auto packet = channel.receive_secret(Deadline::after(std::chrono::milliseconds(50)));
     if (!packet && packet.error().reason() == Reason::kTimedOut) continue;
     if (!packet) return;

@@ -29,6 +29,9 @@ class DeliverySocket {
 
   const std::string& path() const noexcept { return path_; }
 
+  // Closes every connection there is, as a worker that starts anew does.
+  void drop_connections() { ++epoch_; }
+
  private:
   void listen();
   void serve(int fd);
@@ -37,6 +40,7 @@ class DeliverySocket {
   std::string path_;
   UniqueFd listening_;
   std::atomic<bool> stopping_{false};
+  std::atomic<int> epoch_{0};  // A connection of an older one is closed.
   std::thread thread_;
 };
 

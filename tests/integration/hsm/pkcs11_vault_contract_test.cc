@@ -4,6 +4,8 @@
 #include "hsm/ruled_vault.h"
 #include "hsm/token_setup.h"
 #include "tests/contract/key_vault_contract.h"
+#include "tests/support/fault_script_file.h"
+#include "tests/support/result_matchers.h"
 #include "tests/support/softhsm.h"
 
 namespace coffer::tests {
@@ -17,13 +19,14 @@ SoftHsmFolder& folder() {
 
 struct Parts {
   std::string label;
+  std::string module;
   FakeDekSink sink;
 };
 
 // The vault with what it is made of.
 struct Running {
   explicit Running(const Parts& parts, FakeDekSink& sink)
-      : token({folder().link(softhsm_module_path(), parts.label)}),
+      : token({folder().link(parts.module, parts.label)}),
         floors(std::move(
             *hsm::open_sqlite_floors((folder().path() / (parts.label + ".floors")).string()))),
         vault({token, *floors, sink, system_clock()}) {}
@@ -38,9 +41,10 @@ VaultUnderTest start(const std::shared_ptr<Parts>& parts) {
   return {parts, std::shared_ptr<keyring::KeyVault>(running, &running->vault), &parts->sink};
 }
 
-Result<VaultUnderTest> make() {
+Result<VaultUnderTest> make(const std::string& module) {
   static int count = 0;
   auto parts = std::make_shared<Parts>();
+  parts->module = module;
   parts->label = "coffer-" + std::to_string(++count);
   const auto seed = SecretBytes::random(hsm::kSeedBytes);
   const auto made = folder().make_token(softhsm_module_path(), parts->label, &*seed);
@@ -54,11 +58,31 @@ Result<VaultUnderTest> restart(VaultUnderTest& before) {
 }
 
 VaultMaker softhsm() {
-  return {"SoftHsm", make, restart, true,
+  return {"SoftHsm", [] { return make(softhsm_module_path()); }, restart, true,
           softhsm_module_path().empty() ? "SoftHSM is not installed" : ""};
 }
 
-INSTANTIATE_TEST_SUITE_P(Pkcs11, KeyVaultContract, testing::Values(softhsm()), maker_name);
+// The same token without CKM_AES_GCM: its keys are wrapped by AES-CBC and an HMAC.
+VaultMaker without_gcm() {
+  auto maker = softhsm();
+  maker.name = "WithoutGcm";
+  maker.make = [] {
+    static const FaultScriptFile script(folder().path());
+    script.set("hide 0x1087\n");
+    return make(fault_module_path());
+  };
+  return maker;
+}
+
+INSTANTIATE_TEST_SUITE_P(Pkcs11, KeyVaultContract, testing::Values(softhsm(), without_gcm()),
+                         maker_name);
+
+TEST(KekProfileTest, TokenWithoutGcmWrapsWithCbcAndHmac) {
+  if (softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";
+  const auto made = without_gcm().make();
+  ASSERT_THAT(made, Succeeds());
+  EXPECT_EQ(made->vault->health().profile, keyring::KekProfile::kAesCbcHmac);
+}
 
 }  // namespace
 }  // namespace coffer::tests

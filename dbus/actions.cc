@@ -9,39 +9,39 @@ namespace coffer::dbus {
 namespace {
 
 constexpr auto kMethods = std::to_array<MethodAction>({
-    {kManagerInterface, "ListVolumes", kActionRead},
-    {kManagerInterface, "GetVolume", kActionRead},
-    {kManagerInterface, "ListJobs", kActionRead},
-    {kManagerInterface, "Provision", kActionProvision},
-    {kManagerInterface, "Adopt", kActionAdopt},
-    {kManagerInterface, "UnlockMany", kActionUnlock},
-    {kManagerInterface, "UnlockAll", kActionUnlock},
-    {kManagerInterface, "LockMany", kActionLock},
-    {kManagerInterface, "LockAll", kActionLockAll},
-    {kManagerInterface, "VerifyMany", kActionVerify},
-    {kManagerInterface, "Scan", kActionUnlock},
+    {kManagerInterface, "ListVolumes", kActionRead, "volume.list"},
+    {kManagerInterface, "GetVolume", kActionRead, "volume.list"},
+    {kManagerInterface, "ListJobs", kActionRead, "job.list"},
+    {kManagerInterface, "Provision", kActionProvision, "volume.provision"},
+    {kManagerInterface, "Adopt", kActionAdopt, "volume.adopt"},
+    {kManagerInterface, "UnlockMany", kActionUnlock, "volume.unlock"},
+    {kManagerInterface, "UnlockAll", kActionUnlock, "volume.unlock"},
+    {kManagerInterface, "LockMany", kActionLock, "volume.lock"},
+    {kManagerInterface, "LockAll", kActionLockAll, "volume.lock"},
+    {kManagerInterface, "VerifyMany", kActionVerify, "volume.verify"},
+    {kManagerInterface, "Scan", kActionUnlock, "volume.scan"},
 
-    {kVolumeInterface, "Unlock", kActionUnlock},
-    {kVolumeInterface, "Lock", kActionLock},
-    {kVolumeInterface, "Verify", kActionVerify},
-    {kVolumeInterface, "Forget", kActionForget},
+    {kVolumeInterface, "Unlock", kActionUnlock, "volume.unlock"},
+    {kVolumeInterface, "Lock", kActionLock, "volume.lock"},
+    {kVolumeInterface, "Verify", kActionVerify, "volume.verify"},
+    {kVolumeInterface, "Forget", kActionForget, "volume.forget"},
 
-    {kJobInterface, "Cancel", kActionOfTheJob},
-    {kJobInterface, "GetResults", kActionRead},
-    {kJobInterface, "GetDetails", kActionRead},
+    {kJobInterface, "Cancel", kActionOfTheJob, "job.cancel"},
+    {kJobInterface, "GetResults", kActionRead, "job.read"},
+    {kJobInterface, "GetDetails", kActionRead, "job.read"},
 
-    {kKeyProviderInterface, "Test", kActionManageProvider},
+    {kKeyProviderInterface, "Test", kActionManageProvider, "provider.test"},
 
-    {kAuditInterface, "Query", kActionReadAudit},
-    {kAuditInterface, "Verify", kActionReadAudit},
+    {kAuditInterface, "Query", kActionReadAudit, "audit.query"},
+    {kAuditInterface, "Verify", kActionReadAudit, "audit.verify"},
 
-    {kKeyringInterface, "ListKeys", kActionRead},
-    {kKeyringInterface, "GetKey", kActionRead},
-    {kKeyringInterface, "CreateKey", kActionManageKeys},
+    {kKeyringInterface, "ListKeys", kActionRead, "key.list"},
+    {kKeyringInterface, "GetKey", kActionRead, "key.list"},
+    {kKeyringInterface, "CreateKey", kActionManageKeys, "key.create"},
 
-    {kKeyInterface, "Enable", kActionManageKeys},
-    {kKeyInterface, "Disable", kActionManageKeys},
-    {kKeyInterface, "Rotate", kActionManageKeys},
+    {kKeyInterface, "Enable", kActionManageKeys, "key.enable"},
+    {kKeyInterface, "Disable", kActionManageKeys, "key.disable"},
+    {kKeyInterface, "Rotate", kActionManageKeys, "key.rotate"},
 });
 
 }  // namespace

@@ -22,11 +22,13 @@ inline constexpr const char* kActionReadAudit = "org.coffer.Agent1.read-audit";
 // Job.Cancel needs the action that starting the job needed, for each of its volumes.
 inline constexpr const char* kActionOfTheJob = "(of the job)";
 
-// What a caller other than root needs for one method.
+// What a caller other than root needs for one method, and what the audit trail calls it when it is
+// refused (the vocabulary of docs/formats/audit.md).
 struct MethodAction {
   std::string_view interface;
   std::string_view member;
   const char* action;
+  const char* audited_as;
 };
 
 // One row per method of the API. A method without a row is refused to everybody: a test compares

@@ -80,7 +80,6 @@ struct Dispatcher::Pending {
   Reply reply;
   MessagePtr call;
   Planner planner;
-  std::string member;
   agent::Caller caller;
   bool identified = false;
   Plan plan;
@@ -104,7 +103,7 @@ void Dispatcher::start(sd_bus_message* call, Planner planner) {
 
   const auto serial = ++last_serial_;
   auto pending = std::make_unique<Pending>(
-      Pending{Reply(call, std::move(*place)), share(call), planner, member, {}, false, {}, {}});
+      Pending{Reply(call, std::move(*place)), share(call), planner, {}, false, {}, {}});
   pending->caller.bus_name = name;
   pending->caller.origin = "dbus";
   pending_.emplace(serial, std::move(pending));
@@ -186,8 +185,9 @@ void Dispatcher::refuse(std::uint64_t serial, const Error& error) {
 void Dispatcher::record(const Pending& pending, const Error& error) {
   // Whose call it was is not known before the bus has said: nothing can be recorded of it.
   if (!pending.identified) return;
-  const auto& operation = pending.plan.operation;
-  context_.engine.record_refusal(operation.empty() ? pending.member : operation,
+  const auto* row = find_method_action(::sd_bus_message_get_interface(pending.call.get()),
+                                       ::sd_bus_message_get_member(pending.call.get()));
+  context_.engine.record_refusal(row != nullptr ? row->audited_as : "call.unknown",
                                  pending.plan.object, error, pending.caller);
 }
 

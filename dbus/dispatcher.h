@@ -44,7 +44,7 @@ class Reply {
 // Plan is what a method makes of its arguments before anybody is asked: whom it concerns and what
 // will be done. Nothing is done while it is made.
 struct Plan {
-  std::string operation;                       // "unlock": for polkit and the audit trail.
+  std::string operation;                       // "unlock": for polkit.
   std::string object;                          // The volume, key or device, for the audit trail.
   const char* action = nullptr;                // Null: the one of the method's row.
   std::vector<AuthorizationDetails> subjects;  // One question to polkit each.

@@ -78,7 +78,7 @@ void declare_query(CLI::App& parent, Invocation& invocation) {
   command->add_option("--from", own->from, "First sequence number");
   command->add_option("--to", own->to, "Last sequence number");
   command->add_option("--object", own->object, "UUID of a volume, id of a key");
-  command->add_option("--operation", own->operation, "unlock, lock, …");
+  command->add_option("--operation", own->operation, "volume.unlock, volume.*, key.create, …");
   command->add_option("--uid", own->uid, "Who asked")->check(CLI::Range(0U, UINT32_MAX));
   command->add_option("--max", own->count_max, "At most so many")->check(CLI::Range(1U, kPage));
 }

@@ -238,6 +238,7 @@ TEST_F(AuthorizationTest, MalformedCallsAreRecorded) {
   });
   ASSERT_THAT(engine->refusals(), SizeIs(1));
   EXPECT_EQ(engine->refusals().front().reason, Reason::kInvalidArgs);
+  EXPECT_EQ(engine->refusals().front().operation, "volume.unlock");
   EXPECT_EQ(engine->refusals().front().caller.uid, kNobody);
   EXPECT_THAT(polkit->questions(), IsEmpty());
 }

@@ -140,6 +140,7 @@ Result<void> Journal::Impl::start(const Recovered& recovered) {
                                    " were torn by a crash and never acknowledged"));
   }
   std::vector<const Event*> pointers;
+  pointers.reserve(events.size());
   for (const Event& event : events) pointers.push_back(&event);
   if (auto done = commit(pointers); !done) return done;
   tidy(*files_, recovered);
@@ -254,6 +255,7 @@ Journal::Impl::Batch Journal::Impl::next_batch() {
 
 void Journal::Impl::commit_batch(Batch batch) {
   std::vector<const Event*> events;
+  events.reserve(batch.deferred.size());
   for (const Event& event : batch.deferred) events.push_back(&event);
   for (const auto& call : batch.calls) {
     for (const Event& event : call->events) events.push_back(&event);
@@ -270,6 +272,7 @@ void Journal::Impl::commit_batch(Batch batch) {
   for (const auto& call : batch.calls) {
     if (done) {
       std::vector<std::uint64_t> sequences;
+      sequences.reserve(call->events.size());
       for (std::size_t i = 0; i < call->events.size(); ++i) sequences.push_back(sequence++);
       call->result = std::move(sequences);
     } else {

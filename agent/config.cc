@@ -118,6 +118,7 @@ void read_all(Reader& reader, Config& config) {
   reader.token_name("vault", "token", config.vault_token);
   reader.seconds("boot", "deadline_seconds", 3600, config.boot_deadline);
   reader.seconds("boot", "device_wait_seconds", 3600, config.boot_device_wait);
+  reader.seconds("boot", "retry_wait_seconds", 3600, config.boot_retry_wait);
   reader.seconds("unlock", "timeout_seconds", 3600, config.unlock_timeout);
   reader.seconds("unlock", "settle_seconds", 600, config.settle_timeout);
   reader.seconds("unlock", "lock_timeout_seconds", 3600, config.lock_timeout);

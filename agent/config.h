@@ -25,6 +25,8 @@ struct Config {
   std::chrono::seconds boot_deadline{60};     // After it, coffer-boot-wait lets the boot go on.
   std::chrono::seconds boot_device_wait{15};  // How long a disk that is not there is waited for.
 
+  std::chrono::seconds boot_retry_wait{20};  // And what failed for a reason that may pass at once.
+
   // [unlock]
   std::chrono::seconds unlock_timeout{30};  // One batch, from its start to its last result.
   std::chrono::seconds settle_timeout{5};   // Further, for udev's links.

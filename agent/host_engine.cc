@@ -57,6 +57,7 @@ HostEngine::HostEngine(Parts parts)
 
 HostEngine::~HostEngine() {
   alive_.reset();
+  for (auto& [id, work] : works_) work.cancelled->store(true);  // No key is asked for any more.
   parts_.log.set_observer({});
   unlock_pool_.stop();
   pool_.stop();
@@ -100,6 +101,7 @@ Result<void> HostEngine::load() {
 void HostEngine::start() {
   started_ = true;
   started_at_ = parts_.clock.steady();
+  records_before_ = parts_.log.head().sequence;
   const auto guard = std::weak_ptr(alive_);
   parts_.log.set_observer([this, guard](std::uint64_t sequence, const audit::Event& event) {
     if (guard.expired()) return;

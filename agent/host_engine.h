@@ -199,6 +199,8 @@ class HostEngine final : public Engine {
   void check_boot();
   void probe();
   void retry_now(const std::function<bool(const Volume&)>& which);
+  void retry_after_return();
+  void close_open_intents();
   void tick();
 
   // host_engine_keys.cc
@@ -221,7 +223,8 @@ class HostEngine final : public Engine {
   bool started_ = false;
   bool refreshing_ = false;
   bool refresh_again_ = false;
-  bool seen_ = false;  // A refresh has come back.
+  bool seen_ = false;                 // A refresh has come back.
+  std::uint64_t records_before_ = 0;  // Of the journal, when this agent started.
   std::uint32_t refusals_in_second_ = 0;
   std::uint64_t refusals_counted_ = 0;
   SteadyTime started_at_{};

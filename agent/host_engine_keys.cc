@@ -162,7 +162,7 @@ Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& c
         const ProviderInfo& info = provider_.info();
         jobs_.end_job(id, info.last_error, "the token answers: " + info.detail);
         if (observer_ != nullptr) observer_->provider_changed(info.name);
-        if (came_up) retry_now([](const Volume& volume) { return volume.retry; });
+        if (came_up) retry_after_return();
       },
       [this, id = *job](const Error& error) { jobs_.end_job(id, error, ""); });
   return job;

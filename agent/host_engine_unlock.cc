@@ -44,8 +44,14 @@ Result<JobId> HostEngine::verify(const std::vector<VolumeId>& ids, const Caller&
 
 // An open volume needs no key.
 bool HostEngine::answer_at_once(JobId job, const Work& work, Volume& volume) {
-  if (work.operation != "unlock" || !volume.open) return false;
+  if (work.operation != "unlock" || (!volume.open && !volume.lingering)) return false;
   JobTable::Outcome outcome;
+  if (volume.lingering) {
+    const Error busy(Reason::kBusy, "an old mapping of " + volume.row.name +
+                                        " is there until its last user lets go");
+    finish_item(job, volume.row.id, JobTable::Outcome::failed(busy));
+    return true;
+  }
   if (work.unlock.strict) {
     outcome = JobTable::Outcome::failed(
         Error(Reason::kAlreadyUnlocked, volume.row.name + " is open already"));
@@ -159,7 +165,7 @@ void HostEngine::take_batch(JobId job, UnlockBatch& batch, SteadyTime began,
                   JobTable::Outcome::failed(Error(Reason::kNoSuchVolume, "it was forgotten")));
       continue;
     }
-    if (target.header) volumes_.set_header(*volume, *target.header);
+    if (target.header) volumes_.set_header(*volume, *target.header, target.device_bytes);
     if (batch.dry_run || batch.action == Action::kVerify) {
       JobTable::Outcome outcome;
       if (target.error) outcome = JobTable::Outcome::failed(*target.error);

@@ -4,6 +4,7 @@
 
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
+#include "agent/unlock/open_intents.h"
 
 namespace coffer::agent {
 namespace {
@@ -71,7 +72,7 @@ void HostEngine::take_view(View view) {
     const auto found = std::find_if(view.mappings->begin(), view.mappings->end(), is_its);
     take_mapping(volume, found == view.mappings->end() ? nullptr : &*found);
   }
-  seen_ = true;
+  if (!std::exchange(seen_, true)) close_open_intents();
   recover_rows();
   open_automatic();
   for (const JobId job : std::exchange(scan_jobs_, {})) {
@@ -83,11 +84,40 @@ void HostEngine::take_view(View view) {
   if (std::exchange(refresh_again_, false)) request_refresh();
 }
 
+// An agent that was killed left intents without a result: what is there now tells how they ended.
+void HostEngine::close_open_intents() {
+  std::map<VolumeId, VolumeState> states;
+  for (const VolumeInfo& info : volumes_.infos()) states[info.id] = info.state;
+  run_beside(
+      pool_,
+      [this, states = std::move(states), last = records_before_] {
+        const auto intents = open_intents(parts_.log, last);
+        if (!intents) return intents.error().str();
+        close_intents(parts_.log, *intents, [&](const audit::Event& event) {
+          if (!event.volume) return false;
+          const auto found = states.find(*event.volume);
+          const bool known = found != states.end();
+          if (event.operation == "volume.forget") return !known;
+          if (!known) return false;
+          const bool open = found->second == VolumeState::kUnlocked;
+          if (event.operation == "volume.unlock") return open;
+          if (event.operation == "volume.lock") return !open;
+          return event.operation == "volume.adopt" || event.operation == "volume.provision";
+        });
+        return std::string();
+      },
+      [this](const std::string& problem) {
+        if (!problem.empty()) print(4, "close what a crash left: " + problem);
+      },
+      [](const Error&) {});
+}
+
 void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {
   if (volume.row.state != RowState::kReady) return;
   const bool serves = mapping != nullptr && mapping->state == MappingState::kActive &&
                       !mapping->device_gone && !mapping->deferred;
   if (serves) {
+    volume.lingering = false;
     volume.open = true;
     volume.tried = true;
     if (volume.info.state != VolumeState::kUnlocked) {
@@ -96,6 +126,7 @@ void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {
     }
     return;
   }
+  volume.lingering = mapping != nullptr && mapping->state != MappingState::kNoTable;
   const bool was_open = std::exchange(volume.open, false);
   if (mapping != nullptr && mapping->device_gone) {
     if (!std::exchange(volume.gone_told, true)) {
@@ -122,7 +153,8 @@ void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {
 bool HostEngine::wants_opening(const Volume& volume) const {
   return volume.row.automatic && !volume.row.locked_by_admin &&
          volume.row.state == RowState::kReady && volume.present && !volume.open &&
-         volume.info.state != VolumeState::kLocking && !queue_.busy(volume.row.id);
+         !volume.lingering && volume.info.state != VolumeState::kLocking &&
+         !queue_.busy(volume.row.id);
 }
 
 void HostEngine::open_automatic() {
@@ -182,6 +214,14 @@ void HostEngine::retry_now(const std::function<bool(const Volume&)>& which) {
   if (!job) print(3, "try again: " + job.error().str());
 }
 
+// The token is back. Volumes that failed again and again although it answered keep their own time.
+void HostEngine::retry_after_return() {
+  const SteadyTime now = parts_.clock.steady();
+  retry_now([&](const Volume& volume) {
+    return volume.retry && (volume.retry_at <= now || volume.retry_wait <= parts_.config.retry_max);
+  });
+}
+
 void HostEngine::probe() {
   if (!provider_.begin_probe()) return;
   run_beside(
@@ -196,7 +236,7 @@ void HostEngine::probe() {
           if (observer_ != nullptr) observer_->manager_changed();
         }
         if (observer_ != nullptr) observer_->provider_changed(info.name);
-        if (came_up) retry_now([](const Volume& volume) { return volume.retry; });
+        if (came_up) retry_after_return();
       },
       [this](const Error& error) {
         keyring::VaultHealth health;
@@ -210,8 +250,11 @@ bool HostEngine::boot_waits_for(const Volume& volume) const {
   if (!volume.row.automatic || volume.row.locked_by_admin) return false;
   if (queue_.busy(volume.row.id)) return true;
   switch (volume.info.state) {
-    case VolumeState::kUnlocked:
     case VolumeState::kFailed:
+      return volume.retry && volume.info.last_error &&
+             passes_soon(volume.info.last_error->reason()) &&
+             parts_.clock.steady() - started_at_ < parts_.config.boot_retry_wait;
+    case VolumeState::kUnlocked:
     case VolumeState::kProvisioning:
     case VolumeState::kLocking:
       return false;

@@ -107,4 +107,21 @@ bool may_pass(Reason reason) noexcept {
          reason == Reason::kDeviceAbsent;
 }
 
+bool passes_soon(Reason reason) noexcept {
+  switch (reason) {
+    case Reason::kHsmTimeout:
+    case Reason::kHsmBusy:
+    case Reason::kWorkerLost:
+    case Reason::kReaderLost:
+    case Reason::kTicketUnknown:
+    case Reason::kTimedOut:
+    case Reason::kActivationFailed:
+    case Reason::kAuditUnavailable:
+    case Reason::kLimitsExceeded:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace coffer::agent

@@ -51,4 +51,7 @@ class ProviderMonitor {
 // of the agent's state is back.
 bool may_pass(Reason reason) noexcept;
 
+// Whether that is likely within seconds: a process that starts or was killed, a token that is slow.
+bool passes_soon(Reason reason) noexcept;
+
 }  // namespace coffer::agent

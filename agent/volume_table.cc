@@ -140,7 +140,12 @@ void VolumeTable::set_failed(Volume& volume, const Error& error) {
   tell(volume, before);
 }
 
-void VolumeTable::set_header(Volume& volume, const luks2::CheckedHeader& header) {
+void VolumeTable::set_header(Volume& volume, const luks2::CheckedHeader& header,
+                             std::uint64_t device_bytes) {
+  if (header.profile && device_bytes > header.profile->data_offset_bytes) {
+    const std::uint64_t rest = device_bytes - header.profile->data_offset_bytes;
+    volume.info.size_bytes = header.profile->data_size_bytes.value_or(rest);
+  }
   volume.info.header_copies = std::string(luks2::copies_name(header.copies));
   volume.info.metadata_bytes = header.metadata_bytes;
   volume.info.metadata_free_bytes = header.json_free_bytes;

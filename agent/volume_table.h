@@ -19,8 +19,10 @@ namespace coffer::agent {
 struct Volume {
   VolumeRow row;
   VolumeInfo info;
-  bool present = false;   // Its device is there, as far as udev says.
-  bool open = false;      // Its mapping is there and serves.
+  bool present = false;  // Its device is there, as far as udev says.
+  bool open = false;     // Its mapping is there and serves.
+  bool lingering =
+      false;              // A mapping of it is there that does not serve: forced off, or unplugged.
   bool tried = false;     // The agent has tried to open it by itself since its device came.
   bool retry = false;     // That failed for a reason that may pass: try again,
   SteadyTime retry_at{};  // not before this,
@@ -57,7 +59,7 @@ class VolumeTable {
 
   void set_state(Volume& volume, VolumeState state, const std::string& reason);
   void set_failed(Volume& volume, const Error& error);
-  void set_header(Volume& volume, const luks2::CheckedHeader& header);
+  void set_header(Volume& volume, const luks2::CheckedHeader& header, std::uint64_t device_bytes);
   // What udev shows now. Absent and present follow from it, for volumes that are not open.
   void set_disks(std::span<const Disk> disks);
 

@@ -32,6 +32,28 @@ void settle_by_list(UnlockBatch& batch, Worker& worker) {
   }
 }
 
+bool was_there(const UnlockTarget& target) {
+  return target.error && target.error->reason() == Reason::kAlreadyUnlocked;
+}
+
+// A mapping that was there before may be what an unplugged disk or a forced lock left.
+void look_at_those_before(UnlockBatch& batch, Worker& worker) {
+  if (std::none_of(batch.targets.begin(), batch.targets.end(), was_there)) return;
+  const auto mappings = worker.list_mappings(Deadline::after(kAfterLoss));
+  if (!mappings) return;
+  for (UnlockTarget& target : batch.targets) {
+    if (!was_there(target)) continue;
+    const auto lingers = [&](const Mapping& mapping) {
+      return mapping.name == target.row.mapped_name &&
+             (mapping.state != MappingState::kActive || mapping.deferred || mapping.device_gone);
+    };
+    if (std::any_of(mappings->begin(), mappings->end(), lingers)) {
+      target.error = Error(Reason::kBusy, "an old mapping of " + target.row.name +
+                                              " is there until its last user lets go");
+    }
+  }
+}
+
 void take_outcome(UnlockBatch& batch, const KeyGroup& group, KeyOutcome outcome) {
   if (outcome.index >= group.members.size()) return;
   UnlockTarget& target = batch.targets[group.members[outcome.index]];
@@ -72,6 +94,7 @@ void collect_group(UnlockBatch& batch, const KeyGroup& group, Worker& worker) {
 
 void collect_results(UnlockBatch& batch, Worker& worker) {
   for (const KeyGroup& group : batch.groups) collect_group(batch, group, worker);
+  look_at_those_before(batch, worker);
 }
 
 }  // namespace coffer::agent

@@ -8,6 +8,8 @@ namespace coffer::agent {
 // Waits for the mappings of the keys that were delivered. When the worker is lost meanwhile, asks
 // the one that comes after it which of them are there.
 //   kWrongKey, kProfileMismatch, kDeviceChanged, kMappingForeign, kActivationFailed, …
+//   kAlreadyUnlocked         its mapping was there before, and serves.
+//   kBusy                    it was there before, and does not serve any more.
 //   kWorkerLost, kTimedOut   and the mapping is not there.
 void collect_results(UnlockBatch& batch, Worker& worker);
 

@@ -99,6 +99,7 @@ Result<void> decide_one(UnlockTarget& target, const UnlockParts& parts) {
   target.key = std::move(*key);
   target.handle = (*chosen)->device.handle;
   target.device_path = (*chosen)->candidate.path;
+  target.device_bytes = (*chosen)->device.device.size_bytes;
   if (header.copies == luks2::Copies::kPrimaryBad) {
     target.add_note("its first header copy is damaged: opened from the second");
   } else if (header.copies == luks2::Copies::kSecondaryBad) {

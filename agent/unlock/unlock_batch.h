@@ -54,6 +54,7 @@ struct UnlockTarget {
   std::string header_path;                // Of a detached header.
   std::vector<ScannedCandidate> scanned;  // Those that could be opened.
   std::string device_path;                // Where the volume is.
+  std::uint64_t device_bytes = 0;
   DeviceHandle handle = 0;
   std::optional<luks2::CheckedHeader> header;
   std::optional<luks2::Profile> profile;

@@ -32,6 +32,7 @@ token = "hsm-1"
 [boot]
 deadline_seconds = 10
 device_wait_seconds = 5
+retry_wait_seconds = 6
 [unlock]
 timeout_seconds = 11
 settle_seconds = 12
@@ -52,6 +53,7 @@ max_seconds = 2
   EXPECT_EQ(config->vault_token, "hsm-1");
   EXPECT_EQ(config->boot_deadline.count(), 10);
   EXPECT_EQ(config->boot_device_wait.count(), 5);
+  EXPECT_EQ(config->boot_retry_wait.count(), 6);
   EXPECT_EQ(config->unlock_timeout.count(), 11);
   EXPECT_EQ(config->settle_timeout.count(), 12);
   EXPECT_EQ(config->lock_timeout.count(), 13);

@@ -293,6 +293,51 @@ TEST_F(HostEngineTest, ADeviceThatIsNotEmptyNeedsItsExactConfirmation) {
   provision(path, "x", {.confirmation = "yes-ext4 file system"});
 }
 
+TEST_F(HostEngineTest, IntentsThatAKilledAgentLeftGetTheirResult) {
+  const VolumeId open = provision(plug("vda"), "open");
+  const VolumeId shut = provision(plug("vdb"), "shut");
+  finish(engine->lock({shut}, {}, admin()));
+  audit::Event intent;
+  intent.kind = audit::Kind::kIntent;
+  intent.operation = "volume.unlock";
+  for (const VolumeId& id : {open, shut}) {
+    intent.volume = id;
+    ASSERT_THAT(audit.append_one(intent), Succeeds());
+  }
+  const auto before = audit.count(audit::Kind::kResult, "volume.unlock");
+  stop();
+  start();
+  run_until([&] { return audit.count(audit::Kind::kResult, "volume.unlock") == before + 2; });
+  std::map<VolumeId, std::string> outcomes;
+  for (const audit::Event& event : audit.events()) {
+    if (event.kind == audit::Kind::kResult && event.operation == "volume.unlock") {
+      outcomes[*event.volume] = event.outcome;
+    }
+  }
+  EXPECT_EQ(outcomes[open], "OK");
+  EXPECT_EQ(outcomes[shut], "AgentUnreachable");
+}
+
+TEST_F(HostEngineTest, AVolumeWhoseOldMappingLingersIsNotOpenedOverIt) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const auto disks = worker.disks();
+  worker.set_open_count("data", 1);
+  unplug("vda");
+  run_until([&] { return state(id) == VolumeState::kAbsent; });
+  worker.restore(disks);
+  worker.disk("/dev/vda").identity.minor = 99;
+  plug("vda");
+  run_until_idle();
+  EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kBusy);
+
+  worker.set_open_count("data", 0);
+  ASSERT_THAT(worker.deactivate("data", id, agent::DeactivateMode::kPlain,
+                                Deadline::after(std::chrono::seconds(1))),
+              Succeeds());
+  finish(engine->scan(admin()));
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+}
+
 TEST_F(HostEngineTest, SettledComesAfterUdevAndIsReportedApart) {
   const VolumeId id = provision(plug("vda"), "data");
   finish(engine->lock({id}, {}, admin()));

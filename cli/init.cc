@@ -148,9 +148,13 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
   if (progress != HostSetup::Progress::kConfigured) {
     if (const auto configured = setup.configure(); !configured) return configured;
   }
-  if (const auto made = setup.make_first_key(SecretBytes()); !made)
-    return pass(made.error(), "make the first key");
-  out << "first key        default\n";
+  const auto there = setup.first_key_there();
+  if (!there) return tl::unexpected(there.error());
+  if (!*there) {
+    if (const auto made = setup.make_first_key(SecretBytes()); !made)
+      return pass(made.error(), "make the first key");
+  }
+  out << "first key        default" << (*there ? " (was there already)" : "") << "\n";
   return {};
 }
 

@@ -51,15 +51,20 @@ Result<RecoveryShare> read_typed_share() {
   if (!text) return tl::unexpected(text.error());
   std::size_t size = 0;
   int lines = 0;
-  bool has_digits = false;
+  auto first = std::byte{0};  // Of the line so far, without blanks.
   while (lines < kLines && size < text->size()) {
     auto& next = text->reveal_mutable()[size];
     const ssize_t got = ::read(STDIN_FILENO, &next, 1);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return fail(Reason::kConfirmMismatch, "the input ended before the shares did");
     ++size;
-    if (next == std::byte{'\n'}) lines += std::exchange(has_digits, false) ? 1 : 0;
-    if (next > std::byte{' '}) has_digits = true;
+    if (next == std::byte{'\n'}) {
+      const auto start = std::exchange(first, std::byte{0});
+      // Comments and empty lines may be copied along.
+      lines += start == std::byte{0} || start == std::byte{'#'} ? 0 : 1;
+    } else if (first == std::byte{0} && next > std::byte{' '}) {
+      first = next;
+    }
   }
   return hsm::share_from_text(text->reveal().first(size));
 }

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// `coffer init` as a whole, below a folder: what it makes, who owns it, and what a crash leaves.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <pwd.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/files.h"
+#include "hsm/host_setup.h"
+#include "hsm/vault_config.h"
+#include "tests/support/paths.h"
+#include "tests/support/result_matchers.h"
+#include "tests/support/softhsm.h"
+#include "tests/support/temp_dir.h"
+
+namespace coffer::hsm {
+namespace {
+namespace fs = std::filesystem;
+
+using tests::Succeeds;
+
+// Two users that every Debian has, in place of the vault's and the agent's.
+constexpr const char* kVaultUser = "daemon";
+constexpr const char* kAgentUser = "bin";
+
+struct Outcome {
+  int status = -1;
+  std::string text;  // Both outputs.
+};
+
+std::string read_text(const fs::path& path) {
+  const auto bytes = read_file(path.string(), 1 << 20);
+  return bytes ? std::string(as_text(*bytes)) : std::string();
+}
+
+std::string owner_of(const fs::path& path) {
+  struct stat status{};
+  if (::lstat(path.c_str(), &status) != 0) return "nobody: not there";
+  const passwd* user = ::getpwuid(status.st_uid);
+  return user != nullptr ? user->pw_name : "?";
+}
+
+unsigned mode_of(const fs::path& path) {
+  struct stat status{};
+  return ::lstat(path.c_str(), &status) == 0 ? status.st_mode & 07777U : 0;
+}
+
+bool others_reach(fs::path path) {
+  for (; path != path.root_path(); path = path.parent_path()) {
+    if ((mode_of(path) & 0001U) == 0) return false;
+  }
+  return true;
+}
+
+class InitTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (tests::softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become the vault's user";
+    fs::permissions(dir_.path(), fs::perms(0755));
+    if (!others_reach(dir_.path()) || !others_reach(tests::bin_dir()))
+      GTEST_SKIP() << "other users cannot reach the folders of this test";
+  }
+
+  fs::path at(const std::string& host, std::string_view path) const {
+    return dir_.path() / host / path;
+  }
+  HostPlaces places(const std::string& host) const {
+    HostPlaces places;
+    places.prefix = (dir_.path() / host).string();
+    places.vault_program = (tests::bin_dir() / "coffer-vault").string();
+    places.vault_user.user = kVaultUser;
+    places.agent_user.user = kAgentUser;
+    return places;
+  }
+
+  // Runs `coffer init` for the host in folder `host`, with `input` as its standard input.
+  Outcome init(const std::string& host, std::vector<std::string> more,
+               const std::string& input = "/dev/null") const {
+    fs::create_directories(dir_.path() / host);
+    std::vector<std::string> arguments{(tests::bin_dir() / "coffer").string(),
+                                       "init",
+                                       "--module",
+                                       tests::softhsm_module_path(),
+                                       "--prefix",
+                                       (dir_.path() / host).string(),
+                                       "--vault-program",
+                                       (tests::bin_dir() / "coffer-vault").string(),
+                                       "--vault-user",
+                                       kVaultUser,
+                                       "--agent-user",
+                                       kAgentUser,
+                                       "--plain-pin"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    std::vector<char*> argv;
+    for (auto& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    const auto output = (dir_.path() / "output").string();
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_addopen(&actions, 0, input.c_str(), O_RDONLY, 0);
+    ::posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
+                                       0600);
+    ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    pid_t pid = -1;
+    Outcome outcome;
+    if (::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), ::environ) == 0)
+      ::waitpid(pid, &outcome.status, 0);
+    ::posix_spawn_file_actions_destroy(&actions);
+    outcome.status = WIFEXITED(outcome.status) ? WEXITSTATUS(outcome.status) : -1;
+    outcome.text = read_text(output);
+    return outcome;
+  }
+
+  std::vector<std::string> shares_of(const std::string& host) const {
+    std::vector<std::string> files;
+    for (const auto& entry : fs::directory_iterator(at(host, "root/coffer-recovery")))
+      files.push_back(entry.path().string());
+    std::ranges::sort(files);
+    return files;
+  }
+
+  // The line of the output that tells the root key.
+  static std::string root_of(const Outcome& outcome) {
+    const auto at = outcome.text.find("root key         ");
+    return at == std::string::npos ? std::string() : outcome.text.substr(at + 17, 32);
+  }
+
+  void expect_complete(const std::string& host) const {
+    HostSetup setup(places(host));
+    EXPECT_EQ(setup.how_far(), HostSetup::Progress::kConfigured);
+    EXPECT_TRUE(setup.first_key_there().value());
+    EXPECT_FALSE(fs::exists(places(host).staging()));
+    EXPECT_THAT(VaultConfig::read(places(host).config()), Succeeds());
+  }
+
+  tests::TempDir dir_;
+};
+
+TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
+  const auto done = init("host", {"--yes"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  expect_complete("host");
+
+  const auto state = places("host").vault_state();
+  EXPECT_EQ(owner_of(state), kVaultUser);
+  EXPECT_EQ(mode_of(state), 0700U);
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(state) / "tokens")) {
+    EXPECT_EQ(owner_of(entry.path()), kVaultUser) << entry.path();
+    EXPECT_EQ(mode_of(entry.path()) & 0077U, 0U) << entry.path();
+  }
+  EXPECT_EQ(owner_of(places("host").agent_state()), kAgentUser);
+  EXPECT_EQ(mode_of(places("host").agent_state()), 0700U);
+  EXPECT_EQ(owner_of(places("host").credential()), "root");
+  EXPECT_EQ(mode_of(places("host").credential()), 0600U);
+  EXPECT_NE(read_text(places("host").drop_in()).find("LoadCredential=pin:"), std::string::npos);
+  EXPECT_EQ(shares_of("host").size(), 3U);
+  for (const auto& file : shares_of("host")) EXPECT_EQ(mode_of(file), 0600U);
+
+  // The PIN stands in its credential and nowhere else.
+  const auto pin = read_text(places("host").credential());
+  ASSERT_EQ(pin.size(), 32U);
+  EXPECT_EQ(done.text.find(pin), std::string::npos);
+  for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
+    if (!entry.is_regular_file() || entry.path() == places("host").credential()) continue;
+    EXPECT_EQ(read_text(entry.path()).find(pin), std::string::npos) << entry.path();
+  }
+}
+
+TEST_F(InitTest, SecondRunRefusesAndChangesNothing) {
+  ASSERT_EQ(init("host", {"--yes"}).status, 0);
+  const auto config = read_text(places("host").config());
+  const auto pin = read_text(places("host").credential());
+  const auto again = init("host", {"--yes"});
+  EXPECT_NE(again.status, 0);
+  EXPECT_NE(again.text.find("NameTaken"), std::string::npos) << again.text;
+  EXPECT_EQ(read_text(places("host").config()), config);
+  EXPECT_EQ(read_text(places("host").credential()), pin);
+}
+
+TEST_F(InitTest, RunThatStoppedAfterAnyStepIsFinishedByTheNext) {
+  for (const std::string step :
+       {"host-id", "staging", "token", "credential", "state", "config", "first-key"}) {
+    const auto stopped = init(step, {"--yes", "--stop-after", step});
+    EXPECT_EQ(stopped.status, 99) << step << "\n" << stopped.text;
+    const auto id = read_text(places(step).host_id());
+    const auto finished = init(step, {"--yes"});
+    // After the last step everything is there, and the next run says so.
+    EXPECT_EQ(finished.status == 0, step != "first-key") << step << "\n" << finished.text;
+    expect_complete(step);
+    EXPECT_EQ(read_text(places(step).host_id()), id) << step;
+  }
+}
+
+TEST_F(InitTest, AnySharesMakeTheSameKeysOnAnotherHost) {
+  const auto first = init("first", {"--yes", "--shares", "2/3"});
+  ASSERT_EQ(first.status, 0) << first.text;
+  const auto files = shares_of("first");
+  const auto second = init("second", {"--yes", "--from-shares", files[2], files[0]});
+  ASSERT_EQ(second.status, 0) << second.text;
+  EXPECT_EQ(root_of(second), root_of(first));
+  EXPECT_EQ(root_of(first).size(), 32U);
+  expect_complete("second");
+
+  const auto too_few = init("third", {"--yes", "--from-shares", files[1]});
+  EXPECT_NE(too_few.status, 0);
+  EXPECT_FALSE(fs::exists(places("third").vault_state()));
+}
+
+TEST_F(InitTest, NothingIsMadeBeforeTheSharesAreConfirmed) {
+  ASSERT_EQ(init("other", {"--yes"}).status, 0);
+  const auto others = shares_of("other");
+  const auto wrong = init("host", {"--shares-dir", at("host", "shares").string(),
+                                   "--confirm-shares", others[0], others[1]});
+  EXPECT_NE(wrong.status, 0);
+  EXPECT_NE(wrong.text.find("ConfirmMismatch"), std::string::npos) << wrong.text;
+  // Neither does an operator who types nothing.
+  const auto silent = init("host", {});
+  EXPECT_NE(silent.status, 0);
+  EXPECT_NE(silent.text.find("ConfirmMismatch"), std::string::npos) << silent.text;
+  EXPECT_FALSE(fs::exists(places("host").vault_state()));
+  EXPECT_FALSE(fs::exists(places("host").staging()));
+  EXPECT_FALSE(fs::exists(places("host").credential()));
+}
+
+TEST_F(InitTest, SharesAreShownOnceAndTypedBack) {
+  // A pipe whose writer answers what is shown: the shares in the output file, in reverse order.
+  const auto fifo = (dir_.path() / "typed").string();
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  const auto output = dir_.path() / "output";
+  const pid_t operator_pid = ::fork();
+  if (operator_pid == 0) {
+    std::ofstream typed(fifo);  // Opens when `coffer init` reads.
+    for (int i = 0; i < 20000; ++i) {
+      const auto shown = read_text(output);
+      const auto third = shown.find("# Coffer recovery share 3");
+      const auto asked = shown.find("Type the four lines");
+      if (third != std::string::npos && asked != std::string::npos) {
+        const auto first = shown.find("# Coffer recovery share 1");
+        const auto second = shown.find("# Coffer recovery share 2");
+        typed << "1234\n1\n2\n3\n"
+              << shown.substr(third, asked - third) << shown.substr(first, second - first)
+              << std::flush;
+        ::_exit(0);
+      }
+      ::usleep(1000);
+    }
+    ::_exit(1);
+  }
+  const auto done = init("host", {}, fifo);
+  int status = -1;
+  ::waitpid(operator_pid, &status, 0);
+  EXPECT_EQ(status, 0);
+  ASSERT_EQ(done.status, 0) << done.text;
+  EXPECT_NE(done.text.find("recovery shares confirmed"), std::string::npos);
+  EXPECT_FALSE(fs::exists(at("host", "root")));
+  expect_complete("host");
+}
+
+TEST_F(InitTest, KeysGeneratedInTheTokenAreSaidToHaveNoBackup) {
+  const auto done = init("host", {"--yes", "--generate-in-token"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  EXPECT_NE(done.text.find("NOBODY CAN BACK THEM UP"), std::string::npos);
+  EXPECT_NE(done.text.find("generated in the token"), std::string::npos);
+  EXPECT_FALSE(fs::exists(at("host", "root")));
+  expect_complete("host");
+}
+
+TEST_F(InitTest, NoRecoverySaysWhatItMeans) {
+  const auto done = init("host", {"--yes", "--no-recovery"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  EXPECT_NE(done.text.find("lost with it"), std::string::npos);
+  expect_complete("host");
+}
+
+TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
+  const auto first = init("host", {"--yes"});
+  ASSERT_EQ(first.status, 0) << first.text;
+  const auto config = VaultConfig::read(places("host").config());
+  ASSERT_THAT(config, Succeeds());
+  const auto pin_file = (dir_.path() / "pin").string();
+  fs::copy_file(places("host").credential(), pin_file);
+  const auto second =
+      init("host", {"--yes", "--token-name", "second", "--token", config->uri_text, "--pin-file",
+                    pin_file, "--softhsm-conf", config->softhsm_conf});
+  // Its key is there already: what it finds is a host with a first key.
+  ASSERT_EQ(second.status, 0) << second.text;
+  EXPECT_NE(second.text.find("was there already"), std::string::npos) << second.text;
+  EXPECT_EQ(root_of(second), root_of(first));
+}
+
+}  // namespace
+}  // namespace coffer::hsm

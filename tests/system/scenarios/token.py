@@ -62,3 +62,19 @@ def vault_killed_in_the_middle(s):
     m.wait_until("systemctl is-active coffer-vault@local.socket")
     host.unlock(VOLUMES, must=False)
     host.unlock(VOLUMES)
+
+
+@scenario(timeout=900, host=True)
+def boot_with_wrong_pin(s):
+    """A wrong PIN at boot: it is tried once, each volume says so, and all opens with the right one."""
+    pin = "/etc/coffer/credentials/vault-local.pin"
+    host = break_before_boot(s, f"""set -e
+        cp -a {pin} {pin}.kept
+        if systemd-creds decrypt --name=pin {pin} /dev/null 2>/dev/null
+        then printf 0000-wrong | systemd-creds encrypt --name=pin - {pin}
+        else printf 0000-wrong > {pin}
+        fi""")
+    errors = assert_boot_goes_on(s, host)
+    assert errors <= {"HsmPinIncorrect", "HsmLoginNeeded"}, errors
+    host.machine.must(f"mv {pin}.kept {pin}; systemctl restart coffer-vault@local.service")
+    assert_opens_when_back(s, host)

@@ -185,10 +185,7 @@ def make_disk(tree, product, folder):
     run(["systemctl", "--root", root, "set-default", "multi-user.target"])
     if any(product.iterdir()):
         (folder / "has-coffer").touch()
-        run(["systemd-sysusers", "--root", root])
-        units = [u.name for u in product.glob("usr/lib/systemd/system/*") if wants_enabling(u)]
-        if units:
-            run(["systemctl", "--root", root, "enable", *units])
+        run(["systemd-sysusers", "--root", root])  # `coffer init` enables the units
     disk = folder / "disk.raw"
     run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-E", "lazy_itable_init=1,nodiscard",
          "-d", root, disk, DISK_SIZE])
@@ -209,14 +206,3 @@ def lay_over(source, root):
 def replace(path, text):
     path.unlink(missing_ok=True)
     path.write_text(text)
-
-
-def wants_enabling(unit):
-    """True for a unit that a package would enable: it says where it is to be started from.
-
-    Not a template without a default instance: whoever makes an instance enables it.
-    """
-    if not unit.is_file() or unit.is_symlink():
-        return False
-    text = unit.read_text()
-    return "[Install]" in text and ("@." not in unit.name or "DefaultInstance=" in text)

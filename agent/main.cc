@@ -86,6 +86,7 @@ Result<std::optional<HostId>> wait_for_host_id(ipc::EventLoop& loop, const std::
   look();
   if (!line) {
     print(4, path + " is not there: waiting for `coffer init`");
+    if (const auto watched = loop.keep_watchdog(); !watched) print(4, watched.error().str());
     ipc::notify_ready();
     ipc::notify_status("waiting for `coffer init`");
     auto timer = loop.every(kInitInterval, look);

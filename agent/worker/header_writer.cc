@@ -43,8 +43,8 @@ Result<std::vector<crypto::Sha256Digest>> decode_print(const HeaderPrint& print)
 }
 
 const crypto::Sha256Digest& digest_of_zeros() {
-  static const auto digest = crypto::sha256(Block{});
-  return digest;
+  static const auto kDigest = crypto::sha256(Block{});
+  return kDigest;
 }
 
 off_t offset_of(std::size_t block) {

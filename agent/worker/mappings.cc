@@ -52,6 +52,11 @@ MappingState state_of(const DmControl::Status& status,
   return status.suspended ? MappingState::kSuspended : MappingState::kActive;
 }
 
+tl::unexpected<Error> in_use(const Mapping& mapping) {
+  const auto holders = Mappings::holders_of(mapping);
+  return fail(Reason::kBusy, mapping.name + " is in use" + (holders.empty() ? "" : ": " + holders));
+}
+
 bool is_ours(const Mapping& mapping, const VolumeId& volume) {
   return mapping.dm_uuid == mapping_dm_uuid(volume, mapping.name);
 }
@@ -172,8 +177,21 @@ Result<void> Mappings::deactivate(const std::string& name, const VolumeId& volum
   }
   const auto removed = remove(*control, *mapping, mode != DeactivateMode::kPlain, deadline);
   if (removed || removed.error().reason() != Reason::kBusy) return removed;
-  const auto holders = holders_of(*mapping);
-  return fail(Reason::kBusy, name + " is in use" + (holders.empty() ? "" : ": " + holders));
+  return in_use(*mapping);
+}
+
+Result<Mapping> Mappings::await_unused(const std::string& name, const VolumeId& volume,
+                                       Deadline deadline) const {
+  const auto patience = Deadline::after(kBusyPatience);
+  for (;;) {
+    auto mapping = find(name);
+    if (!mapping) return mapping;
+    if (!is_ours(*mapping, volume))
+      return fail(Reason::kMappingForeign, name + " is not the mapping of this volume");
+    if (mapping->open_count == 0) return mapping;
+    if (deadline.passed() || patience.passed()) return in_use(*mapping);
+    std::this_thread::sleep_for(kBusyPause);
+  }
 }
 
 Result<std::vector<Mapping>> Mappings::clean() const {

@@ -34,6 +34,11 @@ class Mappings {
   // that a killed process left without a table. kAlreadyUnlocked, kMappingForeign.
   Result<void> make_room(const std::string& name, const VolumeId& volume) const;
 
+  // The mapping of `volume` with that name, once nobody has it open: udev looks into new ones.
+  //   kNotUnlocked, kMappingForeign, kBusy: the message names the holders.
+  Result<Mapping> await_unused(const std::string& name, const VolumeId& volume,
+                               Deadline deadline) const;
+
   // As Worker::deactivate() and clean_mappings().
   Result<void> deactivate(const std::string& name, const VolumeId& volume, DeactivateMode mode,
                           Deadline deadline) const;

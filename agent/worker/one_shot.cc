@@ -129,6 +129,7 @@ Result<pid_t> start_program(const std::vector<std::string>& command, int stdin_f
   ::posix_spawnattr_setflags(&actions.attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const auto& argument : command)
     arguments.push_back(const_cast<char*>(argument.c_str()));  // NOLINT(*-const-cast): exec's type.
   arguments.push_back(nullptr);

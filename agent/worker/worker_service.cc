@@ -341,11 +341,8 @@ Result<ipc::Reply> WorkerService::make_file_system(const ipc::Request& request) 
   const auto type = in.text(kTextBytesMax);
   const auto label = in.text(kTextBytesMax);
   if (const auto good = end(in); !good) return tl::unexpected(good.error());
-  const auto mapping = mappings_.find(name);
+  const auto mapping = mappings_.await_unused(name, *volume, deadline);
   if (!mapping) return tl::unexpected(mapping.error());
-  if (mapping->dm_uuid != mapping_dm_uuid(*volume, name))
-    return fail(Reason::kMappingForeign, name + " is not the mapping of this volume");
-  if (mapping->open_count > 0) return fail(Reason::kBusy, name + " is in use");
   const auto made = make_file_system_on("/dev/" + mapping->node, type, label, deadline);
   if (!made) return tl::unexpected(made.error());
   return ipc::Reply{};

@@ -171,7 +171,7 @@ bool BlockReader::whole_block_behind(const HostId& node) const {
 }
 
 std::string to_string(const SegmentName& name) {
-  const auto padded = [](std::string digits, std::size_t width) {
+  const auto padded = [](const std::string& digits, std::size_t width) {
     return std::string(width - std::min(width, digits.size()), '0') + digits;
   };
   return padded(std::to_string(name.first_sequence), 20) + "-" +

@@ -2,6 +2,7 @@
 // The command line as an operator and a script meet it, against the simulated engine.
 #include <boost/json.hpp>
 #include <csignal>
+#include <filesystem>
 
 #include "tests/integration/dbus/dbus_fixture.h"
 #include "tests/support/paths.h"
@@ -168,6 +169,17 @@ TEST_F(AgentCommandsTest, CtrlCEndsTheWaitingNotTheJob) {
   EXPECT_THAT(interrupted.err, HasSubstr("job 1 goes on"));
   engine->release();
   EXPECT_EQ(wait_for_job("/org/coffer/Agent1/job/1"), "done");
+}
+
+TEST_F(AgentCommandsTest, ATerminalShowsABarInsteadOfLines) {
+  if (!std::filesystem::exists("/usr/bin/script")) GTEST_SKIP() << "script(1) is not installed";
+  const std::string line =
+      (bin_dir() / "coffer").string() + " unlock --all --bus " + bus_.address();
+  const auto shown = run_command(*loop, {"/usr/bin/script", "-qec", line, "/dev/null"});
+  EXPECT_EQ(shown.status, 0) << shown.out;
+  EXPECT_THAT(shown.out, HasSubstr("\runlock ["));
+  EXPECT_THAT(shown.out, Not(HasSubstr("vol-a: done")));
+  EXPECT_THAT(shown.out, HasSubstr("unlock: done"));
 }
 
 TEST_F(AgentCommandsTest, LockVerifyForgetProvisionAdoptAndScan) {

@@ -252,5 +252,25 @@ TEST_F(AuthorizationTest, PropertiesAreReadOnlyForEverybody) {
   EXPECT_EQ(set.error, "org.freedesktop.DBus.Error.PropertyReadOnly");
 }
 
+TEST(BusPolicyTest, OnlyTheAgentsUserOwnsTheNameAndEverybodyMaySend) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to call as another user";
+  const PrivateBus bus(PrivateBus::Policy::kAsSystem);
+  if (!bus.problem().empty()) GTEST_SKIP() << bus.problem();
+  const auto loop = std::move(*ipc::EventLoop::make());
+  SimEngine engine(*loop);
+  dbus::ServiceOptions options;
+  options.address = bus.address();
+  const auto service = std::move(*dbus::Service::start(*loop, engine, options));
+  ASSERT_TRUE(run_until(*loop, [&] { return service->owns_name(); }));
+
+  BusClient nobody(*loop, bus.address(), kNobody);
+  EXPECT_EQ(::sd_bus_request_name(nobody.bus(), dbus::kBusName, 0), -EACCES);
+  // The call arrives: it is the agent that refuses, for want of a polkit.
+  const auto answer = nobody.manager("ListJobs");
+  EXPECT_EQ(answer.error, kDenied);
+  EXPECT_THAT(answer.text, testing::HasSubstr("polkit"));
+  EXPECT_EQ(nobody.number_property(dbus::kRootPath, dbus::kManagerInterface, "NVolumes"), 0U);
+}
+
 }  // namespace
 }  // namespace coffer::tests

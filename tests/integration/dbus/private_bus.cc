@@ -13,6 +13,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "tests/support/paths.h"
 
 namespace coffer::tests {
 namespace {
@@ -27,8 +31,6 @@ constexpr const char* kConfigHead = R"(<!DOCTYPE busconfig PUBLIC
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/>
-    <allow own="*"/>
-    <allow send_type="method_call"/>
     <allow send_type="signal"/>
     <allow send_requested_reply="true" send_type="method_return"/>
     <allow send_requested_reply="true" send_type="error"/>
@@ -42,11 +44,37 @@ constexpr const char* kConfigHead = R"(<!DOCTYPE busconfig PUBLIC
   <limit name="reply_timeout">30000</limit>
 )";
 
+constexpr const char* kOpenPolicy = R"(  <policy context="default">
+    <allow own="*"/>
+    <allow send_type="method_call"/>
+  </policy>
+)";
+
+constexpr const char* kSystemPolicy = R"(  <policy context="default">
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_destination="org.freedesktop.DBus"/>
+  </policy>
+  <includedir>policy.d</includedir>
+)";
+
+// The file of dbus/ as it is installed, for the user who runs the test.
+void install_policy(const std::filesystem::path& folder) {
+  const auto name = "org.coffer.Agent1.conf";
+  std::ifstream source(source_dir() / "dbus" / name);
+  std::stringstream text;
+  text << source.rdbuf();
+  const auto own = std::regex_replace(text.str(), std::regex("user=\"coffer\""),
+                                      "user=\"" + std::to_string(::geteuid()) + "\"");
+  std::filesystem::create_directory(folder / "policy.d");
+  std::ofstream(folder / "policy.d" / name) << own;
+}
+
 extern "C" char** environ;
 
 }  // namespace
 
-PrivateBus::PrivateBus() {
+PrivateBus::PrivateBus(Policy policy) {
   if (::access(kDaemon, X_OK) != 0) {
     problem_ = "dbus-daemon is not installed";
     return;
@@ -58,7 +86,7 @@ PrivateBus::PrivateBus() {
   }
   folder_ = pattern;
   ::chmod(folder_.c_str(), 0755);  // Clients of other users come in.
-  write_config();
+  write_config(policy);
   start();
 }
 
@@ -71,9 +99,11 @@ std::string PrivateBus::address() const {
   return "unix:path=" + folder_ + "/bus";
 }
 
-void PrivateBus::write_config() const {
+void PrivateBus::write_config(Policy policy) const {
+  if (policy == Policy::kAsSystem) install_policy(folder_);
   std::ofstream config(folder_ + "/bus.conf");
-  config << kConfigHead << "  <listen>" << address() << "</listen>\n</busconfig>\n";
+  config << kConfigHead << (policy == Policy::kOpen ? kOpenPolicy : kSystemPolicy) << "  <listen>"
+         << address() << "</listen>\n</busconfig>\n";
 }
 
 void PrivateBus::start() {

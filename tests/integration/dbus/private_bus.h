@@ -8,11 +8,13 @@
 namespace coffer::tests {
 
 // PrivateBus is a dbus-daemon of the test's own, in a new folder under TMPDIR, with the limits of
-// Debian's system bus. Any user may connect and own any name: what our policy file allows is the
-// machine's test. Ends with the test.
+// Debian's system bus. Any user may connect. Ends with the test.
 class PrivateBus {
  public:
-  PrivateBus();
+  // kOpen: anyone owns any name and sends to anyone. kAsSystem: nobody does, as on the system bus,
+  // but for what our own policy file allows, read with this user in the place of `coffer`.
+  enum class Policy { kOpen, kAsSystem };
+  explicit PrivateBus(Policy policy = Policy::kOpen);
   ~PrivateBus();
   PrivateBus(const PrivateBus&) = delete;
   PrivateBus& operator=(const PrivateBus&) = delete;
@@ -26,7 +28,7 @@ class PrivateBus {
   void start();  // Again, at the same address. Returns when it accepts connections.
 
  private:
-  void write_config() const;
+  void write_config(Policy policy) const;
 
   std::string folder_;
   std::string problem_;

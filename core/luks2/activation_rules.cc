@@ -156,10 +156,10 @@ Verdict check_tokens(const Header& header) {
   const bool ours = std::ranges::any_of(header.tokens, is_ours);
   std::vector<std::string_view> types;
   for (const auto& token : header.tokens) {
+    if (ours && !is_ours(token)) continue;
     if (token.volume && *token.volume != header.uuid_text) {
       return refuse_token(token, "volume", "names another volume");
     }
-    if (ours && !is_ours(token)) continue;
     if (std::ranges::find(types, token.type) != types.end()) {
       return refuse_token(token, "type", "the second of its kind");
     }

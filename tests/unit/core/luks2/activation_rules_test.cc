@@ -105,6 +105,7 @@ TEST(ActivationRules, ASegmentBehindTheEndOfTheDeviceIsTooSmallADevice) {
 TEST(ActivationRules, TokensOfOthersDoNotMatterBesideOurs) {
   Header header = baseline();
   header.tokens[0].keyslots.clear();
+  header.tokens[0].volume = "data01";
   EXPECT_TRUE(activation_refusal(header).has_value());
   TokenEntry ours;
   ours.id = 1;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a vault process and its client take from each other: the first byte says which message the
+// rest is.
+#include "hsm/setup_protocol.h"
+#include "hsm/vault_protocol.h"
+#include "tests/fuzz/fuzz_check.h"
+
+namespace {
+
+using namespace coffer;
+
+// A list that was taken has as many results as were asked for.
+template <class Results>
+void check_count(const Results& results, std::size_t count) {
+  if (results) fuzz::require(results->size() == count);
+}
+
+void requests(std::uint8_t kind, ByteView body) {
+  switch (kind) {
+    case 1:
+      if (const auto taken = hsm::decode_parameters(body))
+        fuzz::require(std::ranges::equal(hsm::encode_parameters(*taken), body));
+      break;
+    case 2:
+      if (const auto taken = hsm::decode_change(body))
+        fuzz::require(std::ranges::equal(hsm::encode_change(taken->record, taken->change), body));
+      break;
+    case 4:
+      (void)hsm::decode_wrap(body);
+      break;
+    case 5:
+      (void)hsm::decode_unwrap(body);
+      break;
+    case 6:
+      (void)hsm::decode_make_deks(body);
+      break;
+    case 7:
+      if (const auto taken = hsm::decode_deliver(body))
+        fuzz::require(taken->keys.size() == taken->indexes.size());
+      break;
+    case 8:
+      (void)hsm::decode_random(body);
+      break;
+    default:
+      break;
+  }
+}
+
+void answers(std::uint8_t kind, ByteView body) {
+  const std::size_t count = kind % 8U;
+  switch (kind / 8U) {
+    case 2:
+      check_count(hsm::decode_wrapped_results(body, count), count);
+      break;
+    case 3:
+      check_count(hsm::decode_void_results(body, count), count);
+      break;
+    case 4:
+      check_count(hsm::decode_secret_results(body, count), count);
+      break;
+    case 5:
+      if (const auto taken = hsm::decode_health(body))
+        fuzz::require(hsm::decode_health(hsm::encode_health(*taken)).has_value());
+      break;
+    case 6:
+      (void)hsm::decode_setup(body);
+      break;
+    case 7:
+      (void)hsm::decode_setup_answer(body);
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const auto body = fuzz::input(data + 1, size - 1);
+  if (data[0] < 16)
+    requests(data[0], body);
+  else
+    answers(data[0], body);
+  return 0;
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/vault_protocol.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "hsm/setup_protocol.h"
+#include "hsm/vault_server.h"
+#include "tests/support/result_matchers.h"
+
+namespace coffer::hsm {
+namespace {
+
+using keyring::KeyContext;
+using keyring::Presented;
+using keyring::WrappedKey;
+using tests::FailsWith;
+using tests::Succeeds;
+
+KeyContext context_of(keyring::Purpose purpose) {
+  KeyContext context;
+  context.purpose = purpose;
+  if (purpose == keyring::Purpose::kVolumeKey) context.volume = *VolumeId::random();
+  context.cipher = "aes-xts-plain64";
+  context.key_bytes = 64;
+  return context;
+}
+
+Presented presented_of(keyring::Purpose purpose) {
+  WrappedKey blob{keyring::KekProfile::kAesGcm, *CmkId::random(),        1,
+                  Bytes(12, std::byte{1}),      Bytes(64, std::byte{2}), Bytes(16, std::byte{3})};
+  return {blob, context_of(purpose)};
+}
+
+void append(Bytes& to, const Bytes& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
+
+// Whatever is cut off or put behind is refused.
+void expect_refuses_cuts(const Bytes& body, const std::function<bool(ByteView)>& takes) {
+  ASSERT_TRUE(takes(body));
+  for (std::size_t size = 0; size < body.size(); ++size)
+    EXPECT_FALSE(takes(ByteView(body).first(size))) << size;
+  Bytes longer = body;
+  longer.push_back(std::byte{0});
+  EXPECT_FALSE(takes(longer));
+}
+
+TEST(VaultProtocolTest, RequestsComeBackAndCutOnesAreRefused) {
+  const Bytes record(100, std::byte{9});
+  keyring::CmkParameters parameters;
+  parameters.alias = "default";
+  parameters.description = "a key";
+  parameters.id = *CmkId::random();
+  expect_refuses_cuts(encode_parameters(parameters), [&](ByteView body) {
+    const auto taken = decode_parameters(body);
+    return taken && taken->alias == "default" && taken->id == parameters.id;
+  });
+  expect_refuses_cuts(encode_change(record, keyring::CmkChange::kRotate), [&](ByteView body) {
+    const auto taken = decode_change(body);
+    return taken && taken->record == record && taken->change == keyring::CmkChange::kRotate;
+  });
+
+  Bytes wrap = encode_keys_head(record, 1);
+  append(wrap, encode_plain_head(context_of(keyring::Purpose::kEnvelopeData), 3));
+  append(wrap, Bytes(3, std::byte{7}));
+  expect_refuses_cuts(wrap, [&](ByteView body) {
+    const auto taken = decode_wrap(body);
+    return taken && taken->keys.size() == 1 && taken->keys[0].key.size() == 3;
+  });
+
+  const auto presented = presented_of(keyring::Purpose::kVolumeKey);
+  Bytes unwrap = encode_keys_head(record, 2);
+  append(unwrap, encode_presented(presented));
+  append(unwrap, encode_presented(presented));
+  expect_refuses_cuts(unwrap, [&](ByteView body) {
+    const auto taken = decode_unwrap(body);
+    return taken && taken->keys.size() == 2 && taken->keys[1].blob == presented.blob;
+  });
+
+  const std::uint32_t index = 5;
+  keyring::Ticket ticket;
+  ticket.fill(std::byte{4});
+  Bytes deliver = encode_deliver_head(record, ticket, {&index, 1});
+  append(deliver, encode_presented(presented));
+  expect_refuses_cuts(deliver, [&](ByteView body) {
+    const auto taken = decode_deliver(body);
+    return taken && taken->indexes == std::vector<std::uint32_t>{5} && taken->ticket == ticket;
+  });
+
+  Bytes make = encode_make_head(record, ticket, 8, 1);
+  append(make, encode_context(presented.context));
+  expect_refuses_cuts(make, [&](ByteView body) {
+    const auto taken = decode_make_deks(body);
+    return taken && taken->first_index == 8 && taken->contexts[0] == presented.context;
+  });
+}
+
+TEST(VaultProtocolTest, AnswersKeepEachResultInItsPlace) {
+  const auto blob = presented_of(keyring::Purpose::kVolumeKey).blob;
+  std::vector<Result<WrappedKey>> wrapped;
+  wrapped.emplace_back(blob);
+  wrapped.emplace_back(fail(Reason::kKeyDisabled, std::string(5000, 'x')));
+  const auto body = encode_results(wrapped);
+  const auto taken = decode_wrapped_results(body, 2);
+  ASSERT_THAT(taken, Succeeds());
+  EXPECT_EQ(*taken->at(0), blob);
+  EXPECT_THAT(taken->at(1), FailsWith(Reason::kKeyDisabled));
+  EXPECT_LE(taken->at(1).error().message().size(), kResultTextBytesMax);
+  EXPECT_THAT(decode_wrapped_results(body, 3), FailsWith(Reason::kMessageInvalid));
+
+  std::vector<Result<SecretBytes>> secrets;
+  secrets.emplace_back(SecretBytes::copy_of(Bytes(32, std::byte{8})));
+  secrets.emplace_back(fail(Reason::kBlobInvalid, "no"));
+  const auto secret = encode_results(secrets);
+  const auto keys = decode_secret_results(secret->reveal(), 2);
+  ASSERT_THAT(keys, Succeeds());
+  EXPECT_EQ(keys->at(0)->size(), 32U);
+  EXPECT_THAT(keys->at(1), FailsWith(Reason::kBlobInvalid));
+}
+
+TEST(VaultProtocolTest, HealthComesBack) {
+  keyring::VaultHealth health;
+  health.state = keyring::VaultState::kPinRefused;
+  health.detail = "refused";
+  health.token_label = "coffer local";
+  health.latency = std::chrono::microseconds(1234);
+  health.failures = 7;
+  const auto taken = decode_health(encode_health(health));
+  ASSERT_THAT(taken, Succeeds());
+  EXPECT_EQ(taken->state, keyring::VaultState::kPinRefused);
+  EXPECT_EQ(taken->token_label, "coffer local");
+  EXPECT_EQ(taken->latency.count(), 1234);
+  EXPECT_EQ(taken->failures, 7U);
+}
+
+TEST(SetupProtocolTest, RequestAndAnswerComeBack) {
+  SetupRequest request;
+  request.module_path = "/m.so";
+  request.new_token_label = "coffer local";
+  request.look_only = true;
+  request.pin = *SecretBytes::copy_of(as_bytes("1234"));
+  request.seed = *SecretBytes::zeroed(32);
+  const auto body = encode_setup(request);
+  const auto taken = decode_setup(body->reveal());
+  ASSERT_THAT(taken, Succeeds());
+  EXPECT_EQ(taken->new_token_label, "coffer local");
+  EXPECT_TRUE(taken->look_only);
+  EXPECT_EQ(as_text(taken->pin.reveal()), "1234");
+  EXPECT_EQ(taken->seed.size(), 32U);
+  EXPECT_THAT(decode_setup(body->reveal().first(10)), FailsWith(Reason::kMessageInvalid));
+
+  SetupAnswer answer{"pkcs11:token=x", "00ff", true, false, keyring::TokenKind::kHardware};
+  const auto back = decode_setup_answer(encode_setup_answer(answer));
+  ASSERT_THAT(back, Succeeds());
+  EXPECT_EQ(back->uri, answer.uri);
+  EXPECT_EQ(back->kind, keyring::TokenKind::kHardware);
+  EXPECT_THAT(decode_setup_answer(encode_setup_answer(fail(Reason::kHsmPinIncorrect, "no"))),
+              FailsWith(Reason::kHsmPinIncorrect));
+}
+
+// A vault that would hand out anything it is asked for.
+class OpenVault final : public keyring::KeyVault {
+ public:
+  Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters&) override {
+    return Bytes(50, std::byte{1});
+  }
+  Result<keyring::SealedRecord> change_cmk(ByteView, keyring::CmkChange) override {
+    return Bytes(50, std::byte{1});
+  }
+  Result<void> present(ByteView) override { return {}; }
+  std::vector<Result<WrappedKey>> wrap(ByteView, std::span<const Plain>) override { return {}; }
+  std::vector<Result<SecretBytes>> unwrap(ByteView, std::span<const Presented> keys) override {
+    std::vector<Result<SecretBytes>> out;
+    for (std::size_t i = 0; i < keys.size(); ++i) out.push_back(SecretBytes::zeroed(4096));
+    return out;
+  }
+  std::vector<Result<WrappedKey>> make_deks(ByteView, std::span<const KeyContext>,
+                                            const keyring::Ticket&, std::uint32_t) override {
+    return {};
+  }
+  std::vector<Result<void>> deliver(ByteView, std::span<const Presented>, const keyring::Ticket&,
+                                    std::span<const std::uint32_t>) override {
+    return {};
+  }
+  Result<SecretBytes> random(std::size_t size_bytes) override {
+    return SecretBytes::zeroed(size_bytes);
+  }
+  keyring::VaultHealth health() override { return {}; }
+};
+
+class VaultServerTest : public testing::Test {
+ protected:
+  Result<ipc::Reply> ask(VaultRequest type, const Bytes& body) {
+    ipc::Request request;
+    request.type = static_cast<std::uint16_t>(type);
+    request.body = body;
+    return server_.handle(request);
+  }
+  static Bytes unwrap_of(std::size_t count, keyring::Purpose purpose) {
+    Bytes body = encode_keys_head(Bytes(10, std::byte{1}), count);
+    for (std::size_t i = 0; i < count; ++i) append(body, encode_presented(presented_of(purpose)));
+    return body;
+  }
+
+  OpenVault vault_;
+  VaultServer server_{vault_};
+};
+
+TEST_F(VaultServerTest, VolumesKeyIsNotReturnedEvenByAVaultThatWould) {
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, unwrap_of(1, keyring::Purpose::kVolumeKey)),
+              FailsWith(Reason::kWrongPurpose));
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, unwrap_of(1, keyring::Purpose::kEnvelopeData)),
+              Succeeds());
+}
+
+TEST_F(VaultServerTest, AnswerThatDoesNotFitIsAnError) {
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, unwrap_of(40, keyring::Purpose::kEnvelopeData)),
+              FailsWith(Reason::kLimitsExceeded));
+}
+
+TEST_F(VaultServerTest, MalformedAndUnknownRequestsAreRefused) {
+  for (const auto type : {VaultRequest::kCreateCmk, VaultRequest::kChangeCmk, VaultRequest::kWrap,
+                          VaultRequest::kUnwrap, VaultRequest::kMakeDeks, VaultRequest::kDeliver,
+                          VaultRequest::kRandom, VaultRequest::kHealth}) {
+    EXPECT_THAT(ask(type, Bytes(3, std::byte{0xFF})), FailsWith(Reason::kMessageInvalid));
+  }
+  EXPECT_THAT(ask(static_cast<VaultRequest>(99), {}), FailsWith(Reason::kMessageInvalid));
+}
+
+}  // namespace
+}  // namespace coffer::hsm

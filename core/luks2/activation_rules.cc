@@ -150,7 +150,7 @@ Verdict refuse_token(const TokenEntry& token, std::string_view member, std::stri
 
 // Which token opens the volume must be plain: at most one of our type. Tokens of others do not
 // concern us beside ours. In a header without ours they are all there is to open it, so there they
-// must be bound to a keyslot and one of their kind.
+// must be bound to a keyslot, one of their kind, and not say that they belong to another volume.
 Verdict check_tokens(const Header& header) {
   const auto is_ours = [](const TokenEntry& token) { return token.type == kTokenType; };
   const bool ours = std::ranges::any_of(header.tokens, is_ours);

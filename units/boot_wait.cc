@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view kUsage =
     "usage: coffer-boot-wait [--socket PATH] [--deadline SECONDS] [--limit SECONDS] [--strict]\n"
     "  --deadline  how long to wait for the volumes (default: as cofferd is configured)\n"
-    "  --limit     give up on cofferd itself after this (default 120)\n"
+    "  --limit     give up on cofferd itself after this (default 75)\n"
     "  --strict    fail unless every volume is open\n";
 constexpr int kExitUsage = 64;
 constexpr std::chrono::milliseconds kPauseMax{500};
@@ -25,7 +25,7 @@ constexpr std::chrono::milliseconds kPauseMax{500};
 struct Arguments {
   std::string socket = "/run/coffer/boot.sock";
   std::chrono::seconds deadline{0};
-  std::chrono::seconds limit{120};
+  std::chrono::seconds limit{75};
   bool strict = false;
 };
 

@@ -49,6 +49,21 @@ def verify() -> list[str]:
     return lines
 
 
+def boot_cycles() -> list[str]:
+    """Ordering cycles of a boot that wants all our units: a single unit alone does not show them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        copy_units(folder)
+        wants = [unit.name.replace("@.", "@local.") for unit in folder.iterdir()]
+        (folder / "multi-user.target.d").mkdir()
+        (folder / "multi-user.target.d/coffer.conf").write_text(
+            "[Unit]\nWants=" + " ".join(sorted(wants)) + "\n")
+        run = subprocess.run(["systemd-analyze", "verify", "--man=no", "multi-user.target"],
+                             env={"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"},
+                             text=True, capture_output=True, timeout=60)
+    return [line for line in run.stderr.splitlines() if "cycle" in line]
+
+
 def scores() -> dict[str, float]:
     result = {}
     for service in SERVICES:
@@ -63,6 +78,9 @@ def main() -> int:
     failed = 0
     for complaint in verify():
         print(f"FAILED verify: {complaint}")
+        failed += 1
+    for complaint in boot_cycles():
+        print(f"FAILED boot order: {complaint}")
         failed += 1
     for service, score in scores().items():
         verdict = "ok" if score <= SCORE_MAX else "FAILED"

@@ -38,7 +38,7 @@ class CofferHost:
 
     def init(self):
         """Makes the token, its keys and a first CMK, and starts the agent, as an admin does once."""
-        self.machine.must(INIT, timeout=180)
+        self.machine.must(INIT, timeout=300)
         self.wait_up()
 
     def wait_up(self, timeout=120):
@@ -116,7 +116,7 @@ class CofferHost:
         job = self.call("Manager", method, f"asa{{sv}} {len(names)} {specs} {options}")
         return self.wait_job(job, must=must)
 
-    def wait_job(self, path, timeout=180, must=True):
+    def wait_job(self, path, timeout=240, must=True):
         """Waits until a job has ended; returns its Items. Raises JobFailed if one failed."""
         deadline = Deadline(timeout, f"end of {path}")
         while self.get("Job", "State", path) in ("queued", "running"):
@@ -127,7 +127,9 @@ class CofferHost:
         bad = [item for item in items if item.result not in ("done", "skipped")]
         if must and (bad or self.get("Job", "State", path) != "done"):
             message = self.get("Job", "Message", path)
-            raise JobFailed(f"{path}: {message}\n" + "\n".join(map(str, items)))
+            errors = {v["Id"]: v["LastError"] for v in self.volumes().values()}
+            raise JobFailed(f"{path}: {message}\n" + "\n".join(
+                f"{item} {errors.get(item.volume)}" for item in items))
         return items
 
     def unmount(self, names):

@@ -21,7 +21,7 @@ class Skipped(Exception):
     """The scenario cannot run here; the message says what is missing."""
 
 
-def scenario(timeout=300, long=False, host=False):
+def scenario(timeout=600, long=False, host=False):
     """Marks a function of a Context as a scenario. Its docstring's first line is its summary.
 
     A scenario fails by raising anything (assert is fine), or by taking more than `timeout` seconds.

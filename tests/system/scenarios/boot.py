@@ -107,7 +107,7 @@ def restarts_lose_no_mapping(s):
     host.unlock(VOLUMES)
 
 
-@scenario(timeout=600, host=True)
+@scenario(timeout=900, host=True)
 def kill_during_unlock_leaves_open_or_locked(s):
     """Each process is killed at several moments of an unlock of 8; the next unlock completes."""
     host = s.host()

@@ -47,7 +47,7 @@ PINNED = {
 }
 
 
-@scenario(timeout=600, host=True)
+@scenario(timeout=900, host=True)
 def header_that_differs_from_its_profile(s):
     """A valid header that differs from the pinned profile in any field is refused, naming the field."""
     host = locked_host(s, ["data1"])
@@ -128,7 +128,7 @@ def device_shorter_than_its_header_says(s):
     refused(s, host, "data1", "short device")
 
 
-@scenario(timeout=600, host=True)
+@scenario(timeout=900, host=True)
 def edited_key_record_is_refused(s):
     """A CMK record changed in the store is refused by the vault; put back, everything opens."""
     host = locked_host(s, VOLUMES)
@@ -147,7 +147,7 @@ def edited_key_record_is_refused(s):
     host.unlock(VOLUMES)
 
 
-@scenario(timeout=600, host=True)
+@scenario(timeout=900, host=True)
 def lost_registry_is_adopted_again(s):
     """With the registry and keys lost, adopt brings the volumes back, with their CMKs disabled until enabled."""
     host = locked_host(s, VOLUMES)

@@ -54,7 +54,10 @@ class CofferHost:
             options = f"2 name s {disk.serial} file-system s {file_system}" if file_system else \
                 f"1 name s {disk.serial}"
             jobs[disk.serial] = self.call("Manager", "Provision", f"sa{{sv}} {disk.by_id} {options}")
-        seconds = {name: self.wait_job(job)[0].duration for name, job in jobs.items()}
+        seconds = {}
+        for name, job in jobs.items():
+            self.wait_job(job)
+            seconds[name] = (self.get("Job", "EndTime", job) - self.get("Job", "StartTime", job)) / 1e6
         if file_system and mount:
             self.mount_at_boot([disk.serial for disk in disks])
         return seconds
@@ -66,7 +69,8 @@ class CofferHost:
         self.machine.must(f"mkdir -p {folders}; cat >> /etc/fstab <<'END'\n{lines}END\n"
                           f"systemctl daemon-reload")
         self.unlock(names)
-        self.machine.must("; ".join(f"mountpoint -q /srv/{n} || mount /srv/{n}" for n in names))
+        # As at boot: systemd waits until udev has made the links.
+        self.machine.must("systemctl start " + " ".join(f"srv-{n}.mount" for n in names), timeout=120)
 
     # --- the API -------------------------------------------------------------------------------
 

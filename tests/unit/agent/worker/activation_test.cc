@@ -53,7 +53,10 @@ class ActivationTest : public WorkerFixture {
     while (mapping() && !patience.passed()) std::this_thread::yield();
     return !mapping();
   }
-  bool marked() const { return std::filesystem::exists(path(mapping_dm_uuid(volume(), name_))); }
+  bool marked() const {
+    const auto marks = external() ? sockets_ / "dm" : folder_.path();
+    return std::filesystem::exists(marks / mapping_dm_uuid(volume(), name_));
+  }
 
   std::unique_ptr<tests::LoopDevice> loop_;
   std::string name_;

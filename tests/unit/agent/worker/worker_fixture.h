@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <set>
@@ -63,13 +65,20 @@ inline std::string some_token() {
 class WorkerFixture : public ::testing::Test {
  protected:
   WorkerFixture() {
+    // In the machine the worker under test may be the one that systemd started, in its sandbox.
+    if (const auto* sockets = std::getenv("COFFER_TEST_SOCKETS")) {
+      sockets_ = sockets;
+      worker_ = make_worker_client(socket("worker.sock"));
+      return;
+    }
+    sockets_ = folder_.path();
     ipc::Server::Options reader_options;
     reader_options.name = "reader";
     reader_ = std::make_unique<ipc::Server>(
         reader_options, [](ipc::Request& request) { return answer_as_reader(request); });
-    EXPECT_THAT(reader_->listen(ipc::listen_at(path("reader.sock")).value()), Succeeds());
+    EXPECT_THAT(reader_->listen(ipc::listen_at(socket("reader.sock")).value()), Succeeds());
     start_worker();
-    worker_ = make_worker_client(path("worker.sock"));
+    worker_ = make_worker_client(socket("worker.sock"));
   }
   ~WorkerFixture() override {
     worker_.reset();
@@ -93,13 +102,17 @@ class WorkerFixture : public ::testing::Test {
     options.jobs.files = FilesAllowed::kYes;
     options.jobs.program = (tests::bin_dir() / "coffer-worker").string();
     options.connect_reader = [this](Deadline deadline) {
-      return ipc::connect_to(path("reader.sock"), deadline);
+      return ipc::connect_to(socket("reader.sock"), deadline);
     };
     service_ = std::make_unique<WorkerService>(std::move(options));
-    ASSERT_THAT(service_->listen_control(ipc::listen_at(path("worker.sock")).value()), Succeeds());
-    ASSERT_THAT(service_->listen_deliver(ipc::listen_at(path("deliver.sock")).value()), Succeeds());
+    ASSERT_THAT(service_->listen_control(ipc::listen_at(socket("worker.sock")).value()),
+                Succeeds());
+    ASSERT_THAT(service_->listen_deliver(ipc::listen_at(socket("deliver.sock")).value()),
+                Succeeds());
   }
 
+  std::string socket(const std::string& name) const { return (sockets_ / name).string(); }
+  bool external() const { return service_ == nullptr; }
   std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
   std::string device(const std::string& name, std::uint64_t size_mib = 20) const {
     return make_device(folder_.path() / name, size_mib << 20U);
@@ -108,9 +121,9 @@ class WorkerFixture : public ::testing::Test {
   // What the vault does.
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
                        const luks2::Profile& profile, const SecretBytes& key) const {
-    auto socket = ipc::connect_to(path("deliver.sock"), soon());
-    if (!socket) return tl::unexpected(socket.error());
-    ipc::Channel channel(std::move(*socket), Reason::kWorkerLost);
+    auto connected = ipc::connect_to(socket("deliver.sock"), soon());
+    if (!connected) return tl::unexpected(connected.error());
+    ipc::Channel channel(std::move(*connected), Reason::kWorkerLost);
     const auto packet = hsm::encode_delivery(ticket, index, luks2::profile_digest(profile), key);
     if (!packet) return tl::unexpected(packet.error());
     if (const auto sent = channel.send(packet->reveal(), {}, soon()); !sent) return sent;
@@ -172,6 +185,7 @@ class WorkerFixture : public ::testing::Test {
   }
 
   tests::TempDir folder_;
+  std::filesystem::path sockets_;
   std::unique_ptr<ipc::Server> reader_;
   std::unique_ptr<WorkerService> service_;
   std::unique_ptr<Worker> worker_;

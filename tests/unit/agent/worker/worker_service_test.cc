@@ -116,12 +116,12 @@ TEST_F(WorkerServiceTest, HandlesAndTicketsEndWithTheirConnection) {
   const auto ticket = keyring::draw_ticket().value();
   const auto expected = expected_for(made);
   ASSERT_THAT(worker_->expect(ticket, std::span(&expected, 1), soon()), Succeeds());
-  auto other = make_worker_client(path("worker.sock"));
+  auto other = make_worker_client(socket("worker.sock"));
   EXPECT_THAT(other->wait_results(
                   ticket, [](const KeyOutcome&) {}, soon()),
               FailsWith(Reason::kTicketUnknown));
   worker_.reset();
-  worker_ = make_worker_client(path("worker.sock"));
+  worker_ = make_worker_client(socket("worker.sock"));
   EXPECT_THAT(worker_->expect(keyring::draw_ticket().value(), std::span(&expected, 1), soon()),
               FailsWith(Reason::kDeviceChanged));
 }

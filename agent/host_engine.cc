@@ -56,11 +56,12 @@ HostEngine::HostEngine(Parts parts)
       pool_({.threads = kThreads, .queue_max = kQueueMax}) {}
 
 HostEngine::~HostEngine() {
-  alive_.reset();
   for (auto& [id, work] : works_) work.cancelled->store(true);  // No key is asked for any more.
   parts_.log.set_observer({});
+  // Both run to their end, and post; what is posted finds nobody.
   unlock_pool_.stop();
   pool_.stop();
+  alive_.reset();
 }
 
 Result<std::unique_ptr<HostEngine>> HostEngine::make(Parts parts) {
@@ -235,13 +236,19 @@ void HostEngine::launch(JobId job) {
   const std::vector<VolumeId> ready = std::exchange(found->second.ready, {});
   if (ready.empty()) return;
   for (const VolumeId& id : ready) jobs_.begin_item(job, id);
-  const std::string& operation = found->second.operation;
+  // A copy: what cannot even begin ends its item, and the last one ends the work.
+  const std::string operation = found->second.operation;
   if (operation == "unlock" || operation == "verify") return launch_batch(job, ready);
   for (const VolumeId& id : ready) {
-    if (operation == "lock") launch_lock(job, id);
-    if (operation == "provision") launch_provision(job, id);
-    if (operation == "adopt") launch_adopt(job, id);
-    if (operation == "recover") launch_recover(job, id);
+    if (operation == "lock") {
+      launch_lock(job, id);
+    } else if (operation == "provision") {
+      launch_provision(job, id);
+    } else if (operation == "adopt") {
+      launch_adopt(job, id);
+    } else {
+      launch_recover(job, id);
+    }
   }
 }
 

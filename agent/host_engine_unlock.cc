@@ -234,6 +234,8 @@ void HostEngine::take_failed(JobId job, const UnlockTarget& target, Volume& volu
     volumes_.set_state(volume, VolumeState::kLocked, "cancelled");
     return finish_item(job, target.row.id, outcome);
   }
+  // Told once, not with every retry.
+  const bool known = volume.info.last_error && volume.info.last_error->reason() == error.reason();
   volumes_.set_failed(volume, error);
   if (may_pass(error.reason())) {
     volume.retry = volume.row.automatic;
@@ -244,7 +246,8 @@ void HostEngine::take_failed(JobId job, const UnlockTarget& target, Volume& volu
     provider_.note_failure(error);
     if (observer_ != nullptr) observer_->provider_changed(provider_.info().name);
   }
-  if (automatic || error.code() == Errc::kCorrupted) alert("error", error, volume.row.id);
+  const bool worth_telling = automatic || error.code() == Errc::kCorrupted;
+  if (worth_telling && !known) alert("error", error, volume.row.id);
   finish_item(job, target.row.id, outcome);
 }
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/provider_monitor.h"
+
+#include <gtest/gtest.h>
+
+#include "agent/reopening_log.h"
+#include "tests/fakes/fake_audit.h"
+#include "tests/support/result_matchers.h"
+
+namespace coffer::tests {
+namespace {
+
+using agent::ProviderMonitor;
+using agent::ReopeningLog;
+using keyring::VaultState;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class TurnedClock final : public Clock {
+ public:
+  WallTime wall() const override { return {}; }
+  SteadyTime steady() const override { return now; }
+  std::chrono::microseconds since_boot() const override { return {}; }
+  SteadyTime now{};
+};
+
+class ProviderMonitorTest : public ::testing::Test {
+ protected:
+  static keyring::VaultHealth health(VaultState state) {
+    keyring::VaultHealth made;
+    made.state = state;
+    return made;
+  }
+  // How long until the next probe is due.
+  milliseconds wait() {
+    milliseconds passed{0};
+    while (!monitor.begin_probe()) {
+      clock.now += milliseconds(100);
+      passed += milliseconds(100);
+    }
+    return passed;
+  }
+
+  TurnedClock clock;
+  ProviderMonitor monitor{{.name = "local",
+                           .retry_min = milliseconds(2000),
+                           .retry_max = milliseconds(10'000),
+                           .idle = milliseconds(60'000),
+                           .draw = [] { return 1.0; }},
+                          clock};
+};
+
+TEST_F(ProviderMonitorTest, BacksOffWhileTheTokenIsAwayAndSaysWhenItIsBack) {
+  EXPECT_EQ(wait(), milliseconds(0));
+  EXPECT_FALSE(monitor.begin_probe()) << "one at a time";
+  EXPECT_FALSE(monitor.take(health(VaultState::kAbsent)));
+  EXPECT_EQ(monitor.info().last_error->reason(), Reason::kHsmAbsent);
+  EXPECT_EQ(wait(), milliseconds(4000));
+  monitor.take(health(VaultState::kAbsent));
+  EXPECT_EQ(wait(), milliseconds(8000));
+  monitor.take(health(VaultState::kAbsent));
+  EXPECT_EQ(wait(), milliseconds(10'000));
+  EXPECT_TRUE(monitor.take(health(VaultState::kUp)));
+  EXPECT_FALSE(monitor.info().last_error);
+  EXPECT_EQ(wait(), milliseconds(60'000));
+  EXPECT_FALSE(monitor.take(health(VaultState::kUp))) << "it was there already";
+}
+
+TEST_F(ProviderMonitorTest, EachStateOfTheTokenHasItsReason) {
+  const std::vector<std::pair<VaultState, Reason>> all = {
+      {VaultState::kLoginNeeded, Reason::kHsmLoginNeeded},
+      {VaultState::kPinRefused, Reason::kHsmPinIncorrect},
+      {VaultState::kPinLocked, Reason::kHsmPinLocked},
+      {VaultState::kFailed, Reason::kHsmFailed}};
+  for (const auto& [state, reason] : all) {
+    monitor.take(health(state));
+    EXPECT_EQ(monitor.info().last_error->reason(), reason);
+    EXPECT_FALSE(monitor.up());
+  }
+}
+
+TEST_F(ProviderMonitorTest, AFailedUseBringsTheNextProbeForward) {
+  wait();
+  monitor.take(health(VaultState::kUp));
+  monitor.note_failure(Error(Reason::kHsmAbsent, "gone"));
+  EXPECT_FALSE(monitor.up());
+  EXPECT_EQ(wait(), milliseconds(2000));
+}
+
+TEST(RetryTest, OnlyWhatMayPassIsTriedAgain) {
+  EXPECT_TRUE(agent::may_pass(Reason::kHsmPinLocked));
+  EXPECT_TRUE(agent::may_pass(Reason::kWorkerLost));
+  EXPECT_FALSE(agent::may_pass(Reason::kProfileMismatch));
+  EXPECT_FALSE(agent::may_pass(Reason::kHeaderRolledBack));
+  EXPECT_FALSE(agent::may_pass(Reason::kWrongKey));
+  EXPECT_TRUE(agent::passes_soon(Reason::kHsmTimeout));
+  EXPECT_FALSE(agent::passes_soon(Reason::kHsmAbsent));
+}
+
+TEST(ReopeningLogTest, RefusesWithoutAJournalAndRecordsWhatWasDeferredWhenThereIsOne) {
+  TurnedClock clock;
+  FakeAudit* opened = nullptr;
+  int attempts = 0;
+  bool broken = true;
+  ReopeningLog log(
+      [&]() -> Result<std::unique_ptr<audit::AuditLog>> {
+        ++attempts;
+        if (broken) return fail(Reason::kAuditBroken, "damaged");
+        auto made = std::make_unique<FakeAudit>();
+        opened = made.get();
+        return std::unique_ptr<audit::AuditLog>(std::move(made));
+      },
+      clock);
+  EXPECT_THAT(log.try_open(), FailsWith(Reason::kAuditUnavailable));
+  EXPECT_THAT(log.append_one({}), FailsWith(Reason::kAuditUnavailable));
+  EXPECT_EQ(attempts, 1) << "not with every call";
+  audit::Event lock;
+  lock.operation = "volume.lock";
+  log.append_deferred(lock);
+  EXPECT_FALSE(log.available());
+
+  broken = false;
+  clock.now += seconds(5);
+  EXPECT_THAT(log.append_one({}), Succeeds());
+  EXPECT_TRUE(log.available());
+  ASSERT_EQ(opened->events().size(), 2U);
+  EXPECT_EQ(opened->events().front().operation, "volume.lock");
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -9,6 +9,8 @@
 
 namespace coffer {
 
+// NOLINTBEGIN(readability-identifier-naming): names as GoogleTest wants them.
+
 // Lets GoogleTest print what went wrong.
 inline void PrintTo(const Error& error, std::ostream* out) {
   *out << error.str();
@@ -33,6 +35,8 @@ MATCHER_P(FailsWith, reason, std::string("fails with ") + std::string(reason_inf
   *result_listener << arg.error().str();
   return arg.error().reason() == reason;
 }
+
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace tests
 }  // namespace coffer

@@ -30,7 +30,7 @@ using audit::Journal;
       }
     }
   };
-  std::thread other(record);
+  const std::thread other(record);
   record();
   ::_exit(1);
 }

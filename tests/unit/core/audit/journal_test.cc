@@ -97,8 +97,9 @@ TEST_F(JournalTest, ConcurrentCallersShareCommits) {
   auto journal = must_open(disk);
   const int commits_before = disk.commits();
   disk.stall();
-  std::vector<std::thread> callers;
   std::vector<std::uint64_t> sequences(16);
+  std::vector<std::thread> callers;
+  callers.reserve(sequences.size());
   for (auto& mine : sequences) {
     callers.emplace_back([&] { mine = journal->append_one(intent()).value_or(0); });
   }
@@ -219,6 +220,7 @@ TEST_F(JournalTest, DeferredEventsAreRecordedFirstOnceThatIsPossible) {
   journal->stop();
   const auto records = all_records(*journal);
   std::vector<std::string> operations;
+  operations.reserve(records.size());
   for (const Record& record : records) operations.push_back(record.event.operation);
   EXPECT_THAT(operations,
               testing::IsSupersetOf({"audit.start", "volume.lock", "volume.wipe", "audit.stop"}));

@@ -111,6 +111,7 @@ TEST(SecretBytes, RandomOnesDiffer) {
 
 TEST(SecretBytes, ArenaServesManyThreadsWithoutSharingMemory) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (unsigned i = 1; i <= 4; ++i) {
     threads.emplace_back([i] {
       for (int n = 0; n < 200; ++n) {

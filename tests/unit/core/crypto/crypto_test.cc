@@ -16,7 +16,9 @@ namespace coffer::tests {
 namespace {
 
 Bytes filled(std::size_t size, unsigned value) {
-  return Bytes(size, static_cast<std::byte>(value));
+  Bytes bytes(size);
+  std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(value));
+  return bytes;
 }
 Bytes plain(const SecretBytes& secret) {
   return {secret.reveal().begin(), secret.reveal().end()};
@@ -131,6 +133,7 @@ TEST(DigestTest, PiecesGiveTheSameAsTheWhole) {
 
 TEST(DigestTest, ManyThreadsMayHash) {
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([] {
       const auto expected = crypto::hmac_sha256(as_bytes("k"), as_bytes("m"));
@@ -145,8 +148,8 @@ TEST(DigestTest, ManyThreadsMayHash) {
 class RsaTest : public testing::Test {
  protected:
   static const crypto::RsaPrivateKey& key() {
-    static const auto made = crypto::RsaPrivateKey::generate(2048);
-    return *made;
+    static const auto kMade = crypto::RsaPrivateKey::generate(2048);
+    return *kMade;
   }
 };
 

@@ -162,6 +162,7 @@ TEST_F(ClientServerTest, ManyThreadsShareOneConnection) {
   start_server(options);
   Client client(client_options());
   std::vector<std::thread> threads;
+  threads.reserve(8);
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
       for (int n = 0; n < 50; ++n) {
@@ -200,6 +201,7 @@ TEST_F(ClientServerTest, RequestsBeyondTheQueueAreRefused) {
   int refused = 0;
   std::mutex refused_mutex;
   std::vector<std::thread> more;
+  more.reserve(2);
   for (int i = 0; i < 2; ++i) {
     more.emplace_back([&] {
       const auto reply = client.call(kEcho, {}, later());
@@ -316,7 +318,7 @@ TEST_F(ClientServerTest, StayingConnectedReconnectsWithoutACallAndTellsOfIt) {
                                    [&] { return states == wanted; });
   };
   start_server();
-  Client client(options);
+  const Client client(options);
   EXPECT_TRUE(until({true}));
   server.reset();
   EXPECT_TRUE(until({true, false}));
@@ -334,7 +336,7 @@ TEST_F(ClientServerTest, ServerThatDiesAtOnceIsBackedOffFrom) {
     ++attempts;
     return ipc::channel_pair()->first.release();
   };
-  Client client(options);
+  const Client client(options);
   // 1 + 2 + 4 + … ms: by the time of the eighth attempt 127 ms have passed.
   const auto begin = std::chrono::steady_clock::now();
   while (attempts < 8) std::this_thread::yield();

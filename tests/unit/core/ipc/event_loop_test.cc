@@ -44,6 +44,7 @@ TEST_F(EventLoopTest, RunsPostedTasksInOrderAndThenExits) {
 TEST_F(EventLoopTest, OtherThreadsPostWhileItRuns) {
   int count = 0;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
       EXPECT_FALSE(loop->on_loop_thread());

@@ -65,6 +65,7 @@ void check_records(ByteView bytes) {
 }  // namespace
 }  // namespace coffer::fuzz
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace coffer;
   if (size == 0) return 0;

@@ -5,6 +5,7 @@
 #include "tests/fuzz/fuzz_check.h"
 
 // Whatever is accepted has exactly one encoding, a message as well as the error in it.
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace coffer;
   const auto bytes = fuzz::input(data, size);

@@ -126,10 +126,11 @@ Result<OneShotReply> KeyJobs::run(const KeyJob& job, OneShotRequest::Mode mode,
 
 Result<Activated> KeyJobs::activate(const KeyJob& job, const SecretBytes& key, Deadline deadline) {
   const auto volume = volume_of(job);
+  const auto dm_uuid = mapping_dm_uuid(volume, job.spec.mapping);
+  const Mappings::Making making(mappings_, dm_uuid);
   if (const auto free = mappings_.make_room(job.spec.mapping, volume); !free)
     return tl::unexpected(free.error());
   // The udev rule looks for the mark when the mapping appears.
-  const auto dm_uuid = mapping_dm_uuid(volume, job.spec.mapping);
   if (const auto marked = mappings_.mark(dm_uuid); !marked) return tl::unexpected(marked.error());
   return settle(job, run(job, OneShotRequest::Mode::kActivate, key, deadline));
 }
@@ -144,6 +145,12 @@ Result<Activated> KeyJobs::settle(const KeyJob& job, const Result<OneShotReply>&
     mappings_.unmark(dm_uuid);
     if (!reply) return tl::unexpected(reply.error());
     return fail(Reason::kActivationFailed, "the mapping was gone at once");
+  }
+  // Somebody else was quicker, over a header that nobody checked: the mark must not vouch for it.
+  if (!reply && reply.error().reason() == Reason::kAlreadyUnlocked) {
+    mappings_.unmark(dm_uuid);
+    return fail(Reason::kMappingForeign,
+                job.spec.mapping + " was opened by somebody else meanwhile");
   }
   const bool right = mapping->state == MappingState::kActive &&
                      mapping->backing_major == device.major &&

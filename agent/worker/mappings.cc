@@ -141,6 +141,9 @@ Result<void> Mappings::make_room(const std::string& name, const VolumeId& volume
   if (!mapping) return tl::unexpected(mapping.error());
   if (!is_ours(*mapping, volume))
     return fail(Reason::kMappingForeign, "the name " + name + " belongs to another mapping");
+  if (mapping->state != MappingState::kNoTable && !mapping->marked)
+    return fail(Reason::kMappingForeign,
+                name + " was opened by somebody else, under another profile");
   if (mapping->state != MappingState::kNoTable)
     return fail(Reason::kAlreadyUnlocked, name + " is open");
   return remove(*control, *mapping, false, Deadline::after(kBusyPatience));
@@ -194,12 +197,24 @@ Result<Mapping> Mappings::await_unused(const std::string& name, const VolumeId& 
   }
 }
 
+Mappings::Making::Making(const Mappings& mappings, std::string dm_uuid)
+    : mappings_(mappings), dm_uuid_(std::move(dm_uuid)) {
+  const std::scoped_lock lock(mappings_.mutex_);
+  mappings_.making_.insert(dm_uuid_);
+}
+
+Mappings::Making::~Making() {
+  const std::scoped_lock lock(mappings_.mutex_);
+  mappings_.making_.erase(dm_uuid_);
+}
+
 Result<std::vector<Mapping>> Mappings::clean() const {
+  const std::scoped_lock lock(mutex_);
   auto mappings = list();
   if (!mappings) return tl::unexpected(mappings.error());
-  std::erase_if(*mappings, [](const Mapping& m) {
+  std::erase_if(*mappings, [&](const Mapping& m) {
     const bool useless = m.state == MappingState::kNoTable || m.device_gone;
-    return !m.marked || !useless || m.deferred;
+    return !m.marked || !useless || m.deferred || making_.contains(m.dm_uuid);
   });
   if (mappings->empty()) return mappings;
   const auto control = DmControl::open();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,8 +32,23 @@ class Mappings {
   // a mark is made before its mapping.
   void unmark_stale() const;
 
+  // While it lives, clean() leaves the mapping of `dm_uuid` alone: until its resume, one that is
+  // being made cannot be told from one that a killed process left.
+  class Making {
+   public:
+    Making(const Mappings& mappings, std::string dm_uuid);
+    ~Making();
+    Making(const Making&) = delete;
+    Making& operator=(const Making&) = delete;
+
+   private:
+    const Mappings& mappings_;
+    const std::string dm_uuid_;
+  };
+
   // Before an activation: nothing, when the name is free, after taking away a mapping of `volume`
-  // that a killed process left without a table. kAlreadyUnlocked, kMappingForeign.
+  // that a killed process left without a table. kAlreadyUnlocked: ours is open; kMappingForeign:
+  // another one has the name, or somebody else opened the volume.
   Result<void> make_room(const std::string& name, const VolumeId& volume) const;
 
   // The mapping of `volume` with that name, once nobody has it open: udev looks into new ones.
@@ -53,6 +70,8 @@ class Mappings {
                       Deadline deadline) const;
 
   std::string mark_folder_;
+  mutable std::mutex mutex_;  // Guards making_; held by clean() for as long as it removes.
+  mutable std::set<std::string, std::less<>> making_;  // By dm UUID.
 };
 
 }  // namespace coffer::agent

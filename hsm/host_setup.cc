@@ -106,7 +106,7 @@ Result<AgentParts> open_agent_state(const std::string& folder, const HostId& hos
   auto store = keyring::open_sqlite_key_store(folder + "/keyring.db");
   if (!store) return tl::unexpected(store.error());
   parts.store = std::move(*store);
-  audit::Journal::Options options{.node = host, .program = "coffer init"};
+  const audit::Journal::Options options{.node = host, .program = "coffer init"};
   auto journal = audit::Journal::open(folder + "/audit", options);
   if (!journal) return tl::unexpected(journal.error());
   parts.journal = std::move(*journal);

@@ -44,7 +44,7 @@ Result<void> require_plain(std::string_view text) {
 template <std::size_t N>
 std::optional<std::string> field(const unsigned char (&blank_padded)[N]) {
   if (blank_padded[0] == '\0') return std::nullopt;
-  std::string_view text(reinterpret_cast<const char*>(blank_padded), N);
+  const std::string_view text(reinterpret_cast<const char*>(blank_padded), N);
   const auto last = text.find_last_not_of(' ');
   return std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1));
 }

@@ -19,7 +19,7 @@ void list(ByteView in, T (*get)(ByteReader&)) {
 
 template <class T>
 void one(ByteView in, T (*get)(ByteReader&)) {
-  ByteReader reader(in);
+  ByteReader reader(in);  // NOLINT(misc-const-correctness): `get` reads on.
   const auto value = get(reader);
   if (!reader.finish(Reason::kMessageInvalid, "value")) return;
   ByteWriter out;
@@ -41,6 +41,7 @@ void one_shot(ByteView in) {
 }  // namespace coffer::agent
 
 // The first byte chooses the message, the rest is the message.
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace coffer;
   using namespace coffer::agent;

@@ -111,7 +111,7 @@ TEST_P(BatchReaderTest, DeviceThatDoesNotAnswerEndsAtTheDeadline) {
   int ends[2] = {-1, -1};
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   const UniqueFd silent(ends[0]);
-  UniqueFd writer(ends[1]);
+  const UniqueFd writer(ends[1]);
   const auto path = file_of(folder_, "good", pattern(kWhole, 3));
   const UniqueFd good(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   const std::vector<BatchRead> reads{{good.get(), 0, kWhole}, {silent.get(), 0, kWhole}};

@@ -82,6 +82,7 @@ TEST_F(HeaderScannerTest, HeaderThatKillsTheReaderIsTheOnlyOneLost) {
   ipc::Client client(reader_at(path("reader.sock")));
   HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes);
   std::vector<ScanItem> items;
+  items.reserve(4);
   for (int i = 0; i < 4; ++i)
     items.push_back({make_device(path("disk" + std::to_string(i)), 1U << 20U), ""});
   write_at(items[2].device, 0, kPoison);
@@ -123,6 +124,7 @@ TEST_F(HeaderScannerTest, TwelveHundredDevicesAreOneBatch) {
   ipc::Client client(reader_at(path("reader.sock")));
   HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes);
   std::vector<ScanItem> items;
+  items.reserve(1200);
   for (int i = 0; i < 1200; ++i)
     items.push_back({make_device(path("disk" + std::to_string(i)), 128U << 10U), ""});
   const auto results = scanner.scan(items, soon());

@@ -84,7 +84,7 @@ TEST_F(ProgramsTest, WorkerAndReaderServeAndEndWhenAsked) {
 
 TEST_F(ProgramsTest, KilledReaderIsFoundAgain) {
   make_device(path("disk"), 1U << 20U);
-  Running working(worker());
+  const Running working(worker());
   const auto client = make_worker_client(path("worker.sock"));
   for (int life = 0; life < 3; ++life) {
     Running reading(reader());
@@ -95,7 +95,7 @@ TEST_F(ProgramsTest, KilledReaderIsFoundAgain) {
 
 TEST_F(ProgramsTest, KilledWorkerIsFoundAgain) {
   make_device(path("disk"), 1U << 20U);
-  Running reading(reader());
+  const Running reading(reader());
   const auto client = make_worker_client(path("worker.sock"));
   for (int life = 0; life < 3; ++life) {
     Running working(worker());

@@ -60,33 +60,60 @@ void take_outcome(UnlockBatch& batch, const KeyGroup& group, KeyOutcome outcome)
   if (!target.running()) return;
   if (outcome.result) {
     target.activated = std::move(*outcome.result);
-  } else {
-    target.fail_with(outcome.result.error());
+    if (target.delivery_unknown) {
+      target.add_note("it opened although its delivery failed: " + target.delivery_unknown->str());
+    }
+    return;
   }
+  // A key that did not come failed for what kept it from coming.
+  const Reason reason = outcome.result.error().reason();
+  const bool never_came = reason == Reason::kCancelled || reason == Reason::kTimedOut;
+  target.fail_with(target.delivery_unknown && never_came ? *target.delivery_unknown
+                                                         : outcome.result.error());
+}
+
+// Keys that were lost on their way are given up, so what has begun ends in a moment.
+Deadline wait_until(const UnlockBatch& batch, const KeyGroup& group) {
+  const auto is_unknown = [&](std::size_t member) {
+    return batch.targets[member].delivery_unknown.has_value();
+  };
+  if (std::none_of(group.members.begin(), group.members.end(), is_unknown)) return batch.deadline;
+  return Deadline(std::max(batch.deadline.at(), Deadline::after(kAfterLoss).at()));
 }
 
 void collect_group(UnlockBatch& batch, const KeyGroup& group, Worker& worker) {
   const auto still_waits = [&](std::size_t member) { return waits(batch.targets[member]); };
-  const auto any_waits = [&] {
-    return std::any_of(group.members.begin(), group.members.end(), still_waits);
+  const auto came = [&](std::size_t member) {
+    const UnlockTarget& target = batch.targets[member];
+    return target.delivered && !target.delivery_unknown;
+  };
+  const auto any_to_come = [&] {
+    return std::any_of(group.members.begin(), group.members.end(),
+                       [&](std::size_t member) { return came(member) && still_waits(member); });
   };
   // Keys that the vault did not deliver will not come: the ticket ends with the last that did.
-  if (!any_waits()) return worker.cancel(group.ticket);
-  const auto was_delivered = [&](std::size_t member) { return batch.targets[member].delivered; };
-  bool give_up = !std::all_of(group.members.begin(), group.members.end(), was_delivered);
+  // What begun of those that nobody knows of ends by itself.
+  bool give_up = !std::all_of(group.members.begin(), group.members.end(), came);
+  const auto give_up_rest = [&] {
+    if (!give_up || any_to_come()) return;
+    give_up = false;
+    worker.cancel(group.ticket);
+  };
+  give_up_rest();
+  if (std::none_of(group.members.begin(), group.members.end(), still_waits)) return;
   const auto ended = worker.wait_results(
       group.ticket,
       [&](KeyOutcome outcome) {
         take_outcome(batch, group, std::move(outcome));
-        if (!give_up || any_waits()) return;
-        give_up = false;
-        worker.cancel(group.ticket);
+        give_up_rest();
       },
-      batch.deadline);
+      wait_until(batch, group));
   if (ended) return;
   if (ended.error().reason() == Reason::kWorkerLost) settle_by_list(batch, worker);
   for (const std::size_t member : group.members) {
-    if (still_waits(member)) batch.targets[member].fail_with(ended.error());
+    if (!still_waits(member)) continue;
+    UnlockTarget& target = batch.targets[member];
+    target.fail_with(target.delivery_unknown ? *target.delivery_unknown : ended.error());
   }
 }
 

@@ -4,6 +4,12 @@
 namespace coffer::agent {
 namespace {
 
+// Errors of a message that was lost on its way: the key may have reached the worker all the same.
+bool is_unknown(Reason reason) {
+  return reason == Reason::kHsmTimeout || reason == Reason::kHsmAbsent ||
+         reason == Reason::kWorkerLost;
+}
+
 void deliver_group(UnlockBatch& batch, const KeyGroup& group, keyring::Keyring& keyring) {
   std::vector<keyring::DekDelivery> deliveries;
   std::vector<std::size_t> members;
@@ -22,6 +28,9 @@ void deliver_group(UnlockBatch& batch, const KeyGroup& group, keyring::Keyring& 
       target.fail_with(Error(Reason::kInternal, "the keyring gave no result"));
     } else if (results[i]) {
       target.delivered = true;
+    } else if (is_unknown(results[i].error().reason())) {
+      target.delivered = true;
+      target.delivery_unknown = results[i].error();
     } else {
       target.fail_with(results[i].error());
     }
@@ -33,7 +42,10 @@ void deliver_group(UnlockBatch& batch, const KeyGroup& group, keyring::Keyring& 
 void deliver_keys(UnlockBatch& batch, keyring::Keyring& keyring) {
   for (const KeyGroup& group : batch.groups) {
     if (batch.cancelled()) {
-      batch.fail_running(Error(Reason::kCancelled, "cancelled before its key was delivered"));
+      for (UnlockTarget& target : batch.targets) {
+        if (target.delivered) continue;
+        target.fail_with(Error(Reason::kCancelled, "cancelled before its key was delivered"));
+      }
     }
     deliver_group(batch, group, keyring);
   }

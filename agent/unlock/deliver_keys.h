@@ -6,9 +6,11 @@
 namespace coffer::agent {
 
 // Lets the vault unwrap the keys, grouped by CMK, and deliver them to the worker that expects them.
-//   kHsm…                      the token; kRecordInvalid, kRecordSuperseded its records.
-//   kBlobInvalid               a wrap that is not of this volume, host and generation.
-//   kTicketUnknown, kWorkerLost
+// A delivery that was lost on its way (kHsmTimeout, kHsmAbsent, kWorkerLost) is no failure yet: the
+// key may be there, and collect_results() finds out.
+//   kHsm…            the token; kRecordInvalid, kRecordSuperseded its records.
+//   kBlobInvalid     a wrap that is not of this volume, host and generation.
+//   kTicketUnknown
 void deliver_keys(UnlockBatch& batch, keyring::Keyring& keyring);
 
 }  // namespace coffer::agent

@@ -61,7 +61,8 @@ struct UnlockTarget {
   std::optional<keyring::Presented> key;
   std::uint64_t intent = 0;
   bool announced = false;
-  bool delivered = false;
+  bool delivered = false;                 // Its key has reached the worker, or may have:
+  std::optional<Error> delivery_unknown;  // the delivery was lost for this.
   std::optional<Activated> activated;
 
   std::optional<Error> error;  // Why it is out of the running.

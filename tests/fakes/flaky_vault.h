@@ -20,6 +20,11 @@ class FlakyVault final : public keyring::KeyVault {
   }
   void come_back() { away_ = false; }
   int calls() const { return calls_; }
+  // The next delivery is done, and its answer gets lost.
+  void lose_answer(Reason reason) {
+    reason_ = reason;
+    lose_answer_ = true;
+  }
 
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override {
     if (const auto gone = away()) return tl::unexpected(*gone);
@@ -51,7 +56,11 @@ class FlakyVault final : public keyring::KeyVault {
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes) override {
-    return all_or(keys.size(), [&] { return vault_.deliver(record, keys, ticket, indexes); });
+    auto results =
+        all_or(keys.size(), [&] { return vault_.deliver(record, keys, ticket, indexes); });
+    if (!lose_answer_.exchange(false)) return results;
+    for (auto& result : results) result = fail(reason_, "its answer got lost as the test asked");
+    return results;
   }
   Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
   keyring::VaultHealth health() override {
@@ -81,6 +90,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<bool> away_{false};
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};
+  std::atomic<bool> lose_answer_{false};
 };
 
 }  // namespace coffer::tests

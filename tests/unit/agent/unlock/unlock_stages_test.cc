@@ -290,6 +290,32 @@ TEST_F(UnlockStagesTest, AWorkerLostAfterTheKeyIsAskedWhatItLeft) {
   EXPECT_THAT(batch.targets[0].note, HasSubstr("found open"));
 }
 
+TEST_F(UnlockStagesTest, AVolumeThatOpenedIsNotFailedByALostAnswerOfTheVault) {
+  for (const Reason reason : {Reason::kHsmTimeout, Reason::kHsmAbsent, Reason::kWorkerLost}) {
+    vault->lose_answer(reason);
+    const UnlockBatch batch = run({first, second});
+    for (const UnlockTarget& target : batch.targets) {
+      EXPECT_FALSE(target.error) << target.error->str();
+      EXPECT_TRUE(target.activated);
+      EXPECT_THAT(target.note, HasSubstr("although its delivery failed"));
+      EXPECT_THAT(
+          worker.deactivate(target.row.mapped_name, target.row.id, agent::DeactivateMode::kPlain,
+                            Deadline::after(std::chrono::seconds(1))),
+          Succeeds());
+    }
+  }
+}
+
+TEST_F(UnlockStagesTest, AKeyThatNeverCameFailsWithWhatLostIt) {
+  vault->go_away(Reason::kHsmTimeout);
+  const int cancels = worker.called("cancel");
+  const UnlockBatch batch = run({first});
+  vault->come_back();
+  ASSERT_TRUE(batch.targets[0].error);
+  EXPECT_EQ(batch.targets[0].error->reason(), Reason::kHsmTimeout);
+  EXPECT_GT(worker.called("cancel"), cancels);
+}
+
 TEST_F(UnlockStagesTest, ResultsThatCannotBeRecordedAreKept) {
   UnlockBatch batch = make_batch({first});
   const auto disks = watch.list().value();

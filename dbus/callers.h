@@ -31,7 +31,7 @@ struct CallerLimits {
 // Bound to the event loop and to one connection.
 class Callers {
  public:
-  using Identified = std::function<void(Result<std::uint32_t> uid)>;
+  using Identified = std::function<void(const Result<std::uint32_t>& uid)>;
 
   Callers(sd_bus* bus, const CallerLimits& limits, const Clock& clock);
   ~Callers();

@@ -107,8 +107,8 @@ void Dispatcher::start(sd_bus_message* call, Planner planner) {
   pending->caller.bus_name = name;
   pending->caller.origin = "dbus";
   pending_.emplace(serial, std::move(pending));
-  callers_.identify(name,
-                    [this, serial](Result<std::uint32_t> uid) { on_identified(serial, uid); });
+  callers_.identify(
+      name, [this, serial](const Result<std::uint32_t>& uid) { on_identified(serial, uid); });
 }
 
 void Dispatcher::on_identified(std::uint64_t serial, const Result<std::uint32_t>& uid) {

@@ -54,7 +54,7 @@ class ErrorMap {
 }  // namespace
 
 void register_errors() {
-  static const ErrorMap map;
+  static const ErrorMap kMap;
 }
 
 int reply_error(sd_bus_error* out, const Error& error) {

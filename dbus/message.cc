@@ -86,7 +86,7 @@ int give_nodes(const std::vector<std::string>& paths, char*** nodes) {
     array[i] = ::strdup(paths[i].c_str());
     if (array[i] != nullptr) continue;
     for (std::size_t made = 0; made < i; ++made) std::free(array[made]);
-    std::free(array);
+    std::free(static_cast<void*>(array));
     return -ENOMEM;
   }
   *nodes = array;
@@ -96,7 +96,7 @@ int give_nodes(const std::vector<std::string>& paths, char*** nodes) {
 template <class T>
 Result<T> Reader::basic(char type) {
   T value{};
-  const int r = ::sd_bus_message_read_basic(message_, type, &value);
+  const int r = ::sd_bus_message_read_basic(message_, type, static_cast<void*>(&value));
   if (r < 0) return malformed(r);
   if (r == 0) return fail(Reason::kInvalidArgs, "an argument is missing");
   return value;

@@ -50,7 +50,7 @@ Result<json::value> read_basic(sd_bus_message* m, char type) {
     case 'o':
     case 'g': {
       const char* text = nullptr;
-      if (::sd_bus_message_read_basic(m, type, &text) <= 0) return unreadable();
+      if (::sd_bus_message_read_basic(m, type, static_cast<void*>(&text)) <= 0) return unreadable();
       return json::value(text);
     }
     default:

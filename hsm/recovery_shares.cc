@@ -27,7 +27,7 @@ constexpr std::uint8_t multiply(std::uint8_t a, std::uint8_t b) noexcept {
   unsigned product = 0;
   unsigned shifted = a;
   for (unsigned bit = 0; bit < 8; ++bit) {
-    product ^= shifted & (0U - ((b >> bit) & 1U));
+    product ^= shifted & (0U - ((unsigned{b} >> bit) & 1U));
     shifted = (shifted << 1U) ^ (0x11BU & (0U - (shifted >> 7U)));
   }
   return static_cast<std::uint8_t>(product);

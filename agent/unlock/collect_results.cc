@@ -12,8 +12,16 @@ bool waits(const UnlockTarget& target) {
   return target.delivered && target.running();
 }
 
+// Errors of a wait that ended before the keys did: the worker died, is another one since, or is
+// late.
+bool tells_no_end(Reason reason) {
+  return reason == Reason::kWorkerLost || reason == Reason::kTicketUnknown ||
+         reason == Reason::kTimedOut;
+}
+
 // What the list of mappings says of a target whose end nobody told.
 void settle_by_list(UnlockBatch& batch, Worker& worker) {
+  if (batch.action != Action::kActivate) return;
   if (std::none_of(batch.targets.begin(), batch.targets.end(), waits)) return;
   const auto mappings = worker.list_mappings(Deadline::after(kAfterLoss));
   if (!mappings) return;
@@ -27,7 +35,7 @@ void settle_by_list(UnlockBatch& batch, Worker& worker) {
                                    .dm_uuid = mapping.dm_uuid,
                                    .major = mapping.major,
                                    .minor = mapping.minor};
-      target.add_note("its mapping was found open after the worker was lost");
+      target.add_note("its mapping was found open, its end was not told");
     }
   }
 }
@@ -109,7 +117,7 @@ void collect_group(UnlockBatch& batch, const KeyGroup& group, Worker& worker) {
       },
       wait_until(batch, group));
   if (ended) return;
-  if (ended.error().reason() == Reason::kWorkerLost) settle_by_list(batch, worker);
+  if (tells_no_end(ended.error().reason())) settle_by_list(batch, worker);
   for (const std::size_t member : group.members) {
     if (!still_waits(member)) continue;
     UnlockTarget& target = batch.targets[member];

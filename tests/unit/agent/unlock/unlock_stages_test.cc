@@ -284,10 +284,25 @@ TEST_F(UnlockStagesTest, ALateBatchAsksForNoKey) {
 }
 
 TEST_F(UnlockStagesTest, AWorkerLostAfterTheKeyIsAskedWhatItLeft) {
-  worker.fail_next("wait_results", Reason::kWorkerLost);
-  const UnlockBatch batch = run({first});
-  EXPECT_TRUE(batch.targets[0].activated);
-  EXPECT_THAT(batch.targets[0].note, HasSubstr("found open"));
+  for (const Reason reason : {Reason::kWorkerLost, Reason::kTicketUnknown, Reason::kTimedOut}) {
+    worker.fail_next("wait_results", reason);
+    const UnlockBatch batch = run({first});
+    EXPECT_TRUE(batch.targets[0].activated);
+    EXPECT_THAT(batch.targets[0].note, HasSubstr("found open"));
+    EXPECT_THAT(worker.deactivate("first", first, agent::DeactivateMode::kPlain,
+                                  Deadline::after(std::chrono::seconds(1))),
+                Succeeds());
+  }
+}
+
+TEST_F(UnlockStagesTest, AnOpenMappingDoesNotProveAVerify) {
+  EXPECT_TRUE(run({first}).targets[0].activated);
+  worker.fail_next("wait_results", Reason::kTimedOut);
+  UnlockBatch batch = make_batch({first});
+  batch.action = agent::Action::kVerify;
+  agent::run_unlock(batch, *watch.list(), parts());
+  ASSERT_TRUE(batch.targets[0].error);
+  EXPECT_EQ(batch.targets[0].error->reason(), Reason::kTimedOut);
 }
 
 TEST_F(UnlockStagesTest, AVolumeThatOpenedIsNotFailedByALostAnswerOfTheVault) {

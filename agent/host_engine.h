@@ -194,6 +194,8 @@ class HostEngine final : public Engine {
   void take_mapping(Volume& volume, const Mapping* mapping);
   void open_automatic();
   void recover_rows();
+  void recover_later(Volume& volume);
+  void recover_again(SteadyTime due);
   bool wants_opening(const Volume& volume) const;
   bool boot_waits_for(const Volume& volume) const;
   void check_boot();

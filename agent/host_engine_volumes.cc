@@ -199,7 +199,10 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
   const auto take = [this, job, id](const End& end) {
     Volume* now = volumes_.find(id);
     if (!end.recovered) {
+      const Reason reason = end.recovered.error().reason();
       if (now != nullptr) now->info.last_error = end.recovered.error();
+      const bool passes = may_pass(reason) || reason == Reason::kBusy;
+      if (now != nullptr && passes) recover_later(*now);
       print(4, end.recovered.error().str(), &id, &end.recovered.error());
       return finish_item(job, id, failed(end.recovered.error()));
     }
@@ -213,6 +216,8 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
       outcome.note = "provisioning undone after a restart";
     } else {
       outcome.result = "skipped";
+      outcome.note = "waits for its device";
+      if (now != nullptr) recover_later(*now);
     }
     print(5, end.row.name + ": " + outcome.note, &id);
     finish_item(job, id, outcome);

@@ -10,6 +10,8 @@ namespace coffer::agent {
 namespace {
 
 constexpr std::chrono::seconds kListTimeout{5};
+constexpr std::chrono::milliseconds kRecoverWaitMin{10};
+constexpr std::chrono::milliseconds kRecoverWaitMax{60'000};
 
 Caller self(const std::string& origin) {
   Caller caller;
@@ -186,6 +188,26 @@ void HostEngine::recover_rows() {
   static_cast<void>(start_job(open_ends, std::move(work)));
 }
 
+// Plans to try again what waits, or failed for a reason that may pass.
+void HostEngine::recover_later(Volume& volume) {
+  const auto first = std::max<std::chrono::milliseconds>(parts_.config.retry_min, kRecoverWaitMin);
+  volume.recover_wait = std::min(std::max(volume.recover_wait * 2, first), kRecoverWaitMax);
+  volume.recover_at = parts_.clock.steady() + volume.recover_wait;
+}
+
+// Tries again those that were to be tried by `due`.
+void HostEngine::recover_again(SteadyTime due) {
+  bool any = false;
+  for (const VolumeId& id : volumes_.ids()) {
+    Volume& volume = *volumes_.find(id);
+    if (!volume.recover_at || *volume.recover_at > due) continue;
+    volume.recover_at.reset();
+    volume.recover_tried = false;
+    any = true;
+  }
+  if (any) recover_rows();
+}
+
 Result<JobId> HostEngine::scan(const Caller& caller) {
   const auto job = jobs_.add("scan", {}, caller, false);
   if (!job) return job;
@@ -199,7 +221,9 @@ void HostEngine::worker_connected(bool connected) {
   post([this, connected] {
     if (!connected) print(4, "the worker is away");
     // What it began before it went shows in the list of the next one.
-    if (connected && seen_) request_refresh();
+    if (!connected || !seen_) return;
+    request_refresh();
+    recover_again(SteadyTime::max());
   });
 }
 
@@ -304,6 +328,7 @@ void HostEngine::tick() {
     const SteadyTime now = parts_.clock.steady();
     retry_now([now](const Volume& volume) { return volume.retry && volume.retry_at <= now; });
   }
+  recover_again(parts_.clock.steady());
   check_boot();
   if (refusals_in_second_ > 0) refusals_in_second_ = 0;
 }

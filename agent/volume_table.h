@@ -28,8 +28,10 @@ struct Volume {
   SteadyTime retry_at{};  // not before this,
   std::chrono::milliseconds retry_wait{0};  // and each time later.
   bool gone_told = false;                   // That its device went away while it was open.
-  bool recover_tried = false;    // Completing its provisioning was tried since its device came.
-  std::uint64_t changed_at = 0;  // VolumeTable::now() of the last operation on it.
+  bool recover_tried = false;  // Completing its provisioning was tried since its device came;
+  std::optional<SteadyTime> recover_at;       // it waits or may go better: again at this time,
+  std::chrono::milliseconds recover_wait{0};  // and each time later.
+  std::uint64_t changed_at = 0;               // VolumeTable::now() of the last operation on it.
 };
 
 // VolumeTable is the agent's picture of its volumes: rows of the registry with what udev, the

@@ -150,6 +150,57 @@ TEST_F(ProvisionTest, ARowWhoseDeviceIsAwayWaitsForIt) {
   EXPECT_THAT(registry->find(row.id), Succeeds());
 }
 
+// A row whose device was written when the power went, and an agent that starts on it.
+class RecoverTest : public ProvisionTest {
+ protected:
+  void SetUp() override {
+    ProvisionTest::SetUp();
+    plug("vda");
+    auto traced = parts();
+    traced.reached = [&](std::string_view step) {
+      if (step == "written") rows = registry->load()->rows;
+    };
+    auto asked = provision_call();
+    asked.options.file_system.clear();
+    ASSERT_THAT(agent::provision(asked, *watch.list(), traced), Succeeds());
+    ASSERT_THAT(worker.deactivate("data", rows.front().id, agent::DeactivateMode::kPlain,
+                                  Deadline::after(std::chrono::seconds(1))),
+                Succeeds());
+    stop();
+    const auto stopped = agent::Registry::open((folder / "registry.db").string());
+    ASSERT_THAT((*stopped)->put_all(rows), Succeeds());
+  }
+  std::vector<agent::VolumeRow> rows;
+};
+
+TEST_F(RecoverTest, AFailureThatPassesIsTriedAgain) {
+  for (const Reason reason : {Reason::kWorkerLost, Reason::kBusy, Reason::kTimedOut}) {
+    {
+      const auto stopped = agent::Registry::open((folder / "registry.db").string());
+      ASSERT_THAT((*stopped)->put_all(rows), Succeeds());
+    }
+    worker.fail_next("check_written", reason);
+    start();
+    EXPECT_TRUE(
+        run_until([&] { return registry->find(rows.front().id)->state == RowState::kReady; }));
+    stop();
+  }
+}
+
+TEST_F(RecoverTest, AWorkerThatIsBackIsAskedAtOnce) {
+  config.retry_min = std::chrono::hours(1);
+  worker.fail_next("check_written", Reason::kWorkerLost);
+  start();
+  EXPECT_TRUE(run_until([&] {
+    const auto now = engine->volume(rows.front().id);
+    return now && now->last_error.has_value();
+  }));
+  EXPECT_EQ(registry->find(rows.front().id)->state, RowState::kProvisioning);
+  engine->worker_connected(true);
+  EXPECT_TRUE(
+      run_until([&] { return registry->find(rows.front().id)->state == RowState::kReady; }));
+}
+
 TEST_F(ProvisionTest, AForeignDiskIsNeverWiped) {
   plug("vda");
   worker.disk("/dev/vda").foreign = "ext4";

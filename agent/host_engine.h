@@ -226,6 +226,7 @@ class HostEngine final : public Engine {
   bool refreshing_ = false;
   bool refresh_again_ = false;
   bool seen_ = false;                 // A refresh has come back.
+  bool intents_closed_ = false;       // And one of them had the list of mappings.
   std::uint64_t records_before_ = 0;  // Of the journal, when this agent started.
   std::uint32_t refusals_in_second_ = 0;
   std::uint64_t refusals_counted_ = 0;

@@ -74,7 +74,10 @@ void HostEngine::take_view(View view) {
     const auto found = std::find_if(view.mappings->begin(), view.mappings->end(), is_its);
     take_mapping(volume, found == view.mappings->end() ? nullptr : &*found);
   }
-  if (!std::exchange(seen_, true)) close_open_intents();
+  seen_ = true;
+  // Only the worker's list tells what is open. A kernel without device-mapper has nothing open.
+  const bool listed = view.mappings || view.mappings.error().reason() == Reason::kUnsupported;
+  if (listed && !std::exchange(intents_closed_, true)) close_open_intents();
   recover_rows();
   open_automatic();
   for (const JobId job : std::exchange(scan_jobs_, {})) {

@@ -318,6 +318,28 @@ TEST_F(HostEngineTest, IntentsThatAKilledAgentLeftGetTheirResult) {
   EXPECT_EQ(outcomes[shut], "AgentUnreachable");
 }
 
+TEST_F(HostEngineTest, IntentsAreNotJudgedWithoutTheListOfMappings) {
+  const VolumeId open = provision(plug("vda"), "open");
+  audit::Event intent;
+  intent.kind = audit::Kind::kIntent;
+  intent.operation = "volume.unlock";
+  intent.volume = open;
+  const auto sequence = audit.append_one(intent);
+  ASSERT_THAT(sequence, Succeeds());
+  const auto outcome = [&]() -> std::string {
+    for (const audit::Event& event : audit.events()) {
+      const bool its = event.kind == audit::Kind::kResult && event.intent_sequence == *sequence;
+      if (its) return event.outcome;
+    }
+    return "";
+  };
+  stop();
+  worker.fail_next("list_mappings", Reason::kWorkerLost);
+  start();
+  run_until([&] { return !outcome().empty(); });
+  EXPECT_EQ(outcome(), "OK");
+}
+
 TEST_F(HostEngineTest, AVolumeWhoseOldMappingLingersIsNotOpenedOverIt) {
   const VolumeId id = provision(plug("vda"), "data");
   const auto disks = worker.disks();

@@ -8,10 +8,10 @@ namespace coffer::agent {
 namespace {
 
 // Link folders by how well they tell one disk from another; an earlier prefix wins.
-constexpr std::array<std::string_view, 8> kStablePrefixes = {
+constexpr std::array<std::string_view, 7> kStablePrefixes = {
     "/dev/disk/by-id/wwn-",  "/dev/disk/by-id/nvme-eui.", "/dev/disk/by-id/nvme-",
     "/dev/disk/by-id/scsi-", "/dev/disk/by-id/ata-",      "/dev/disk/by-id/virtio-",
-    "/dev/disk/by-id/",      "/dev/disk/by-partuuid/",
+    "/dev/disk/by-id/",
 };
 
 std::size_t rank_of(std::string_view path) noexcept {

@@ -32,6 +32,7 @@ TEST(DiskTest, TheMostTellingLinkIsItsPath) {
 TEST(DiskTest, LinksFromTheContentDoNotNameTheDisk) {
   EXPECT_FALSE(agent::is_stable_path("/dev/disk/by-id/lvm-pv-uuid-x"));
   EXPECT_FALSE(agent::is_stable_path("/dev/disk/by-uuid/x"));
+  EXPECT_FALSE(agent::is_stable_path("/dev/disk/by-partuuid/x")) << "a cloned GPT carries it";
   EXPECT_TRUE(agent::is_stable_path("/dev/disk/by-id/nvme-x"));
 }
 

@@ -11,6 +11,7 @@ namespace coffer::agent {
 namespace {
 
 constexpr std::size_t kUnlockThreads = 4;
+constexpr std::size_t kLockThreads = 2;
 constexpr std::size_t kThreads = 6;
 constexpr std::size_t kQueueMax = 16'384;
 
@@ -53,13 +54,15 @@ HostEngine::HostEngine(Parts parts)
       jobs_(job_limits(parts_.config), parts_.clock),
       provider_(monitor_options(parts_.config), parts_.clock),
       unlock_pool_({.threads = kUnlockThreads, .queue_max = kQueueMax}),
+      lock_pool_({.threads = kLockThreads, .queue_max = kQueueMax}),
       pool_({.threads = kThreads, .queue_max = kQueueMax}) {}
 
 HostEngine::~HostEngine() {
   for (auto& [id, work] : works_) work.cancelled->store(true);  // No key is asked for any more.
   parts_.log.set_observer({});
-  // Both run to their end, and post; what is posted finds nobody.
+  // All run to their end, and post; what is posted finds nobody.
   unlock_pool_.stop();
+  lock_pool_.stop();
   pool_.stop();
   alive_.reset();
 }

@@ -45,8 +45,8 @@ struct BootStatus {
 // The event loop owns its state; everything that can block runs on its pools as values in and a
 // Result out, and comes back as a task of the loop.
 //
-// Unlocking, and what else waits for the token, has a pool of its own: withdrawing a key never
-// waits behind a token that hangs.
+// Unlocking and locking have pools of their own: withdrawing a key never waits behind what asks a
+// token that hangs.
 class HostEngine final : public Engine {
  public:
   // Owns nothing; all of them outlive it.
@@ -239,6 +239,7 @@ class HostEngine final : public Engine {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   // Last, so that they end first.
   ipc::WorkerPool unlock_pool_;
+  ipc::WorkerPool lock_pool_;  // Nothing on it asks the vault.
   ipc::WorkerPool pool_;
 };
 

@@ -69,7 +69,7 @@ void HostEngine::launch_lock(JobId job, const VolumeId& id) {
     finish_item(job, id, outcome);
   };
   run_beside(
-      pool_,
+      lock_pool_,
       [this, row = volume->row, mode = work.lock.mode, call] {
         return lock_volume(row, mode, call, life_parts());
       },

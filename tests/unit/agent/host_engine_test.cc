@@ -185,6 +185,23 @@ TEST_F(HostEngineTest, OperationsOnOneVolumeRunInOrderAndOthersMeanwhile) {
   EXPECT_EQ(state(a), VolumeState::kLocked);
 }
 
+TEST_F(HostEngineTest, ALockDoesNotWaitForProvisioningThatHangs) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const int begun = worker.called("check_empty");
+  worker.hold("check_empty");
+  std::vector<Result<agent::JobId>> hanging;
+  for (int i = 0; i < 8; ++i) {
+    const std::string name = "vd" + std::string(1, static_cast<char>('b' + i));
+    hanging.push_back(engine->provision(plug(name), {.name = name}, admin()));
+  }
+  run_until([&] { return worker.called("check_empty") >= begun + 6; });
+  EXPECT_EQ(finish(engine->lock({id}, {}, admin())).state, JobState::kDone);
+  EXPECT_EQ(state(id), VolumeState::kLocked);
+
+  worker.let_go("check_empty");
+  for (const auto& job : hanging) EXPECT_EQ(finish(job).state, JobState::kDone);
+}
+
 TEST_F(HostEngineTest, ADisabledKeyOpensNothingUntilItIsEnabled) {
   const VolumeId id = provision(plug("vda"), "data");
   const CmkId key = engine->key("default")->record.id;

@@ -42,19 +42,41 @@ Result<void> require_unregistered(const Disk& disk, const VolumeRow& row,
   return {};
 }
 
+// Whether the same disk can be told again after a boot, or by now only its node is known.
+bool is_known(const Disk& disk) {
+  const DiskIdentity identity = disk.identity();
+  return !identity.serial.empty() || !identity.wwn.empty() || is_stable_path(identity.path);
+}
+
+// Nothing on the data device of a detached header tells its volume: its identity must.
+Result<void> require_known_apart(const Plan& plan) {
+  if (!plan.header_disk) return {};
+  for (const Disk* disk : {&plan.disk, &*plan.header_disk}) {
+    if (is_known(*disk)) continue;
+    return fail(Reason::kUnsupported, disk->node +
+                                          " has no serial number, WWN or stable link: it cannot "
+                                          "be told again, as a detached header needs");
+  }
+  return {};
+}
+
 // The confirmation is checked again by the worker when it writes; this is so that a refusal costs
 // no key and no record.
 Result<void> require_empty(const ProvisionCall& call, const Plan& plan, Worker& worker) {
   const auto found = worker.check_empty(plan.handle, call.call.deadline);
   if (!found) return tl::unexpected(found.error());
-  if (found->empty || call.options.confirmation == found->confirmation) return {};
+  const bool known = is_known(plan.disk);
+  const bool empty = found->empty && known;
+  if (empty || call.options.confirmation == found->confirmation) return {};
   if (!call.options.confirmation.empty()) {
     return fail(Reason::kConfirmMismatch,
                 "the confirmation is not the one of " + plan.disk.node + " as it is now");
   }
-  return fail(
-      Reason::kForeignData,
-      found->found + "; to format it all the same, give the confirmation " + found->confirmation);
+  const std::string seen =
+      found->empty ? plan.disk.node + " has no serial number, WWN or stable link to know it by"
+                   : found->found;
+  return fail(Reason::kForeignData,
+              seen + "; to format it all the same, give the confirmation " + found->confirmation);
 }
 
 VolumeRow row_for(const ProvisionCall& call, const Plan& plan, const Clock& clock) {
@@ -90,6 +112,7 @@ Result<Plan> make_plan(const ProvisionCall& call, std::span<const Disk> disks,
     }
     plan.header_disk = *header;
   }
+  if (const auto known = require_known_apart(plan); !known) return tl::unexpected(known.error());
   const auto key =
       parts.unlock.keyring.find(call.options.key.empty() ? "default" : call.options.key);
   if (!key) return tl::unexpected(key.error());

@@ -25,9 +25,10 @@ struct Provisioned {
 // leaves nothing behind; one after it, or a crash, is completed or undone by recover().
 //   kInvalidArgs, kNameTaken      the name, the device's path, the file system's type.
 //   kDeviceAbsent, kDeviceTooSmall, kBusy, kIoError
-//   kUnsupported                  the agent's state is on it; the kernel lacks the cipher.
-//   kForeignData                  it is not empty, or another volume is registered on it; the
-//                                 message has the confirmation.
+//   kUnsupported                  the agent's state is on it; the kernel lacks the cipher; it has a
+//                                 detached header and nothing stable to know it by.
+//   kForeignData                  it is not empty, or nothing stable is known of it, or another
+//                                 volume is registered on it; the message has the confirmation.
 //   kConfirmMismatch              the confirmation given is not that one.
 //   kNoSuchKey, kKeyDisabled, …   the CMK.
 //   kAuditUnavailable, kStoreUnavailable, kHsm…, kWorkerLost

@@ -128,7 +128,7 @@ Result<Emptiness> look_for_data(const HeldDevice& device) {
       return tl::unexpected(looked.error());
   seen.empty = seen.found.empty();
   const auto digest = hash.finish();
-  if (!seen.empty) seen.confirmation = to_hex(ByteView(digest).first(kConfirmationBytes));
+  seen.confirmation = to_hex(ByteView(digest).first(kConfirmationBytes));
   return seen;
 }
 

@@ -107,8 +107,9 @@ struct KeyOutcome {
 struct Emptiness {
   bool empty = false;
   std::string found;         // "ext4 file system on vdb", for people; "" when empty.
-  std::string confirmation;  // What must be given to format it all the same. It depends on the
-                             // device and on the content of its first and last MiB.
+  std::string confirmation;  // What must be given to format it all the same, or where its identity
+                             // is not known. It depends on the device and on the content of its
+                             // first and last MiB.
 };
 
 // Which bytes a header of ours has, 4 KiB by 4 KiB: enough to find out later what of it was

@@ -337,7 +337,7 @@ Result<Emptiness> FakeWorker::check_empty(Handle handle, Deadline /*deadline*/) 
   const FakeDisk& disk = disks_.at(*path);
   if (disk.header) return Emptiness{false, "a LUKS2 header on " + *path, "yes-header"};
   if (!disk.foreign.empty()) return Emptiness{false, disk.foreign, "yes-" + disk.foreign};
-  return Emptiness{true, "", ""};
+  return Emptiness{true, "", "yes-empty"};
 }
 
 Result<agent::BuiltHeader> FakeWorker::build_header(const keyring::Ticket& ticket,

@@ -127,6 +127,30 @@ TEST_F(ProvisionTest, OnlyDevicesUnderDevAreTaken) {
   EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), FailsWith(Reason::kDeviceAbsent));
 }
 
+TEST_F(ProvisionTest, ADeviceWithoutIdentityNeedsItsConfirmation) {
+  worker.plug("/dev/loop0");
+  agent::Disk disk;
+  disk.node = "/dev/loop0";
+  disk.major = 252;
+  disk.minor = worker.disk("/dev/loop0").identity.minor;
+  watch.plug(disk);
+  plug("vdh");
+  auto asked = provision_call();
+  asked.device = "/dev/loop0";
+  const auto refused = agent::provision(asked, *watch.list(), parts());
+  EXPECT_THAT(refused, FailsWith(Reason::kForeignData));
+  EXPECT_THAT(refused.error().message(), ::testing::HasSubstr("yes-empty"));
+  asked.options.confirmation = "yes";
+  EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), FailsWith(Reason::kConfirmMismatch));
+
+  asked.options.confirmation = "yes-empty";
+  auto detached = asked;
+  detached.options.header_device = "/dev/vdh";
+  EXPECT_THAT(agent::provision(detached, *watch.list(), parts()), FailsWith(Reason::kUnsupported));
+  EXPECT_EQ(worker.disk("/dev/loop0").writes, 0U);
+  EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), Succeeds());
+}
+
 TEST_F(ProvisionTest, ADryRunChecksAndChangesNothing) {
   plug("vda");
   auto dry = provision_call();

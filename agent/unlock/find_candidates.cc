@@ -11,7 +11,7 @@ constexpr std::size_t kCandidatesMax = 8;
 void find_one(UnlockTarget& target, std::span<const Disk> disks) {
   const Disk* registered = find_disk(disks, target.row.device);
   if (registered != nullptr) {
-    target.candidates.push_back({registered->node, registered->identity(), true});
+    target.candidates.push_back({registered->node, registered->identity(), true, *registered});
   }
 
   // With a detached header nothing on the data device tells its volume: only its identity does.
@@ -23,13 +23,14 @@ void find_one(UnlockTarget& target, std::span<const Disk> disks) {
                 "its header device " + target.row.header_device.path + " is not there"));
     }
     target.header_path = header->node;
+    target.header_disk = *header;
   } else {
     const std::string uuid = target.row.id.str();
     for (const Disk& disk : disks) {
       const bool same = disk.file_system_type == "crypto_LUKS" && disk.file_system_uuid == uuid;
       const bool room = target.candidates.size() < kCandidatesMax;
       if (same && room && &disk != registered) {
-        target.candidates.push_back({disk.node, disk.identity(), false});
+        target.candidates.push_back({disk.node, disk.identity(), false, disk});
       }
     }
   }

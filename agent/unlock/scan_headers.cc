@@ -31,6 +31,22 @@ Plan plan_scan(const UnlockBatch& batch) {
 
 }  // namespace
 
+Result<void> require_same_device(const Disk& disk, const DeviceIdentity& opened) {
+  const bool numbered = disk.major != 0 || disk.minor != 0;
+  const bool other_number = numbered && (disk.major != opened.major || disk.minor != opened.minor);
+  const bool other_disk =
+      disk.sequence != 0 && opened.sequence != 0 && disk.sequence != opened.sequence;
+  if (!other_number && !other_disk) return {};
+  return fail(Reason::kDeviceChanged, disk.node + " is another disk than udev named");
+}
+
+Result<void> require_same_devices(const Disk& disk, const Disk* header,
+                                  const ScannedDevice& opened) {
+  if (auto same = require_same_device(disk, opened.device); !same) return same;
+  if (header == nullptr || !opened.header_device) return {};
+  return require_same_device(*header, *opened.header_device);
+}
+
 void scan_headers(UnlockBatch& batch, Worker& worker) {
   const Plan plan = plan_scan(batch);
   std::vector<std::optional<Error>> first_error(batch.targets.size());
@@ -46,6 +62,14 @@ void scan_headers(UnlockBatch& batch, Worker& worker) {
       } else if (i >= scanned->size()) {
         target.fail_with(Error(Reason::kMessageInvalid, "the worker answered for too few devices"));
       } else if (auto& device = (*scanned)[i]; device) {
+        const Disk* header = target.header_path.empty() ? nullptr : &target.header_disk;
+        const auto same =
+            require_same_devices(target.candidates[owner.candidate].disk, header, *device);
+        if (!same) {
+          worker.release({&device->handle, 1});
+          if (!error) error = same.error();
+          continue;
+        }
         target.scanned.push_back({target.candidates[owner.candidate], std::move(*device)});
       } else if (!error) {
         error = device.error();

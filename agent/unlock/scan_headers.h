@@ -16,4 +16,11 @@ void scan_headers(UnlockBatch& batch, Worker& worker);
 void release_unchosen(const UnlockBatch& batch, Worker& worker);
 void release_chosen(const UnlockBatch& batch, Worker& worker);
 
+// Whether what the worker opened is the disk that udev named: between the two another one may have
+// got its node. What udev does not tell (0) is not compared.   kDeviceChanged
+Result<void> require_same_device(const Disk& disk, const DeviceIdentity& opened);
+// The same of a device and, if it has one, its header device.
+Result<void> require_same_devices(const Disk& disk, const Disk* header,
+                                  const ScannedDevice& opened);
+
 }  // namespace coffer::agent

@@ -36,6 +36,7 @@ struct Candidate {
   std::string path;
   DiskIdentity identity;
   bool registered = false;  // It is the disk that the registry names.
+  Disk disk{};              // As udev showed it.
 };
 struct ScannedCandidate {
   Candidate candidate;
@@ -51,7 +52,8 @@ struct UnlockTarget {
 
   // Filled in by the stages, in this order.
   std::vector<Candidate> candidates;      // The registered one first.
-  std::string header_path;                // Of a detached header.
+  std::string header_path;                // Of a detached header,
+  Disk header_disk;                       // and what udev showed there.
   std::vector<ScannedCandidate> scanned;  // Those that could be opened.
   std::string device_path;                // Where the volume is.
   std::uint64_t device_bytes = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "agent/unlock/decide.h"
+#include "agent/unlock/scan_headers.h"
 
 namespace coffer::agent {
 namespace {
@@ -115,6 +116,10 @@ Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks,
   if (!scanned->front()) return pass(scanned->front().error(), "adopt " + disk->node);
   const ScannedDevice& device = *scanned->front();
   parts.unlock.worker.release({&device.handle, 1});
+  const Disk* header = header_disk ? &*header_disk : nullptr;
+  if (const auto same = require_same_devices(*disk, header, device); !same) {
+    return pass(same.error(), "adopt " + disk->node);
+  }
   if (!device.header) return pass(device.header.error(), "adopt " + disk->node);
   auto row = adopt_scanned(*device.header, call, *disk, header_disk, parts);
   if (!row) return pass(row.error(), "adopt " + disk->node);

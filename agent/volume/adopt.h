@@ -20,7 +20,8 @@ struct AdoptCall {
 //   kNotLuks2, kHeaderDamaged, kHeaderInvalid, kHeaderUnusual, kTokenMissing, kTokenInvalid
 //   kWrongVolume, kWrongHost, kWrongPurpose   the token's context is another one's.
 //   kProfileMismatch                          it is for another profile than the header has.
-//   kNameTaken, kInvalidArgs, kDeviceAbsent, kAuditUnavailable, kStoreUnavailable, kRecordInvalid
+//   kNameTaken, kInvalidArgs, kDeviceAbsent, kDeviceChanged, kAuditUnavailable, kStoreUnavailable,
+//   kRecordInvalid
 Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks, const LifeParts& parts);
 
 }  // namespace coffer::agent

@@ -22,6 +22,7 @@ struct Disk {
   std::string kernel_name;  // "vdb"
   std::uint32_t major = 0;
   std::uint32_t minor = 0;
+  std::uint64_t sequence = 0;      // DISKSEQ: differs for each disk that gets these numbers.
   std::vector<std::string> links;  // "/dev/disk/by-id/virtio-…", …
   std::string serial;
   std::string wwn;

@@ -24,7 +24,7 @@ struct Provisioned {
 // header written; row `ready`; opened; file system. A failure before the first byte is written
 // leaves nothing behind; one after it, or a crash, is completed or undone by recover().
 //   kInvalidArgs, kNameTaken      the name, the device's path, the file system's type.
-//   kDeviceAbsent, kDeviceTooSmall, kBusy, kIoError
+//   kDeviceAbsent, kDeviceChanged, kDeviceTooSmall, kBusy, kIoError
 //   kUnsupported                  the agent's state is on it; the kernel lacks the cipher; it has a
 //                                 detached header and nothing stable to know it by.
 //   kForeignData                  it is not empty, or nothing stable is known of it, or another

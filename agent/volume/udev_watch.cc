@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 
 #include "agent/volume/device_watch.h"
 #include "core/base/unique_fd.h"
@@ -51,6 +52,7 @@ std::optional<Disk> read_disk(sd_device* device) {
        link = ::sd_device_get_devlink_next(device)) {
     disk.links.emplace_back(link);
   }
+  disk.sequence = std::strtoull(property(device, "DISKSEQ").c_str(), nullptr, 10);
   disk.serial = property(device, "ID_SERIAL");
   if (disk.serial.empty()) disk.serial = property(device, "ID_SERIAL_SHORT");
   disk.wwn = property(device, "ID_WWN_WITH_EXTENSION");

@@ -222,6 +222,16 @@ TEST_F(UnlockStagesTest, CopiesThatNothingTellsApartAreAmbiguous) {
   EXPECT_EQ(batch.targets[0].error->reason(), Reason::kAmbiguousVolume);
 }
 
+TEST_F(UnlockStagesTest, ADiskThatCameToTheNodeMeanwhileIsNotOpened) {
+  worker.disk("/dev/vda").identity.minor += 100;
+  const int delivered = worker.delivered();
+  const UnlockBatch batch = run({first, second});
+  ASSERT_TRUE(batch.targets[0].error);
+  EXPECT_EQ(batch.targets[0].error->reason(), Reason::kDeviceChanged);
+  EXPECT_TRUE(batch.targets[1].activated);
+  EXPECT_EQ(worker.delivered(), delivered + 1);
+}
+
 TEST_F(UnlockStagesTest, AnAdminsLockHoldsUnlessTheVolumeIsNamed) {
   UnlockBatch batch = make_batch({});
   batch.targets.emplace_back(registry->find(first).value(), false);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "agent/volume/adopt.h"
 #include "agent/volume/recover.h"
 #include "tests/unit/agent/engine_fixture.h"
 
@@ -149,6 +150,29 @@ TEST_F(ProvisionTest, ADeviceWithoutIdentityNeedsItsConfirmation) {
   EXPECT_THAT(agent::provision(detached, *watch.list(), parts()), FailsWith(Reason::kUnsupported));
   EXPECT_EQ(worker.disk("/dev/loop0").writes, 0U);
   EXPECT_THAT(agent::provision(asked, *watch.list(), parts()), Succeeds());
+}
+
+TEST_F(ProvisionTest, ADiskThatUdevDidNotNameIsRefused) {
+  plug("vda");
+  provision("/dev/vda", "first");
+  plug("vdb");
+  const auto disks = *watch.list();
+  const auto before = worker.disk("/dev/vdb").identity;
+  worker.disk("/dev/vda").identity.minor += 100;
+  worker.disk("/dev/vdb").identity.minor += 100;
+  auto asked = provision_call();
+  asked.device = "/dev/vdb";
+  asked.options.name = "second";
+  EXPECT_THAT(agent::provision(asked, disks, parts()), FailsWith(Reason::kDeviceChanged));
+  EXPECT_THAT(agent::adopt({.call = call(), .device = "/dev/vda", .options = {}}, disks, parts()),
+              FailsWith(Reason::kDeviceChanged));
+
+  worker.disk("/dev/vdb").identity = before;
+  worker.disk("/dev/vdb").identity.sequence = 8;
+  auto named = disks;
+  named.back().sequence = 7;
+  EXPECT_THAT(agent::provision(asked, named, parts()), FailsWith(Reason::kDeviceChanged));
+  EXPECT_EQ(worker.disk("/dev/vdb").writes, 0U);
 }
 
 TEST_F(ProvisionTest, ADryRunChecksAndChangesNothing) {

@@ -161,6 +161,7 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
 bool run_systemctl(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "/usr/bin/systemctl");
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (auto& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   pid_t pid = -1;

@@ -32,6 +32,7 @@ Result<Pipe> make_pipe() {
 
 [[noreturn]] void become_filter(const std::vector<std::string>& arguments, int in, int out) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execv does not write to them.
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

@@ -51,6 +51,7 @@ bool place(int fd, int number) {
 [[noreturn]] void become_program(const std::vector<std::string>& arguments,
                                  const std::optional<Ids>& ids, int socket, int inherited) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execv does not write to them.
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);

@@ -25,7 +25,7 @@ struct Output {
 };
 
 CK_FUNCTION_LIST* real() {
-  static CK_FUNCTION_LIST* const list = [] {
+  static CK_FUNCTION_LIST* const kList = [] {
     const char* path = std::getenv("COFFER_TEST_PKCS11_REAL");
     void* module =
         ::dlopen(path != nullptr ? path : "/usr/lib/softhsm/libsofthsm2.so", RTLD_NOW | RTLD_LOCAL);
@@ -35,7 +35,7 @@ CK_FUNCTION_LIST* real() {
     if (get == nullptr || get(&found) != CKR_OK) std::abort();
     return found;
   }();
-  return list;
+  return kList;
 }
 
 void drop_sessions() {
@@ -279,7 +279,7 @@ CK_FUNCTION_LIST* make_list() {
 }  // namespace coffer::tests
 
 extern "C" __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST** list) {
-  static CK_FUNCTION_LIST* const own = coffer::tests::make_list();
-  *list = own;
+  static CK_FUNCTION_LIST* const kOwn = coffer::tests::make_list();
+  *list = kOwn;
   return CKR_OK;
 }

@@ -2,11 +2,11 @@
 #include "tests/support/memory_scan.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <fstream>
 #include <sstream>
 #include <utility>
@@ -39,7 +39,8 @@ std::vector<Region> readable_regions(pid_t pid) {
     if (permissions.empty() || permissions.front() != 'r' ||
         line.find("[vvar") != std::string::npos || line.find("[vsyscall]") != std::string::npos)
       continue;
-    // A sanitizer's shadow of the address space: terabytes of notes about memory, none of its bytes.
+    // A sanitizer's shadow of the address space: terabytes of notes about memory, none of its
+    // bytes.
     if (region.end - region.start > kRegionBytesMax) continue;
     region.line = line;
     regions.push_back(std::move(region));

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A vault process when its token, its module or itself fails, and what stays in its memory.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/wait.h>
 
+#include <csignal>
 #include <thread>
 
 #include "core/base/encoding.h"

@@ -44,12 +44,16 @@ TEST(VaultConfigTest, EveryMistakeIsRefusedNamingTheKey) {
       {kGood + "sessions = \"8\"\n", "sessions"},
       {kGood + "call_deadline_ms = 99\n", "call_deadline_ms"},
       {kGood + "pin = \"1234\"\n", "pin"},
-      {kGood + "[pkcs11]\nmodule = \"/x\"\n", "pkcs11"},
+      {kGood + "[pkcs11]\nmodule = \"/x\"\n", "line"},
+      {kGood + "[\\\\\n", "line"},
+      {kGood + "a.b = 1\n", "line"},
       {kGood + "pin_file = \"\"\n", "pin_file"},
       {kGood + "module = \"/twice\"\n", "not TOML"},
       {"module = \"/m\"\nstate = \"/s\"\ntoken = \"pkcs11:object=x\"\n", "token"},
       {"module = \"/m\"\nstate = \"/s\"\ntoken = \"pkcs11:token=a?pin-value=1\"\n", "URI"},
-      {"module = \"/m\"\nstate = \"/a\\\"b\"\ntoken = \"pkcs11:token=a\"\n", "state"},
+      {"module = \"/m\"\nstate = \"/a\\\"b\"\ntoken = \"pkcs11:token=a\"\n", "line"},
+      {kGood + "w\xCA\x8D = 1\n", "line"},  // What toml++ must not see.
+      {kGood + std::string("\0", 1), "line"},
       {std::string(VaultConfig::kTextBytesMax + 1, '#'), "16 KiB"},
   };
   for (const auto& [text, named] : cases) {

@@ -186,7 +186,7 @@ int on_volumes(AgentBus& bus, const std::string& verb, const VolumeOptions& chos
   JobFollower follower(bus, options, invocation);
   const auto method = verb + (chosen.all ? "All" : "Many");
   return follower.follow_answer(bus.call(kAgentRoot, "Manager", method, [&](sd_bus_message* m) {
-    int r = chosen.all ? 0 : append_strings(m, chosen.volumes);
+    const int r = chosen.all ? 0 : append_strings(m, chosen.volumes);
     return r < 0 ? r : chosen.list.append(m, options);
   }));
 }

@@ -111,7 +111,10 @@ void SimEngine::raise_alert(const std::string& severity, Reason reason, const st
 }
 
 void SimEngine::later(std::function<void()> function) {
-  if (held_) return waiting_.push_back([this, function] { later(function); });
+  if (held_) {
+    waiting_.emplace_back([this, function] { later(function); });
+    return;
+  }
   const auto id = ++last_timer_;
   auto timer = loop_.after(options_.item_time, [this, id, function = std::move(function)] {
     // Before the call: what it starts may look at the table.
@@ -366,6 +369,7 @@ Result<void> SimEngine::cancel(agent::JobId id, const agent::Caller& caller) {
 
 std::vector<agent::KeyInfo> SimEngine::keys() const {
   std::vector<agent::KeyInfo> all;
+  all.reserve(keys_.size());
   for (const auto& [id, key] : keys_) all.push_back(key);
   return all;
 }

@@ -13,7 +13,6 @@ namespace {
 namespace json = boost::json;
 
 using agent::VolumeState;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;

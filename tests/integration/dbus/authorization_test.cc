@@ -8,7 +8,6 @@
 namespace coffer::tests {
 namespace {
 
-using agent::VolumeState;
 using Says = FakePolkit::Says;
 using testing::ElementsAre;
 using testing::IsEmpty;

@@ -98,7 +98,7 @@ std::string BusClient::unique_name() const {
 }
 
 void BusClient::start(const std::string& path, const char* interface, const char* member,
-                      const Fill& fill, std::shared_ptr<Answer> into, bool interactive) {
+                      const Fill& fill, const std::shared_ptr<Answer>& into, bool interactive) {
   sd_bus_message* message = nullptr;
   int r = ::sd_bus_message_new_method_call(bus_.get(), &message, dbus::kBusName, path.c_str(),
                                            interface, member);
@@ -190,6 +190,7 @@ CommandResult run_command(ipc::EventLoop& loop, const std::vector<std::string>& 
   ::posix_spawn_file_actions_adddup2(&actions, out[1], 1);
   ::posix_spawn_file_actions_adddup2(&actions, err[1], 2);
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   pid_t child = -1;

@@ -53,7 +53,7 @@ class BusClient {
               const Fill& fill = {}, bool interactive = false);
   // Calls; the answer goes to `into`, later.
   void start(const std::string& path, const char* interface, const char* member, const Fill& fill,
-             std::shared_ptr<Answer> into, bool interactive = false);
+             const std::shared_ptr<Answer>& into, bool interactive = false);
 
   Answer manager(const char* member, const Fill& fill = {}) {
     return call(dbus::kRootPath, dbus::kManagerInterface, member, fill);

@@ -14,7 +14,7 @@ namespace coffer::tests {
 namespace {
 
 std::string read_text(const std::filesystem::path& path) {
-  std::ifstream file(path);
+  const std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
@@ -71,7 +71,7 @@ TEST_F(IntrospectionTest, EveryMethodHasAnActionAndEveryActionRowAMethod) {
   std::set<std::string> methods;
   for (const auto& [name, interface] : live_interfaces()) {
     for (const auto& method : interface.method_names) {
-      methods.insert(name + "." + method);
+      methods.insert(std::string(name).append(".").append(method));
       const auto* row = dbus::find_method_action(name, method);
       EXPECT_NE(row, nullptr) << name << "." << method << " has no row in dbus/actions.cc";
     }

@@ -9,8 +9,6 @@ namespace {
 using agent::VolumeState;
 using testing::Contains;
 using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::StartsWith;
 
 constexpr const char* kInvalidArgs = "org.freedesktop.DBus.Error.InvalidArgs";
 
@@ -377,6 +375,7 @@ TEST_F(MethodsTest, CountersOfTheManagerAreToldTogether) {
                       std::string("PropertiesChanged ") + dbus::kRootPath);
   };
   std::vector<std::string> names;
+  names.reserve(50);
   for (int i = 0; i < 50; ++i)
     names.push_back(engine->volume(engine->add_volume("v" + std::to_string(i)))->name);
   wait_for_job(admin->manager("UnlockMany", specs(names)).path());

@@ -60,7 +60,7 @@ constexpr const char* kSystemPolicy = R"(  <policy context="default">
 // The file of dbus/ as it is installed, for the user who runs the test.
 void install_policy(const std::filesystem::path& folder) {
   const auto name = "org.coffer.Agent1.conf";
-  std::ifstream source(source_dir() / "dbus" / name);
+  const std::ifstream source(source_dir() / "dbus" / name);
   std::stringstream text;
   text << source.rdbuf();
   std::string own = text.str();

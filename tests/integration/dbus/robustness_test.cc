@@ -59,6 +59,7 @@ TEST_F(RobustnessTest, Of129ConcurrentCallsEachIsAnsweredOrRefused) {
 
 TEST_F(RobustnessTest, A129thUnlockIsAnsweredToo) {
   std::vector<std::string> names;
+  names.reserve(129);
   for (int i = 0; i < 129; ++i) names.push_back("vol-" + std::to_string(i));
   for (const auto& name : names) engine->add_volume(name);
   Answers answers;

@@ -47,8 +47,9 @@ AuthorizationAnswer read_answer(sd_bus_message* answer, bool interactive) {
     return {Verdict::kDenied, "polkit's answer cannot be read"};
   if (authorized != 0) return {Verdict::kAllowed, ""};
   if (challenge != 0 && !interactive)
-    return {Verdict::kNeedsInteraction, "polkit wants a password for it"};
-  return {Verdict::kDenied, "polkit does not allow it"};
+    return {Verdict::kNeedsInteraction,
+            "interactive authorization required: polkit wants a password"};
+  return {Verdict::kDenied, "not authorized: polkit does not allow it"};
 }
 
 }  // namespace

@@ -108,17 +108,10 @@ Result<void> VaultProcess::start_again() {
                                      "--deliver",
                                      options_.deliver_socket};
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (auto& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
-  std::vector<std::string> added;
-  for (const auto& [name, value] : options_.environment) added.push_back(name + "=" + value);
-  std::vector<char*> environment;
-  for (auto& variable : added) environment.push_back(variable.data());
-  for (char** variable = ::environ; *variable != nullptr; ++variable)
-    environment.push_back(*variable);
-  environment.push_back(nullptr);
-  if (const int failed =
-          ::posix_spawn(&pid_, argv[0], nullptr, nullptr, argv.data(), environment.data());
+  if (const int failed = ::posix_spawn(&pid_, argv[0], nullptr, nullptr, argv.data(), ::environ);
       failed != 0)
     return fail_errno(failed, "start coffer-vault");
 

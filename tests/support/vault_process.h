@@ -54,7 +54,6 @@ class VaultProcess {
     std::string deliver_socket;
     std::chrono::milliseconds call_deadline{5000};
     std::chrono::milliseconds call_timeout{4500};
-    std::vector<std::pair<std::string, std::string>> environment;  // Beside what the test has.
   };
   // Returns when the socket is there; the token may not be.
   static Result<std::unique_ptr<VaultProcess>> start(const Options& options);

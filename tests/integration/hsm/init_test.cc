@@ -102,6 +102,7 @@ class InitTest : public testing::Test {
                                        "--plain-pin"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (auto& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     const auto output = (dir_.path() / "output").string();

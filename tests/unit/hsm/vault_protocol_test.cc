@@ -28,8 +28,9 @@ KeyContext context_of(keyring::Purpose purpose) {
 }
 
 Presented presented_of(keyring::Purpose purpose) {
-  WrappedKey blob{keyring::KekProfile::kAesGcm, *CmkId::random(),        1,
-                  Bytes(12, std::byte{1}),      Bytes(64, std::byte{2}), Bytes(16, std::byte{3})};
+  const WrappedKey blob{
+      keyring::KekProfile::kAesGcm, *CmkId::random(),        1,
+      Bytes(12, std::byte{1}),      Bytes(64, std::byte{2}), Bytes(16, std::byte{3})};
   return {blob, context_of(purpose)};
 }
 
@@ -173,6 +174,7 @@ class OpenVault final : public keyring::KeyVault {
   std::vector<Result<WrappedKey>> wrap(ByteView, std::span<const Plain>) override { return {}; }
   std::vector<Result<SecretBytes>> unwrap(ByteView, std::span<const Presented> keys) override {
     std::vector<Result<SecretBytes>> out;
+    out.reserve(keys.size());
     for (std::size_t i = 0; i < keys.size(); ++i) out.push_back(SecretBytes::zeroed(4096));
     return out;
   }

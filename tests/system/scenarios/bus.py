@@ -86,7 +86,7 @@ def other_users_need_a_rule(s):
     m = host.machine
     host.unmount(["data1", "data2"])
     host.lock(["data1", "data2"])
-    m.must("useradd --create-home operator")
+    m.must("useradd --create-home --gid operator operator")
     unlock = (f"setpriv --reuid operator --regid operator --init-groups busctl call {AGENT} {ROOT} "
               f"{AGENT}.Manager UnlockMany 'asa{{sv}}' 1 %s 0")
     refused = m.run(unlock % "data1")

@@ -116,12 +116,12 @@ def device_that_is_not_empty(s):
 
 @scenario(host=True)
 def device_shorter_than_its_header_says(s):
-    """A device that was cut short is refused."""
+    """A device that ends before the data that its header places on it is refused."""
     host = locked_host(s, ["data1"])
     m, disk = host.machine, host.machine.disk("data1")
     m.unplug(disk)
     with open(disk.path, "r+b") as file:
-        file.truncate(17 * 1024 * 1024)
+        file.truncate(8 * 1024 * 1024)
     m.plug(disk)
     m.wait_disks([disk])
     host.wait_states({"data1": "failed"}) if host.states()["data1"] == "unlocking" else None

@@ -157,9 +157,16 @@ TEST_F(ProvisionTest, ADiskThatUdevDidNotNameIsRefused) {
   provision("/dev/vda", "first");
   plug("vdb");
   const auto disks = *watch.list();
-  const auto before = worker.disk("/dev/vdb").identity;
-  worker.disk("/dev/vda").identity.minor += 100;
-  worker.disk("/dev/vdb").identity.minor += 100;
+  // The engine looks at the disks meanwhile: they change under the fake's lock alone.
+  const auto change = [&](const std::string& node, const auto& how) {
+    auto now = worker.disks();
+    how(now.at(node).identity);
+    worker.restore(std::move(now));
+  };
+  const auto before = worker.disks().at("/dev/vdb").identity;
+  const auto renumber = [](auto& identity) { identity.minor += 100; };
+  change("/dev/vda", renumber);
+  change("/dev/vdb", renumber);
   auto asked = provision_call();
   asked.device = "/dev/vdb";
   asked.options.name = "second";
@@ -167,8 +174,10 @@ TEST_F(ProvisionTest, ADiskThatUdevDidNotNameIsRefused) {
   EXPECT_THAT(agent::adopt({.call = call(), .device = "/dev/vda", .options = {}}, disks, parts()),
               FailsWith(Reason::kDeviceChanged));
 
-  worker.disk("/dev/vdb").identity = before;
-  worker.disk("/dev/vdb").identity.sequence = 8;
+  change("/dev/vdb", [&](auto& identity) {
+    identity = before;
+    identity.sequence = 8;
+  });
   auto named = disks;
   named.back().sequence = 7;
   EXPECT_THAT(agent::provision(asked, named, parts()), FailsWith(Reason::kDeviceChanged));

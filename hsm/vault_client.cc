@@ -272,7 +272,7 @@ std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const 
   return in_messages<void>(items, batches,
                            [&](const Batch& batch) -> Result<std::vector<Result<void>>> {
                              std::vector<std::uint32_t> some;
-        some.reserve(batch.items.size());
+                             some.reserve(batch.items.size());
                              for (const auto i : batch.items) some.push_back(indexes[i]);
                              Bytes body = encode_deliver_head(record, ticket, some);
                              add_items(body, items, batch);

@@ -42,8 +42,8 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
   Result(Base base) : Base(std::move(base)) {}
 };
 
-// Starts an error. Not inline: GCC 12 sees an overrun in every short literal that it can follow into
-// a Result (its bug 105329).
+// Starts an error. Not inline: GCC 12 sees an overrun in every short literal that it can follow
+// into a Result (its bug 105329).
 tl::unexpected<Error> fail(Reason reason, std::string message);
 
 // The same from an errno value: `step` and the system's words for it. EACCES and EPERM become

@@ -34,6 +34,7 @@ class FakeAudit final : public audit::AuditLog {
   std::vector<audit::Event> events() const {
     const std::scoped_lock lock(mutex_);
     std::vector<audit::Event> all;
+    all.reserve(records_.size());
     for (const auto& record : records_) all.push_back(record.event);
     return all;
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <ranges>
 #include <set>
 #include <vector>
 
@@ -57,8 +58,8 @@ class FakeDekSink final : public keyring::DekSink {
   // The last DEK delivered with `index`; empty when none was.
   Bytes dek(std::uint32_t index) const {
     const std::lock_guard lock(mutex_);
-    for (auto one = taken_.rbegin(); one != taken_.rend(); ++one) {
-      if (one->index == index) return one->dek;
+    for (const auto& one : std::views::reverse(taken_)) {
+      if (one.index == index) return one.dek;
     }
     return {};
   }

@@ -8,7 +8,6 @@ namespace coffer::tests {
 namespace {
 
 using agent::Disk;
-using agent::DiskIdentity;
 using agent::UnlockTarget;
 using agent::VolumeRow;
 
@@ -23,8 +22,8 @@ Disk disk(const std::string& name, const std::string& serial = "") {
 
 TEST(DiskTest, TheMostTellingLinkIsItsPath) {
   Disk made = disk("sda", "s");
-  made.links.push_back("/dev/disk/by-id/wwn-0x1");
-  made.links.push_back("/dev/disk/by-uuid/1234");
+  made.links.emplace_back("/dev/disk/by-id/wwn-0x1");
+  made.links.emplace_back("/dev/disk/by-uuid/1234");
   EXPECT_EQ(made.identity().path, "/dev/disk/by-id/wwn-0x1");
   EXPECT_EQ(disk("loop0").identity().path, "/dev/loop0");
 }

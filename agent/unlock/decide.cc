@@ -92,6 +92,8 @@ Result<void> decide_one(UnlockTarget& target, const UnlockParts& parts) {
   target.header = header;
 
   if (const auto pinned = require_pinned(target.row, header); !pinned) return pinned;
+  const DeviceIdentity& device = (*chosen)->device.device;
+  if (const auto whole = require_whole(target.row, device); !whole) return whole;
   auto key = choose_key(target.row, header, parts.keyring);
   if (!key) return tl::unexpected(key.error());
 
@@ -123,6 +125,13 @@ Result<void> require_pinned(const VolumeRow& row, const luks2::CheckedHeader& he
   if (header.activation) return tl::unexpected(header.activation->error());
   if (!header.profile) return fail(Reason::kHeaderUnusual, "the header fits no profile");
   return {};
+}
+
+Result<void> require_whole(const VolumeRow& row, const DeviceIdentity& device) {
+  if (device.size_bytes >= row.device_bytes) return {};
+  return fail(Reason::kDeviceTooSmall, device.node + " has " + std::to_string(device.size_bytes) +
+                                           " bytes, the volume was registered with " +
+                                           std::to_string(row.device_bytes));
 }
 
 Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,

@@ -35,8 +35,16 @@ Result<keyring::KeyContext> require_own(const luks2::CheckedHeader& header,
   return context;
 }
 
-VolumeRow row_of(const luks2::CheckedHeader& header, const AdoptCall& call, const Disk& disk,
-                 const std::optional<Disk>& header_disk) {
+// What a scan found to adopt.
+struct Found {
+  const Disk& disk;
+  const std::optional<Disk>& header_disk;
+  const DeviceIdentity& device;
+  const luks2::CheckedHeader& header;
+};
+
+VolumeRow row_of(const Found& found, const AdoptCall& call) {
+  const auto& [disk, header_disk, device, header] = found;
   VolumeRow row;
   row.id = VolumeId(header.uuid);
   row.name = call.options.name;
@@ -45,6 +53,7 @@ VolumeRow row_of(const luks2::CheckedHeader& header, const AdoptCall& call, cons
   row.mapped_name = row.name;
   row.device = disk.identity();
   if (header_disk) row.header_device = header_disk->identity();
+  row.device_bytes = device.size_bytes;
   row.state = RowState::kReady;
   row.profile = luks2::encode_profile(*header.profile);
   row.generation = header.token->generation;
@@ -57,19 +66,23 @@ VolumeRow row_of(const luks2::CheckedHeader& header, const AdoptCall& call, cons
   return row;
 }
 
-Result<VolumeRow> store(VolumeRow row, const luks2::CheckedHeader& header, const AdoptCall& call,
+Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call,
                         const LifeParts& parts) {
   if (const auto known = parts.registry.find(row.id)) {
-    if (const auto pinned = require_pinned(*known, header); !pinned) {
+    if (const auto pinned = require_pinned(*known, found.header); !pinned) {
       return tl::unexpected(pinned.error());
+    }
+    if (const auto whole = require_whole(*known, found.device); !whole) {
+      return tl::unexpected(whole.error());
     }
     VolumeRow moved = *known;
     moved.device = row.device;
     moved.header_device = row.header_device;
+    moved.device_bytes = row.device_bytes;
     if (!call.options.name.empty()) moved.name = call.options.name;
     row = std::move(moved);
   }
-  const auto adopted = parts.unlock.keyring.adopt(header.token->records, call.call.actor);
+  const auto adopted = parts.unlock.keyring.adopt(found.header.token->records, call.call.actor);
   for (const auto& record : adopted) {
     if (!record) return tl::unexpected(record.error());
   }
@@ -77,13 +90,11 @@ Result<VolumeRow> store(VolumeRow row, const luks2::CheckedHeader& header, const
   return row;
 }
 
-Result<VolumeRow> adopt_scanned(const luks2::CheckedHeader& header, const AdoptCall& call,
-                                const Disk& disk, const std::optional<Disk>& header_disk,
-                                const LifeParts& parts) {
-  if (const auto own = require_own(header, parts.unlock.host_id); !own) {
+Result<VolumeRow> adopt_scanned(const Found& found, const AdoptCall& call, const LifeParts& parts) {
+  if (const auto own = require_own(found.header, parts.unlock.host_id); !own) {
     return tl::unexpected(own.error());
   }
-  const VolumeRow row = row_of(header, call, disk, header_disk);
+  const VolumeRow row = row_of(found, call);
   if (const auto named = require_volume_name(row.name); !named) {
     return tl::unexpected(named.error());
   }
@@ -91,7 +102,7 @@ Result<VolumeRow> adopt_scanned(const luks2::CheckedHeader& header, const AdoptC
   event.text = row.name + " on " + row.device.path;
   const auto intent = parts.unlock.log.append_one(event);
   if (!intent) return tl::unexpected(intent.error());
-  auto stored = store(row, header, call, parts);
+  auto stored = store(row, found, call, parts);
   record_result(parts.unlock.log, event, *intent,
                 stored ? std::nullopt : std::optional(stored.error()), row.name + " adopted");
   return stored;
@@ -121,7 +132,8 @@ Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks,
     return pass(same.error(), "adopt " + disk->node);
   }
   if (!device.header) return pass(device.header.error(), "adopt " + disk->node);
-  auto row = adopt_scanned(*device.header, call, *disk, header_disk, parts);
+  const Found found{*disk, header_disk, device.device, *device.header};
+  auto row = adopt_scanned(found, call, parts);
   if (!row) return pass(row.error(), "adopt " + disk->node);
   return row;
 }

@@ -20,6 +20,7 @@ struct AdoptCall {
 //   kNotLuks2, kHeaderDamaged, kHeaderInvalid, kHeaderUnusual, kTokenMissing, kTokenInvalid
 //   kWrongVolume, kWrongHost, kWrongPurpose   the token's context is another one's.
 //   kProfileMismatch                          it is for another profile than the header has.
+//   kDeviceTooSmall                           it is registered, on a larger device.
 //   kNameTaken, kInvalidArgs, kDeviceAbsent, kDeviceChanged, kAuditUnavailable, kStoreUnavailable,
 //   kRecordInvalid
 Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks, const LifeParts& parts);

@@ -156,6 +156,7 @@ Result<void> check_plan(const ProvisionCall& call, Plan& plan, const LifeParts& 
   if (scanned->empty()) return fail(Reason::kInternal, "the worker scanned nothing");
   if (!scanned->front()) return tl::unexpected(scanned->front().error());
   plan.handle = (*scanned->front()).handle;
+  plan.row.device_bytes = (*scanned->front()).device.size_bytes;
   const Disk* header = plan.header_disk ? &*plan.header_disk : nullptr;
   if (auto same = require_same_devices(plan.disk, header, *scanned->front()); !same) return same;
   return require_empty(call, plan, parts.unlock.worker);

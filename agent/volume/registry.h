@@ -39,6 +39,9 @@ struct VolumeRow {
   std::string mapped_name{};
   DiskIdentity device{};
   DiskIdentity header_device{};  // Empty path: the header is on the device.
+  // Size of `device` when it was provisioned or adopted; never 0. Where the data end is not in the
+  // header, so this alone tells that a device was cut short. A larger one is the same volume.
+  std::uint64_t device_bytes = 0;
   RowState state = RowState::kProvisioning;
   Bytes profile{};  // luks2::encode_profile of the pinned profile.
   std::uint64_t generation = 1;

@@ -56,6 +56,7 @@ Result<void> require_sound(const VolumeRow& row) {
   if (!require_volume_name(row.name) || !require_volume_name(row.mapped_name)) {
     return damaged("its name is not one");
   }
+  if (row.device_bytes == 0) return damaged("it does not know the size of its device");
   if (row.pending_generation != 0 && row.pending_generation != row.generation + 1) {
     return damaged("its pending generation does not follow its generation");
   }
@@ -84,6 +85,7 @@ Bytes VolumeRow::encode() const {
   out.u16(kFormatVersion).raw(id.bytes()).text(name).text(mapped_name);
   write_identity(out, device);
   write_identity(out, header_device);
+  out.u64(device_bytes);
   out.u8(static_cast<std::uint8_t>(state)).bytes(profile).u64(generation).u64(pending_generation);
   out.bytes(context).u32(static_cast<std::uint32_t>(wraps.size()));
   for (const Bytes& wrap : wraps) out.bytes(wrap);
@@ -113,6 +115,7 @@ Result<VolumeRow> VolumeRow::decode(ByteView bytes) {
   row.mapped_name = in.text(kNameBytesMax);
   row.device = read_identity(in);
   row.header_device = read_identity(in);
+  row.device_bytes = in.u64();
   row.state = read_state(in);
   const ByteView profile = in.bytes(kProfileBytesMax);
   row.profile.assign(profile.begin(), profile.end());

@@ -83,7 +83,7 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
     row(Reason::kDeviceChanged, Errc::kFailedPrecondition, "DeviceChanged", Retryable::kAfter,
         "The device is not the one that was checked."),
     row(Reason::kDeviceTooSmall, Errc::kCorrupted, "DeviceTooSmall", Retryable::kNo,
-        "The device is shorter than its header says."),
+        "The device is shorter than its header or the registry says."),
     row(Reason::kForeignData, Errc::kFailedPrecondition, "ForeignData", Retryable::kNo,
         "The device is not empty; the text prints the confirmation that would overwrite it."),
     row(Reason::kNotLuks2, Errc::kCorrupted, "NotLuks2", Retryable::kNo,

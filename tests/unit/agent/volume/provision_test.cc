@@ -201,6 +201,7 @@ TEST_F(ProvisionTest, ARowWhoseDeviceIsAwayWaitsForIt) {
   row.name = "later";
   row.mapped_name = "later";
   row.device.path = "/dev/disk/by-id/virtio-later";
+  row.device_bytes = 1U << 30U;
   row.header_print = Bytes(32, std::byte{1});
   ASSERT_THAT(registry->put(row), Succeeds());
   EXPECT_EQ(agent::recover(row, *watch.list(), call(), parts()).value(), Recovered::kWaits);
@@ -266,6 +267,7 @@ TEST_F(ProvisionTest, AForeignDiskIsNeverWiped) {
   row.name = "gone";
   row.mapped_name = "gone";
   row.device.path = "/dev/disk/by-id/virtio-vda";
+  row.device_bytes = 1U << 30U;
   row.header_print = Bytes(32, std::byte{1});
   ASSERT_THAT(registry->put(row), Succeeds());
   EXPECT_EQ(agent::recover(row, *watch.list(), call(), parts()).value(), Recovered::kUndone);

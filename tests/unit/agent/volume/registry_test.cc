@@ -23,6 +23,7 @@ VolumeRow ready_row(const std::string& name) {
   row.name = name;
   row.mapped_name = name;
   row.device = {"/dev/disk/by-id/virtio-" + name, "serial", "wwn"};
+  row.device_bytes = std::uint64_t{1} << 40;
   row.state = RowState::kReady;
   row.profile = Bytes(20, std::byte{1});
   row.context = Bytes(40, std::byte{2});
@@ -145,6 +146,12 @@ TEST_F(RegistryTest, ARowThatCouldNotBeReadBackIsNotStored) {
   VolumeRow row = ready_row("data");
   row.wraps.clear();
   EXPECT_THAT((*registry)->put(row), FailsWith(Reason::kInternal));
+}
+
+TEST(VolumeRowTest, ARowWithoutTheSizeOfItsDeviceIsDamage) {
+  VolumeRow row = ready_row("data");
+  row.device_bytes = 0;
+  EXPECT_THAT(VolumeRow::decode(row.encode()), FailsWith(Reason::kStoreDamaged));
 }
 
 TEST(VolumeRowTest, EveryByteIsProtected) {

@@ -5,8 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +31,7 @@ class BufferPool {
   BufferPool& operator=(const BufferPool&) = delete;
 
   bool valid() const noexcept { return pages_ != nullptr; }
+  void leave() noexcept { pages_ = nullptr; }  // For good, still mapped.
   std::span<std::byte> slot(std::size_t index) const noexcept {
     return {pages_ + index * BatchReader::kReadBytesMax, BatchReader::kReadBytesMax};
   }
@@ -79,74 +80,96 @@ class PreadReader final : public BatchReader {
   BufferPool pool_{1};
 };
 
-// A ring with its buffers. Reads that a dead disk never answers keep theirs: the pair is then put
-// aside as a whole until the kernel is done with it.
-struct Ring {
-  explicit Ring(unsigned in_flight_max) : pool(in_flight_max) {}
+// An io_uring that is taken down with its owner.
+class Ring {
+ public:
+  Ring() = default;
   ~Ring() {
-    if (made) ::io_uring_queue_exit(&ring);
+    if (made_) ::io_uring_queue_exit(&ring_);
   }
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  io_uring ring{};
-  bool made = false;
-  BufferPool pool;
-  std::size_t in_flight = 0;
-};
+  Result<void> make(unsigned entries) {
+    if (const int r = ::io_uring_queue_init(entries, &ring_, 0); r < 0)
+      return fail_errno(-r, "make an io_uring", Reason::kUnsupported);
+    made_ = true;
+    const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe(
+        ::io_uring_get_probe_ring(&ring_), [](io_uring_probe* p) { ::io_uring_free_probe(p); });
+    if (!probe || ::io_uring_opcode_supported(probe.get(), IORING_OP_READ) == 0)
+      return fail(Reason::kUnsupported, "the kernel's io_uring cannot read");
+    return {};
+  }
+  io_uring* get() noexcept { return &ring_; }
 
-Result<std::unique_ptr<Ring>> make_ring(unsigned in_flight_max) {
-  auto made = std::make_unique<Ring>(in_flight_max);
-  if (!made->pool.valid()) return fail(Reason::kNoMemory, "no buffers for the ring");
-  if (const int r = ::io_uring_queue_init(in_flight_max, &made->ring, 0); r < 0)
-    return fail_errno(-r, "make an io_uring", Reason::kUnsupported);
-  made->made = true;
-  const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe(
-      ::io_uring_get_probe_ring(&made->ring), [](io_uring_probe* p) { ::io_uring_free_probe(p); });
-  if (!probe || ::io_uring_opcode_supported(probe.get(), IORING_OP_READ) == 0)
-    return fail(Reason::kUnsupported, "the kernel's io_uring cannot read");
-  return made;
-}
+ private:
+  io_uring ring_{};
+  bool made_ = false;
+};
 
 class RingReader final : public BatchReader {
  public:
-  RingReader(std::unique_ptr<Ring> ring, unsigned in_flight_max)
-      : in_flight_max_(in_flight_max), ring_(std::move(ring)) {}
+  explicit RingReader(unsigned in_flight_max) : pool_(in_flight_max), slots_(in_flight_max) {}
+  ~RingReader() override {
+    // The kernel may still write into the buffers of reads that hang: those pages are left to it.
+    if (std::ranges::any_of(slots_, [](const Slot& s) { return s.use != Use::kFree; }))
+      pool_.leave();
+  }
+  RingReader(const RingReader&) = delete;
+  RingReader& operator=(const RingReader&) = delete;
 
+  Result<void> make() {
+    if (!pool_.valid()) return fail(Reason::kNoMemory, "no buffers for the ring");
+    return ring_.make(static_cast<unsigned>(slots_.size()));
+  }
   void read(std::span<const BatchRead> reads, const Done& done, Deadline deadline) override;
   std::string_view name() const noexcept override { return "io_uring"; }
 
  private:
+  enum class Use : std::uint8_t { kFree, kReading, kHanging };
+  // One buffer and what is read into it. A hanging one belongs to a batch that is over.
   struct Slot {
-    std::size_t index = 0;  // Of the read that uses it.
+    Use use = Use::kFree;
+    std::size_t index = 0;  // Of the read in its batch.
     std::size_t got = 0;
-    bool used = false;
+    std::uint64_t device = 0;
   };
-  static constexpr std::size_t kAbandonedMax = 4;
+  struct Batch {
+    std::span<const BatchRead> reads;
+    const Done& done;
+    std::size_t next = 0;     // The first read that has not begun.
+    std::size_t reading = 0;  // How many are under way.
+  };
 
+  void begin(Batch& batch);
   void submit(const BatchRead& read, std::size_t slot);
+  void take_completions(Batch& batch);
   // What one completion means: more to ask for, or the end of that read.
   std::optional<Result<ByteView>> completed(const BatchRead& read, std::size_t slot, int result);
   bool wait(Deadline deadline);
-  void abandon(const Done& done, std::size_t next, std::size_t count);
-  bool ready();
+  void give_up(Batch& batch);
+  bool hangs(std::uint64_t device) const;
 
-  const unsigned in_flight_max_;
-  std::unique_ptr<Ring> ring_;
+  Ring ring_;
+  BufferPool pool_;
   std::vector<Slot> slots_;
-  std::list<std::unique_ptr<Ring>> abandoned_;
 };
+
+bool RingReader::hangs(std::uint64_t device) const {
+  return device != 0 && std::ranges::any_of(slots_, [&](const Slot& s) {
+           return s.use == Use::kHanging && s.device == device;
+         });
+}
 
 void RingReader::submit(const BatchRead& read, std::size_t slot) {
   const auto got = slots_[slot].got;
-  const auto buffer = ring_->pool.slot(slot);
+  const auto buffer = pool_.slot(slot);
   // There is one entry per slot and a slot is submitted once at a time, so there is always one
   // free.
-  io_uring_sqe* entry = ::io_uring_get_sqe(&ring_->ring);
+  io_uring_sqe* entry = ::io_uring_get_sqe(ring_.get());
   ::io_uring_prep_read(entry, read.fd, buffer.data() + got,
                        static_cast<unsigned>(read.length_bytes - got), read.offset_bytes + got);
   ::io_uring_sqe_set_data64(entry, slot);
-  ++ring_->in_flight;
 }
 
 std::optional<Result<ByteView>> RingReader::completed(const BatchRead& read, std::size_t slot,
@@ -156,94 +179,96 @@ std::optional<Result<ByteView>> RingReader::completed(const BatchRead& read, std
   if (result < 0) return Result<ByteView>(fail_errno(-result, "read"));
   state.got += static_cast<std::size_t>(result);
   if (result > 0 && !ended(state.got, read.length_bytes)) return std::nullopt;
-  return Result<ByteView>(ByteView(ring_->pool.slot(slot).first(state.got)));
+  return Result<ByteView>(ByteView(pool_.slot(slot).first(state.got)));
+}
+
+// Begins as many reads as there are buffers.
+void RingReader::begin(Batch& batch) {
+  while (batch.next < batch.reads.size()) {
+    const auto& read = batch.reads[batch.next];
+    const auto free = std::ranges::find(slots_, Use::kFree, &Slot::use);
+    if (read.length_bytes > kReadBytesMax) {
+      batch.done(batch.next++, too_long());
+    } else if (hangs(read.device)) {
+      batch.done(batch.next++, fail(Reason::kTimedOut, "the device still does not answer"));
+    } else if (free != slots_.end()) {
+      *free = {Use::kReading, batch.next, 0, read.device};
+      submit(read, static_cast<std::size_t>(free - slots_.begin()));
+      ++batch.reading;
+      ++batch.next;
+    } else if (batch.reading > 0) {
+      return;
+    } else {
+      batch.done(batch.next++, fail(Reason::kLimitsExceeded, "too many devices do not answer"));
+    }
+  }
+}
+
+void RingReader::take_completions(Batch& batch) {
+  io_uring_cqe* cqe = nullptr;
+  while (::io_uring_peek_cqe(ring_.get(), &cqe) == 0) {
+    const auto tag = ::io_uring_cqe_get_data64(cqe);
+    const int result = cqe->res;
+    ::io_uring_cqe_seen(ring_.get(), cqe);
+    if (tag >= slots_.size()) continue;  // A timeout's own completion.
+    const auto slot = static_cast<std::size_t>(tag);
+    auto& state = slots_[slot];
+    if (state.use != Use::kReading) {  // The late answer to a read that was given up.
+      state.use = Use::kFree;
+      continue;
+    }
+    auto end = completed(batch.reads[state.index], slot, result);
+    if (!end) {
+      submit(batch.reads[state.index], slot);
+      continue;
+    }
+    --batch.reading;
+    batch.done(state.index, std::move(*end));
+    state.use = Use::kFree;
+  }
 }
 
 // False when nothing came by the deadline, or the ring failed.
 bool RingReader::wait(Deadline deadline) {
-  ::io_uring_submit(&ring_->ring);
+  ::io_uring_submit(ring_.get());
   for (;;) {
     const auto left = deadline.left();
     __kernel_timespec timeout{left.count() / 1000, (left.count() % 1000) * 1'000'000};
     io_uring_cqe* cqe = nullptr;
-    const int r = ::io_uring_wait_cqe_timeout(&ring_->ring, &cqe, &timeout);
+    const int r = ::io_uring_wait_cqe_timeout(ring_.get(), &cqe, &timeout);
     if (r == 0) return true;
     if (r != -EINTR && r != -EAGAIN) return false;
     if (deadline.passed()) return false;
   }
 }
 
-void RingReader::abandon(const Done& done, std::size_t next, std::size_t count) {
-  abandoned_.push_back(std::move(ring_));
-  for (const auto& slot : slots_)
-    if (slot.used) done(slot.index, fail(Reason::kTimedOut, "the device did not answer in time"));
-  for (; next < count; ++next)
-    done(next, fail(Reason::kTimedOut, "no time was left to read from the device"));
-}
-
-// Frees what the kernel has finished since, and makes sure that there is a ring to use.
-bool RingReader::ready() {
-  for (auto& old : abandoned_) {
-    io_uring_cqe* cqe = nullptr;
-    while (old->in_flight > 0 && ::io_uring_peek_cqe(&old->ring, &cqe) == 0) {
-      ::io_uring_cqe_seen(&old->ring, cqe);
-      --old->in_flight;
-    }
+void RingReader::give_up(Batch& batch) {
+  for (auto& slot : slots_) {
+    if (slot.use != Use::kReading) continue;
+    slot.use = Use::kHanging;
+    batch.done(slot.index, fail(Reason::kTimedOut, "the device did not answer in time"));
   }
-  abandoned_.remove_if([](const auto& old) { return old->in_flight == 0; });
-  if (ring_) return true;
-  if (abandoned_.size() >= kAbandonedMax) return false;
-  auto made = make_ring(in_flight_max_);
-  if (made) ring_ = std::move(*made);
-  return ring_ != nullptr;
+  for (; batch.next < batch.reads.size(); ++batch.next)
+    batch.done(batch.next, fail(Reason::kTimedOut, "no time was left to read from the device"));
 }
 
 void RingReader::read(std::span<const BatchRead> reads, const Done& done, Deadline deadline) {
-  if (!ready()) {
-    for (std::size_t index = 0; index < reads.size(); ++index)
-      done(index, fail(Reason::kLimitsExceeded, "too many reads hang on disks that do not answer"));
-    return;
-  }
-  slots_.assign(in_flight_max_, Slot{});
-  std::size_t next = 0;
-  const auto fill = [&](std::size_t slot) {
-    slots_[slot] = {};
-    while (next < reads.size() && reads[next].length_bytes > kReadBytesMax)
-      done(next++, too_long());
-    if (next == reads.size()) return;
-    slots_[slot] = {next, 0, true};
-    submit(reads[next++], slot);
-  };
-  for (std::size_t slot = 0; slot < slots_.size(); ++slot) fill(slot);
-
-  while (ring_->in_flight > 0) {
-    if (!wait(deadline)) return abandon(done, next, reads.size());
-    io_uring_cqe* cqe = nullptr;
-    while (::io_uring_peek_cqe(&ring_->ring, &cqe) == 0) {
-      const auto tag = ::io_uring_cqe_get_data64(cqe);
-      const int result = cqe->res;
-      ::io_uring_cqe_seen(&ring_->ring, cqe);
-      if (tag >= slots_.size()) continue;  // A timeout's own completion.
-      const auto slot = static_cast<std::size_t>(tag);
-      --ring_->in_flight;
-      const auto index = slots_[slot].index;
-      if (auto end = completed(reads[index], slot, result)) {
-        done(index, std::move(*end));
-        fill(slot);
-      } else {
-        submit(reads[index], slot);
-      }
-    }
+  Batch batch{reads, done};
+  take_completions(batch);  // Frees what has been answered since the last batch.
+  begin(batch);
+  while (batch.reading > 0) {
+    if (!wait(deadline)) return give_up(batch);
+    take_completions(batch);
+    begin(batch);
   }
 }
 
 }  // namespace
 
 Result<std::unique_ptr<BatchReader>> make_ring_reader(unsigned in_flight_max) {
-  auto ring = make_ring(in_flight_max);
-  if (!ring) return tl::unexpected(ring.error());
-  return std::unique_ptr<BatchReader>(
-      std::make_unique<RingReader>(std::move(*ring), in_flight_max));
+  auto reader = std::make_unique<RingReader>(in_flight_max);
+  if (const auto made = reader->make(); !made) return tl::unexpected(made.error());
+  return std::unique_ptr<BatchReader>(std::move(reader));
 }
 
 std::unique_ptr<BatchReader> make_pread_reader() {

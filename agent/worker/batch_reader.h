@@ -19,11 +19,14 @@ struct BatchRead {
   int fd = -1;
   std::uint64_t offset_bytes = 0;
   std::size_t length_bytes = 0;  // At most BatchReader::kReadBytesMax.
+  std::uint64_t device = 0;      // Reads of one device have one number. 0: never the same.
 };
 
 // BatchReader reads from many files at once: the time of a batch is that of its slowest disk, not
 // the sum. Buffers come from a fixed, aligned pool, so memory does not grow with the batch; short
-// reads are resumed. Two makers, and the same tests run on both.
+// reads are resumed. A read that has not ended by its deadline keeps its buffer until the kernel is
+// done with it, and its device is not asked again so long: a dead disk costs one buffer, and no
+// batch but its first waits for it. Two makers, and the same tests run on both.
 //
 // Each object belongs to one thread at a time.
 class BatchReader {
@@ -33,7 +36,9 @@ class BatchReader {
 
   // Called once per read, on the caller's thread, in the order they end. The bytes are fewer than
   // asked for when the file ends before; the view ends with the call.
-  //   kIoError   the device failed.    kTimedOut  it had not answered by the deadline.
+  //   kIoError         the device failed.
+  //   kTimedOut        it had not answered by the deadline, or not yet to an earlier batch.
+  //   kLimitsExceeded  so many devices do not answer that there is no buffer left.
   using Done = std::function<void(std::size_t index, Result<ByteView> bytes)>;
 
   virtual ~BatchReader() = default;

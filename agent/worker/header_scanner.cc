@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/worker/header_scanner.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <iterator>
@@ -21,6 +23,27 @@ constexpr std::chrono::seconds kReaderPatience{25};
 
 Deadline sooner(Deadline a, Deadline b) {
   return a.at() < b.at() ? a : b;
+}
+
+// A part of the time until `deadline`, at most `patience`.
+Deadline part_of(Deadline deadline, int parts, std::chrono::milliseconds patience) {
+  return Deadline::after(std::min(deadline.left() / parts, patience));
+}
+
+// One number for one device, found without opening it; 0 where there is nothing.
+std::uint64_t number_of(const std::string& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return 0;
+  return S_ISBLK(status.st_mode) ? status.st_rdev : status.st_ino;
+}
+std::uint64_t number_of(const OpenDevice& device) {
+  return device.is_file() ? device.identity.sequence : device.number;
+}
+
+Error not_opened(DeviceCalls::End end, const std::string& path) {
+  return {Reason::kTimedOut, end == DeviceCalls::End::kHangs
+                                 ? path + " does not answer: it could not be opened"
+                                 : "no time was left to open " + path};
 }
 
 Result<luks2::CheckedHeader> to_result(luks2::CheckOutcome outcome) {
@@ -50,7 +73,7 @@ Result<void> HeaderScanner::read(Batch& batch, Deadline deadline) {
   std::vector<BatchRead> reads;
   for (std::size_t i = 0; i < batch.entries.size(); ++i) {
     const auto& source = batch.entries[i].held->where_header_is();
-    reads.push_back({source.fd.get(), 0, luks2::kReaderBytes});
+    reads.push_back({source.fd.get(), 0, luks2::kReaderBytes, number_of(source)});
     batch.slots.push_back({i * luks2::kReaderBytes, 0, source.identity.size_bytes});
   }
   const auto take = [&](std::size_t i, Result<ByteView> bytes) {
@@ -66,7 +89,11 @@ Result<void> HeaderScanner::read(Batch& batch, Deadline deadline) {
     const auto copied = entry.held->image.write_to(memfd->get(), batch.slots[i].offset_bytes);
     if (!copied) entry.failed = copied.error();
   };
-  batch_reader_->read(reads, take, deadline);
+  {
+    const std::unique_lock lock(mutex_, deadline.at());
+    if (!lock) return fail(Reason::kTimedOut, "another scan took all the time");
+    batch_reader_->read(reads, take, deadline);
+  }
 
   // From here on nobody can change what will be judged.
   if (const auto sealed = seal_memfd(memfd->get()); !sealed) return sealed;
@@ -109,34 +136,67 @@ void HeaderScanner::parse(Batch& batch, Deadline deadline) {
   }
 }
 
+std::vector<HeaderScanner::Opened> HeaderScanner::open(std::span<const ScanItem> items,
+                                                       Deadline deadline) {
+  // Two calls per item, for a device and its header device; the second one may have nothing to do.
+  std::vector<DeviceCalls::Call> calls;
+  std::vector<std::shared_ptr<std::optional<Result<OpenDevice>>>> opened;
+  const auto add = [&](const std::string& path) {
+    auto& place = opened.emplace_back(std::make_shared<std::optional<Result<OpenDevice>>>());
+    if (path.empty())
+      calls.push_back({0, [] {}});
+    else
+      calls.push_back({number_of(path), [place, path, files = files_, opener = opener_] {
+                         place->emplace(opener(path, files));
+                       }});
+  };
+  for (const auto& item : items) {
+    add(item.device);
+    add(item.header_device);
+  }
+  const auto ends = calls_.make(std::move(calls), deadline);
+
+  std::vector<Opened> results;
+  results.reserve(items.size());
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const auto device_end = ends[2 * i];
+    const auto header_end = ends[2 * i + 1];
+    const bool detached = !items[i].header_device.empty();
+    if (device_end != DeviceCalls::End::kDone) {
+      results.emplace_back(tl::unexpected(not_opened(device_end, items[i].device)));
+    } else if (detached && header_end != DeviceCalls::End::kDone) {
+      results.emplace_back(tl::unexpected(not_opened(header_end, items[i].header_device)));
+    } else if (auto& device = **opened[2 * i]; !device) {
+      results.emplace_back(tl::unexpected(device.error()));
+    } else if (auto& header = *opened[2 * i + 1]; detached && !*header) {
+      results.emplace_back(pass(header->error(), "open the header device"));
+    } else {
+      auto held = std::make_shared<HeldDevice>();
+      held->device = std::move(*device);
+      if (detached) held->header_device = std::move(**header);
+      results.emplace_back(std::move(held));
+    }
+  }
+  return results;
+}
+
 std::vector<Result<HeaderScanner::Scanned>> HeaderScanner::scan(std::span<const ScanItem> items,
                                                                 Deadline deadline) {
-  const std::lock_guard lock(mutex_);
   std::vector<Result<Scanned>> results(items.size(), fail(Reason::kInternal, "not scanned"));
   std::vector<Batch> batches;
+  auto opened = open(items, part_of(deadline, 3, patience_.open));
   for (std::size_t i = 0; i < items.size(); ++i) {
-    auto held = std::make_shared<HeldDevice>();
-    auto device = open_device(items[i].device, files_);
-    if (!device) {
-      results[i] = tl::unexpected(device.error());
+    if (!opened[i]) {
+      results[i] = tl::unexpected(opened[i].error());
       continue;
-    }
-    held->device = std::move(*device);
-    if (!items[i].header_device.empty()) {
-      auto header_device = open_device(items[i].header_device, files_);
-      if (!header_device) {
-        results[i] = pass(header_device.error(), "open the header device");
-        continue;
-      }
-      held->header_device = std::move(*header_device);
     }
     if (batches.empty() || batches.back().entries.size() == kBatchHeadersMax)
       batches.emplace_back();
-    batches.back().entries.push_back({i, std::move(held), {}, {}, {}});
+    batches.back().entries.push_back({i, std::move(*opened[i]), {}, {}, {}});
   }
 
   for (auto& batch : batches) {
-    const auto got = read(batch, deadline);
+    const auto got = read(batch, part_of(deadline, 2, patience_.read));
     if (got) parse(batch, deadline);
     for (auto& entry : batch.entries) {
       Scanned scanned;

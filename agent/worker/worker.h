@@ -56,8 +56,8 @@ struct ScannedDevice {
   std::optional<DeviceIdentity> header_device;
   luks2::Sha256 header_sha256{};  // Of the bytes read, all of them.
   // kNotLuks2, kHeaderDamaged, kHeaderInvalid, kHeaderUnusual, kDeviceTooSmall: the message starts
-  // with the field. kReaderLost: this header killed the reader. kIoError: it could not be read. The
-  // handle holds all the same.
+  // with the field. kReaderLost: this header killed the reader. kIoError: it could not be read.
+  // kTimedOut: the device does not answer. The handle holds all the same.
   Result<luks2::CheckedHeader> header = fail(Reason::kInternal, "not read");
 };
 
@@ -169,6 +169,7 @@ class Worker {
 
   // Opens the devices and reads all headers in one batch. One result per item, in order:
   //   kDeviceAbsent  nothing there, or not a block device under /dev.   kAccessDenied, kIoError.
+  //   kTimedOut      it does not answer; the others have their results in time all the same.
   virtual Result<std::vector<Result<ScannedDevice>>> scan(std::span<const ScanItem> items,
                                                           Deadline deadline) = 0;
   virtual void release(std::span<const DeviceHandle> handles) noexcept = 0;

@@ -124,6 +124,69 @@ TEST_P(BatchReaderTest, DeviceThatDoesNotAnswerEndsAtTheDeadline) {
   EXPECT_EQ(read_all({{good.get(), 0, kWhole}}).at(0), pattern(kWhole, 3));
 }
 
+// A device that never answers, until it is told to.
+class SilentDevice {
+ public:
+  SilentDevice() {
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    reading_.reset(ends[0]);
+    writing_.reset(ends[1]);
+  }
+  int fd() const { return reading_.get(); }
+  void answer() const { EXPECT_EQ(::write(writing_.get(), "late", 4), 4); }
+
+ private:
+  UniqueFd reading_;
+  UniqueFd writing_;
+};
+
+TEST_P(BatchReaderTest, DeviceThatStillDoesNotAnswerIsNotWaitedForAgain) {
+  if (GetParam() == Maker::kPread) GTEST_SKIP() << "pread waits for the device";
+  const SilentDevice silent;
+  const auto path = file_of(folder_, "good", pattern(kWhole, 4));
+  const UniqueFd good(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const std::vector<BatchRead> reads{{silent.fd(), 0, kWhole, 7}, {good.get(), 0, kWhole, 8}};
+  EXPECT_THAT(read_all(reads, Deadline::after(std::chrono::milliseconds(50))).at(0),
+              FailsWith(Reason::kTimedOut));
+
+  const auto patience = Deadline::after(std::chrono::seconds(10));
+  const auto again = read_all(reads);
+  EXPECT_FALSE(patience.passed());
+  EXPECT_THAT(again.at(0), FailsWith(Reason::kTimedOut));
+  EXPECT_EQ(again.at(1), pattern(kWhole, 4));
+
+  // Once it has answered, it is asked again. Each round answers to the hanging read and to ours.
+  std::map<std::size_t, Result<std::string>> got = again;
+  for (const auto wait = soon(); !got.at(0) && !wait.passed();) {
+    silent.answer();
+    silent.answer();
+    got = read_all({{silent.fd(), 0, 4, 7}}, Deadline::after(std::chrono::milliseconds(50)));
+  }
+  EXPECT_EQ(got.at(0), "late");
+}
+
+TEST_P(BatchReaderTest, EachDeviceThatDoesNotAnswerCostsOneBuffer) {
+  if (GetParam() == Maker::kPread) GTEST_SKIP() << "pread waits for the device";
+  const auto path = file_of(folder_, "good", pattern(kWhole, 5));
+  const UniqueFd good(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::deque<SilentDevice> silent;
+  for (std::uint64_t device = 1; device <= 8; ++device) {
+    EXPECT_EQ(read_all({{good.get(), 0, kWhole}}).at(0), pattern(kWhole, 5)) << device;
+    const auto fd = silent.emplace_back().fd();
+    EXPECT_THAT(
+        read_all({{fd, 0, kWhole, device}}, Deadline::after(std::chrono::milliseconds(20))).at(0),
+        FailsWith(Reason::kTimedOut));
+  }
+  EXPECT_THAT(read_all({{good.get(), 0, kWhole}}).at(0), FailsWith(Reason::kLimitsExceeded));
+
+  silent.front().answer();
+  auto got = read_all({{good.get(), 0, kWhole}});
+  for (const auto wait = soon(); !got.at(0) && !wait.passed();)
+    got = read_all({{good.get(), 0, kWhole}});
+  EXPECT_EQ(got.at(0), pattern(kWhole, 5));
+}
+
 TEST_P(BatchReaderTest, LoopDevicesAreReadPastThePageCache) {
   std::deque<tests::LoopDevice> loops;
   std::vector<OpenDevice> devices;

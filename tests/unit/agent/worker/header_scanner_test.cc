@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
 
 #include "tests/unit/agent/worker/worker_fixture.h"
 
@@ -103,6 +105,120 @@ TEST_F(HeaderScannerTest, WithoutAReaderNoHeaderIsBelieved) {
   const auto results = scanner.scan(std::span(&item, 1), soon());
   ASSERT_THAT(results.at(0), Succeeds());
   EXPECT_THAT(results[0]->header, FailsWith(Reason::kReaderLost));
+}
+
+// Devices that do not answer: one whose open() does not come back until it is let go, and one that
+// opens and then says nothing.
+class DeadDevices {
+ public:
+  DeadDevices(std::string unopenable, std::string silent) {
+    gate_->unopenable = std::move(unopenable);
+    gate_->silent = std::move(silent);
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    gate_->pipe_read.reset(ends[0]);
+    gate_->pipe_write.reset(ends[1]);
+  }
+  ~DeadDevices() { let_open(); }
+  DeadDevices(const DeadDevices&) = delete;
+  DeadDevices& operator=(const DeadDevices&) = delete;
+
+  // It may be called and come back when *this is gone.
+  HeaderScanner::Opener opener() const {
+    return [gate = gate_](const std::string& path, FilesAllowed files) {
+      if (path == gate->unopenable) {
+        std::unique_lock lock(gate->mutex);
+        ++gate->tried;
+        gate->changed.wait(lock, [&] { return gate->open; });
+      }
+      auto device = open_device(path, files);
+      if (device && path == gate->silent) device->fd.reset(::dup(gate->pipe_read.get()));
+      return device;
+    };
+  }
+  void let_open() {
+    const std::lock_guard lock(gate_->mutex);
+    gate_->open = true;
+    gate_->changed.notify_all();
+  }
+  int tried() const {
+    const std::lock_guard lock(gate_->mutex);
+    return gate_->tried;
+  }
+
+ private:
+  struct Gate {
+    std::string unopenable;
+    std::string silent;
+    UniqueFd pipe_read;
+    UniqueFd pipe_write;
+    std::mutex mutex;  // Guards what follows.
+    std::condition_variable changed;
+    bool open = false;
+    int tried = 0;
+  };
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+};
+
+TEST_F(HeaderScannerTest, DeviceThatDoesNotAnswerCostsTheOthersNothing) {
+  auto ring = make_ring_reader();
+  if (!ring) GTEST_SKIP() << ring.error().str();
+  const MortalReader reader(path("reader.sock"));
+  ipc::Client client(reader_at(path("reader.sock")));
+  std::vector<ScanItem> items;
+  items.reserve(12);
+  for (int i = 0; i < 12; ++i)
+    items.push_back({make_device(path("disk" + std::to_string(i)), 1U << 20U), ""});
+  DeadDevices dead(items[3].device, items[7].device);
+  constexpr std::chrono::milliseconds kPatience{300};
+  HeaderScanner scanner(std::move(*ring), client, FilesAllowed::kYes, {kPatience, kPatience},
+                        dead.opener());
+
+  const auto expect_two_lost = [&](const std::vector<Result<HeaderScanner::Scanned>>& results) {
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (i == 3) {
+        EXPECT_THAT(results[i], FailsWith(Reason::kTimedOut));
+        continue;
+      }
+      ASSERT_THAT(results[i], Succeeds());
+      EXPECT_THAT(results[i]->header, FailsWith(i == 7 ? Reason::kTimedOut : Reason::kNotLuks2))
+          << i;
+    }
+  };
+  expect_two_lost(scanner.scan(items, soon()));
+
+  // They are remembered: the next scan asks neither of them, and so does not wait.
+  expect_two_lost(scanner.scan(items, soon()));
+  EXPECT_EQ(dead.tried(), 1);
+
+  // And they are asked again when they have come back.
+  dead.let_open();
+  auto again = scanner.scan({&items[3], 1}, soon());
+  for (const auto patience = soon(); !again[0] && !patience.passed();)
+    again = scanner.scan({&items[3], 1}, soon());
+  ASSERT_THAT(again[0], Succeeds());
+  EXPECT_THAT(again[0]->header, FailsWith(Reason::kNotLuks2));
+}
+
+TEST_F(HeaderScannerTest, ManyDevicesThatDoNotOpenLeaveThreadsForTheOthers) {
+  const MortalReader reader(path("reader.sock"));
+  ipc::Client client(reader_at(path("reader.sock")));
+  DeadDevices dead("dead", "");
+  std::vector<ScanItem> items;
+  items.reserve(20);
+  for (int i = 0; i < 20; ++i)
+    items.push_back({make_device(path("disk" + std::to_string(i)), 1U << 20U), ""});
+  const auto opener = [open = dead.opener()](const std::string& path, FilesAllowed files) {
+    // disk0 to disk8 hang, more than there are threads at first.
+    const bool hangs = path.back() != '9' && path[path.size() - 2] == 'k';
+    if (hangs) static_cast<void>(open("dead", files).has_value());
+    return open_device(path, files);
+  };
+  HeaderScanner scanner(make_batch_reader(), client, FilesAllowed::kYes,
+                        {std::chrono::milliseconds(3000), std::chrono::milliseconds(3000)}, opener);
+  const auto results = scanner.scan(items, soon());
+  for (std::size_t i = 0; i < 9; ++i) EXPECT_THAT(results[i], FailsWith(Reason::kTimedOut)) << i;
+  for (std::size_t i = 9; i < 20; ++i) EXPECT_THAT(results[i], Succeeds()) << i;
 }
 
 TEST_F(HeaderScannerTest, TwelveHundredDevicesAreOneBatch) {

@@ -45,6 +45,14 @@ void BootGate::finish() {
   changed_.notify_all();
 }
 
+void BootGate::refuse(const Error& why) {
+  {
+    const std::scoped_lock lock(mutex_);
+    refusal_ = why;
+  }
+  changed_.notify_all();
+}
+
 Result<ipc::Reply> BootGate::answer(const ipc::Request& request) {
   if (request.type != ipc::kTypeBootWait) {
     return fail(Reason::kMessageInvalid, "not a request of boot.sock");
@@ -54,7 +62,8 @@ Result<ipc::Reply> BootGate::answer(const ipc::Request& request) {
   const auto wait = asked->count() == 0 ? deadline_ : std::min(*asked, deadline_);
   {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, wait, [&] { return over_ || stopping_; });
+    changed_.wait_for(lock, wait, [&] { return over_ || stopping_ || refusal_; });
+    if (refusal_) return tl::unexpected(*refusal_);
     if (stopping_) return fail(Reason::kAgentUnreachable, "the agent is stopping");
   }
   const auto status = ask();

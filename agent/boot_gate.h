@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "agent/host_engine.h"
 #include "core/ipc/boot_protocol.h"
@@ -32,6 +33,8 @@ class BootGate {
 
   // The boot's unlocking is over.
   void finish();
+  // There will be none: who waits, and who asks from now on, is told `why` at once.
+  void refuse(const Error& why);
 
  private:
   Result<ipc::Reply> answer(const ipc::Request& request);
@@ -41,10 +44,11 @@ class BootGate {
   // Shared with the tasks that ask for it on the loop.
   std::shared_ptr<std::function<BootStatus()>> status_;
   const std::chrono::milliseconds deadline_;
-  std::mutex mutex_;  // Guards over_ and stopping_.
+  std::mutex mutex_;  // Guards over_, stopping_ and refusal_.
   std::condition_variable changed_;
   bool over_ = false;
   bool stopping_ = false;
+  std::optional<Error> refusal_;
   ipc::Server server_;
 };
 

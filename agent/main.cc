@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cofferd: reads the configuration, builds the parts, runs the loop. Stopping it closes no mapping.
+#include <fcntl.h>
+
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -30,6 +32,7 @@ constexpr int kExitUsage = 64;
 constexpr int kExitUnavailable = 69;
 constexpr int kExitConfig = 78;
 constexpr std::chrono::seconds kInitInterval{2};
+constexpr std::chrono::seconds kTroubleInterval{2};
 constexpr std::string_view kUsage =
     "usage: cofferd [--config FILE] [--boot-socket PATH] [--bus ADDRESS | --bus none]\n"
     "A socket that is not named comes from systemd (boot).\n";
@@ -189,8 +192,15 @@ class WorkerNews {
   HostEngine* engine_ = nullptr;
 };
 
+// A further descriptor of the socket: who listens on it may end and another go on.
+Result<UniqueFd> again(const UniqueFd& socket) {
+  UniqueFd other(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 3));
+  if (!other.valid()) return fail_errno(errno, "keep the boot socket");
+  return other;
+}
+
 Result<int> serve(ipc::EventLoop& loop, const Settings& settings, const Config& config,
-                  const HostId& host) {
+                  const HostId& host, const UniqueFd& boot) {
   auto ground = lay_ground(config, host);
   if (!ground) return tl::unexpected(ground.error());
   const auto boot_id = read_line("/proc/sys/kernel/random/boot_id");
@@ -223,9 +233,9 @@ Result<int> serve(ipc::EventLoop& loop, const Settings& settings, const Config& 
 
   BootGate gate(loop, [&] { return (*engine)->boot_status(); }, config.boot_deadline);
   (*engine)->set_boot_listener([&] { gate.finish(); });
-  auto socket = boot_socket(settings.values.at("--boot-socket"));
-  if (!socket) return tl::unexpected(socket.error());
-  if (socket->valid()) {
+  if (boot.valid()) {
+    auto socket = again(boot);
+    if (!socket) return tl::unexpected(socket.error());
     if (const auto listening = gate.listen(std::move(*socket)); !listening) {
       return tl::unexpected(listening.error());
     }
@@ -251,6 +261,59 @@ Result<int> serve(ipc::EventLoop& loop, const Settings& settings, const Config& 
   return code;
 }
 
+// One life of the agent, from its configuration to the end of its loop. An error: it could not
+// begin, and nothing of it is left.
+Result<int> live(const Settings& settings, const UniqueFd& boot) {
+  const auto config = load_config(settings.values.at("--config"));
+  if (!config) return tl::unexpected(config.error());
+  std::optional<HostId> host;
+  {
+    auto waiting = ipc::EventLoop::make();
+    if (!waiting) return tl::unexpected(waiting.error());
+    Signals signals;
+    if (const auto caught = catch_signals(**waiting, signals); !caught) {
+      return tl::unexpected(caught.error());
+    }
+    const auto found = wait_for_host_id(**waiting, config->host_id_file);
+    if (!found) return tl::unexpected(found.error());
+    if (!*found || signals.asked_to_stop) return 0;
+    host = **found;
+  }
+  auto loop = ipc::EventLoop::make();
+  if (!loop) return tl::unexpected(loop.error());
+  Signals signals;
+  if (const auto caught = catch_signals(**loop, signals); !caught) {
+    return tl::unexpected(caught.error());
+  }
+  return serve(**loop, settings, *config, *host, boot);
+}
+
+// Says why the agent cannot begin, to systemd and to who waits on boot.sock, until it is time to
+// try again: to be started over and over would leave the boot waiting, and nobody told. False: it
+// was asked to stop.
+Result<bool> tell_trouble(const Error& why, const UniqueFd& boot) {
+  auto loop = ipc::EventLoop::make();
+  if (!loop) return tl::unexpected(loop.error());
+  Signals signals;
+  if (const auto caught = catch_signals(**loop, signals); !caught) {
+    return tl::unexpected(caught.error());
+  }
+  BootGate gate(**loop, [] { return BootStatus{}; }, std::chrono::milliseconds(1));
+  gate.refuse(why);
+  auto socket = again(boot);
+  if (!socket) return tl::unexpected(socket.error());
+  if (const auto listening = gate.listen(std::move(*socket)); !listening) {
+    return tl::unexpected(listening.error());
+  }
+  if (const auto watched = (*loop)->keep_watchdog(); !watched) print(4, watched.error().str());
+  ipc::notify_ready();
+  ipc::notify_status("cannot begin, tries again: " + why.str());
+  const auto timer = (*loop)->after(kTroubleInterval, [&] { (*loop)->exit(0); });
+  if (!timer) return tl::unexpected(timer.error());
+  if (const auto ran = (*loop)->run(); !ran) return tl::unexpected(ran.error());
+  return !signals.asked_to_stop;
+}
+
 int run(int argc, char** argv) {
   const auto settings = parse(argc, argv);
   if (!settings) {
@@ -262,33 +325,24 @@ int run(int argc, char** argv) {
   if (const auto hidden = forbid_core_dumps(); !hidden) print(4, hidden.error().str());
   const auto blocked = ipc::EventLoop::block_signals({SIGTERM, SIGINT});
   if (!blocked) return give_up(blocked.error(), kExitUnavailable);
-  const auto config = load_config(settings->values.at("--config"));
-  if (!config) return give_up(config.error(), kExitConfig);
+  const auto boot = boot_socket(settings->values.at("--boot-socket"));
+  if (!boot) return give_up(boot.error(), kExitUnavailable);
 
-  auto waiting = ipc::EventLoop::make();
-  if (!waiting) return give_up(waiting.error(), kExitUnavailable);
-  std::optional<HostId> host;
-  {
-    Signals signals;
-    if (const auto caught = catch_signals(**waiting, signals); !caught) {
-      return give_up(caught.error(), kExitUnavailable);
+  std::string told;
+  while (true) {
+    const auto code = live(*settings, *boot);
+    if (code) return *code;
+    const Error& why = code.error();
+    // Nobody waits for it: whoever started it sees how it ended.
+    if (!boot->valid()) {
+      return give_up(why, why.reason() == Reason::kConfigInvalid ? kExitConfig : kExitUnavailable);
     }
-    const auto found = wait_for_host_id(**waiting, config->host_id_file);
-    if (!found) return give_up(found.error(), kExitConfig);
-    if (!*found || signals.asked_to_stop) return 0;
-    host = **found;
+    if (told != why.str()) print(3, "cannot begin, tries again: " + why.str());
+    told = why.str();
+    const auto on = tell_trouble(why, *boot);
+    if (!on) return give_up(on.error(), kExitUnavailable);
+    if (!*on) return 0;
   }
-  waiting->reset();
-
-  auto loop = ipc::EventLoop::make();
-  if (!loop) return give_up(loop.error(), kExitUnavailable);
-  Signals signals;
-  if (const auto caught = catch_signals(**loop, signals); !caught) {
-    return give_up(caught.error(), kExitUnavailable);
-  }
-  const auto code = serve(**loop, *settings, *config, *host);
-  if (!code) return give_up(code.error(), kExitUnavailable);
-  return *code;
 }
 
 }  // namespace

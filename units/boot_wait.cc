@@ -101,7 +101,10 @@ int boot_wait(int argc, char** argv) {
   }
   const auto report = wait_for_report(*arguments);
   if (!report) {
-    std::printf("<4>cofferd does not answer, the boot goes on: %s\n", report.error().str().c_str());
+    const Reason reason = report.error().reason();
+    const bool silent = reason == Reason::kAgentUnreachable || reason == Reason::kTimedOut;
+    std::printf("<3>cofferd %s, the boot goes on: %s\n",
+                silent ? "does not answer" : "cannot begin", report.error().str().c_str());
     return arguments->strict ? 1 : 0;
   }
   print(*report);

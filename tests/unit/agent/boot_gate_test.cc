@@ -80,6 +80,15 @@ TEST_F(BootGateTest, AnswersAtTheDeadlineThoughNothingIsOver) {
   EXPECT_FALSE(report->finished);
 }
 
+TEST_F(BootGateTest, TellsAtOnceThatTheAgentCannotBegin) {
+  make_gate(milliseconds(60'000));
+  const auto report = ask(milliseconds(0), [&] {
+    gate->refuse(Error(Reason::kStoreDamaged, "registry.db is not a database"));
+  });
+  EXPECT_THAT(report, FailsWith(Reason::kStoreDamaged));
+  EXPECT_THAT(report.error().message(), ::testing::HasSubstr("registry.db"));
+}
+
 TEST_F(BootGateTest, EndsWaitsWhenTheAgentStops) {
   make_gate(milliseconds(60'000));
   const auto report = ask(milliseconds(0), [&] {

@@ -10,17 +10,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string_view>
 
 #include "core/base/bytes.h"
-#include "core/base/id.h"
 #include "core/base/secret_bytes.h"
+#include "core/base/unique_fd.h"
 
 namespace coffer::agent {
 namespace {
 
 constexpr std::size_t kAnswerBytesStart = 16 * 1024;
 constexpr std::size_t kAnswerBytesMax = 4 * 1024 * 1024;
+constexpr std::uint32_t kListHasUuidsMinor = 45;  // From this 4.x of the interface on (Linux 5.13).
 
 // The kernel's 64-bit form of a device number.
 dev_t to_dev(std::uint64_t number) {
@@ -70,6 +72,16 @@ std::string text_at(ByteView answer, std::size_t offset) {
   return std::string(rest.substr(0, rest.find('\0')));
 }
 
+// What follows a name in the list, from the next multiple of 8: number of events, flags, UUID.
+std::optional<std::string> uuid_behind(ByteView answer, std::size_t end_of_name) {
+  const auto at = (end_of_name + 7) / 8 * 8;
+  const auto flags = struct_at<std::uint32_t>(answer, at + sizeof(std::uint32_t));
+  if ((flags & DM_NAME_LIST_FLAG_HAS_UUID) != 0)
+    return text_at(answer, at + 2 * sizeof(std::uint32_t));
+  if ((flags & DM_NAME_LIST_FLAG_DOESNT_HAVE_UUID) != 0) return std::string();
+  return std::nullopt;
+}
+
 // Takes the padded name out of a fixed array.
 template <std::size_t N>
 std::string fixed_text(const char (&text)[N]) {  // NOLINT(*-c-arrays): the kernel's own.
@@ -86,23 +98,17 @@ tl::unexpected<Error> failed(std::string_view step, const std::string& name) {
 }
 
 // Asks again with more room while the kernel says that the answer does not fit.
-template <class Fill>
-Result<Call> ask(int fd, unsigned long request, const std::string& name, std::uint32_t flags,
-                 std::string_view step, const Fill& fill) {
+Result<Call> ask(const DmControl::Ioctl& ioctl, unsigned long request, const std::string& name,
+                 std::uint32_t flags, std::string_view step) {
   for (std::size_t size = kAnswerBytesStart;; size *= 4) {
     Call call(name, flags, size);
-    fill(call);
-    if (::ioctl(fd, request, &call.head()) != 0) return failed(step, name);
+    if (ioctl(request, &call.head()) != 0) return failed(step, name);
     if ((call.head().flags & DM_BUFFER_FULL_FLAG) == 0 || size >= kAnswerBytesMax) return call;
   }
 }
-Result<Call> ask(int fd, unsigned long request, const std::string& name, std::uint32_t flags,
-                 std::string_view step) {
-  return ask(fd, request, name, flags, step, [](Call&) {});
-}
 
 // One target behind the head, for DM_TABLE_LOAD.
-Result<void> load_table(int fd, const std::string& name, std::uint32_t flags,
+Result<void> load_table(const DmControl::Ioctl& ioctl, const std::string& name, std::uint32_t flags,
                         const DmControl::Target& target, std::string_view parameters) {
   Call call(name, flags, sizeof(dm_ioctl) + sizeof(dm_target_spec) + parameters.size() + 8);
   dm_target_spec spec{};
@@ -112,7 +118,7 @@ Result<void> load_table(int fd, const std::string& name, std::uint32_t flags,
   std::memcpy(call.data().data(), &spec, sizeof(spec));
   parameters.copy(reinterpret_cast<char*>(call.data().data()) + sizeof(spec), parameters.size());
   call.head().target_count = 1;
-  const int r = ::ioctl(fd, DM_TABLE_LOAD, &call.head());
+  const int r = ioctl(DM_TABLE_LOAD, &call.head());
   const int error = errno;
   wipe(call.data());  // It may have held a key.
   errno = error;
@@ -127,18 +133,24 @@ Result<DmControl> DmControl::open() {
   if (!fd.valid() && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
     return fail(Reason::kUnsupported, "this kernel has no device-mapper");
   if (!fd.valid()) return fail_errno(errno, "open /dev/mapper/control", Reason::kActivationFailed);
-  return DmControl(std::move(fd));
+  return DmControl(
+      [shared = std::make_shared<const UniqueFd>(std::move(fd))](
+          unsigned long request, dm_ioctl* call) { return ::ioctl(shared->get(), request, call); });
 }
 
-Result<std::vector<std::string>> DmControl::list() const {
-  auto call = ask(fd_.get(), DM_LIST_DEVICES, "", 0, "list mappings");
+Result<std::vector<DmControl::Named>> DmControl::list() const {
+  auto call = ask(ioctl_, DM_LIST_DEVICES, "", 0, "list mappings");
   if (!call) return tl::unexpected(call.error());
   const auto answer = call->answer();
-  std::vector<std::string> names;
+  const bool with_uuids = call->head().version[1] >= kListHasUuidsMinor;
+  std::vector<Named> names;
   for (std::size_t at = 0; at + sizeof(dm_name_list) <= answer.size();) {
     const auto entry = struct_at<dm_name_list>(answer, at);
     if (entry.dev == 0) break;
-    names.push_back(text_at(answer, at + offsetof(dm_name_list, name)));
+    Named named{text_at(answer, at + offsetof(dm_name_list, name)), std::nullopt};
+    if (with_uuids)
+      named.uuid = uuid_behind(answer, at + offsetof(dm_name_list, name) + named.name.size() + 1);
+    names.push_back(std::move(named));
     if (entry.next == 0) break;
     at += entry.next;
   }
@@ -146,7 +158,7 @@ Result<std::vector<std::string>> DmControl::list() const {
 }
 
 Result<DmControl::Status> DmControl::status(const std::string& name) const {
-  auto call = ask(fd_.get(), DM_DEV_STATUS, name, 0, "look at");
+  auto call = ask(ioctl_, DM_DEV_STATUS, name, 0, "look at");
   if (!call) return tl::unexpected(call.error());
   const auto& head = call->head();
   Status status;
@@ -163,7 +175,7 @@ Result<DmControl::Status> DmControl::status(const std::string& name) const {
 
 Result<std::vector<DmControl::Target>> DmControl::table(const std::string& name) const {
   // The targets' states, not the table: that would hold the key's name.
-  auto call = ask(fd_.get(), DM_TABLE_STATUS, name, 0, "read the targets of");
+  auto call = ask(ioctl_, DM_TABLE_STATUS, name, DM_NOFLUSH_FLAG, "read the targets of");
   if (!call) return tl::unexpected(call.error());
   const auto answer = call->answer();
   std::vector<Target> targets;
@@ -177,7 +189,7 @@ Result<std::vector<DmControl::Target>> DmControl::table(const std::string& name)
 }
 
 Result<std::vector<dev_t>> DmControl::devices_below(const std::string& name) const {
-  auto call = ask(fd_.get(), DM_TABLE_DEPS, name, 0, "ask what is below");
+  auto call = ask(ioctl_, DM_TABLE_DEPS, name, 0, "ask what is below");
   if (!call) return tl::unexpected(call.error());
   const auto answer = call->answer();
   const auto count = struct_at<dm_target_deps>(answer, 0).count;
@@ -192,7 +204,7 @@ Result<std::vector<dev_t>> DmControl::devices_below(const std::string& name) con
 
 Result<void> DmControl::remove(const std::string& name, bool deferred) const {
   Call call(name, deferred ? DM_DEFERRED_REMOVE : 0);
-  if (::ioctl(fd_.get(), DM_DEV_REMOVE, &call.head()) != 0) return failed("remove", name);
+  if (ioctl_(DM_DEV_REMOVE, &call.head()) != 0) return failed("remove", name);
   return {};
 }
 
@@ -202,22 +214,19 @@ Result<void> DmControl::replace_by_error(const std::string& name) const {
   std::uint64_t sectors = 0;
   for (const auto& target : *targets)
     sectors = std::max(sectors, target.start_sectors + target.length_sectors);
-  if (const auto loaded = load_table(fd_.get(), name, 0, {0, sectors, "error"}, ""); !loaded)
+  if (const auto loaded = load_table(ioctl_, name, 0, {0, sectors, "error"}, ""); !loaded)
     return loaded;
   // Without waiting for I/O that a dead disk will never finish, and without freezing a file system.
   Call suspend(name, DM_SUSPEND_FLAG | DM_NOFLUSH_FLAG | DM_SKIP_LOCKFS_FLAG);
-  if (::ioctl(fd_.get(), DM_DEV_SUSPEND, &suspend.head()) != 0) return failed("suspend", name);
+  if (ioctl_(DM_DEV_SUSPEND, &suspend.head()) != 0) return failed("suspend", name);
   Call resume(name, DM_NOFLUSH_FLAG | DM_SKIP_LOCKFS_FLAG);
-  if (::ioctl(fd_.get(), DM_DEV_SUSPEND, &resume.head()) != 0) return failed("resume", name);
+  if (ioctl_(DM_DEV_SUSPEND, &resume.head()) != 0) return failed("resume", name);
   return {};
 }
 
-Result<void> DmControl::probe_crypt(const CryptProbe& probe) const {
-  const auto unique = Uuid::random();
-  if (!unique) return tl::unexpected(unique.error());
-  const auto name = "coffer-probe-" + unique->str();
+Result<void> DmControl::probe_crypt(const std::string& name, const CryptProbe& probe) const {
   Call create(name, 0);
-  if (::ioctl(fd_.get(), DM_DEV_CREATE, &create.head()) != 0) return failed("make", name);
+  if (ioctl_(DM_DEV_CREATE, &create.head()) != 0) return failed("make", name);
 
   // A key of zeros would do for some ciphers, but XTS refuses equal halves in FIPS mode.
   std::string key_hex;
@@ -226,7 +235,7 @@ Result<void> DmControl::probe_crypt(const CryptProbe& probe) const {
   const auto parameters = probe.cipher + " " + key_hex + " 0 " + probe.below +
                           " 0 1 sector_size:" + std::to_string(probe.sector_bytes);
   const Target target{0, probe.sector_bytes / 512, "crypt"};
-  auto loaded = load_table(fd_.get(), name, DM_READONLY_FLAG, target, parameters);
+  auto loaded = load_table(ioctl_, name, DM_READONLY_FLAG, target, parameters);
   const auto removed = remove(name, false);
   if (!loaded && loaded.error().reason() == Reason::kBusy) return loaded;
   if (!loaded) {

@@ -4,11 +4,14 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/result.h"
-#include "core/base/unique_fd.h"
+
+struct dm_ioctl;  // linux/dm-ioctl.h
 
 namespace coffer::agent {
 
@@ -34,11 +37,21 @@ class DmControl {
     std::string type;  // "crypt", "error", …
   };
 
+  struct Named {
+    std::string name;
+    std::optional<std::string> uuid;  // None: this kernel's list does not tell.
+  };
+
+  // How a request reaches the kernel; as ioctl(2). Tests have a kernel of their own.
+  using Ioctl = std::function<int(unsigned long request, dm_ioctl* call)>;
+
   // kUnsupported: this kernel has no device-mapper.
   static Result<DmControl> open();
+  explicit DmControl(Ioctl ioctl) noexcept : ioctl_(std::move(ioctl)) {}
 
-  Result<std::vector<std::string>> list() const;         // Names of all mappings.
+  Result<std::vector<Named>> list() const;               // All mappings of the host.
   Result<Status> status(const std::string& name) const;  // kNotUnlocked: there is none.
+  // Not to be asked of everybody's mappings: some targets answer slowly. Flushes nothing.
   Result<std::vector<Target>> table(const std::string& name) const;
   Result<std::vector<dev_t>> devices_below(const std::string& name) const;
 
@@ -48,20 +61,19 @@ class DmControl {
   // Puts the error target in place of a live table: what is under way ends with an I/O error.
   Result<void> replace_by_error(const std::string& name) const;
 
-  // Whether the kernel can encrypt this way: loads a table over the device `below`, read-only and
-  // never resumed, and takes it away. kUnsupported: it cannot; kBusy: the device is held.
+  // Whether the kernel can encrypt this way: makes a mapping `name`, loads a table over the device
+  // `below`, read-only and never resumed, and takes it away. kUnsupported: it cannot; kBusy: the
+  // device is held.
   struct CryptProbe {
     std::string cipher;
     std::uint32_t key_bytes = 0;
     std::uint32_t sector_bytes = 0;
     std::string below;  // "254:16"
   };
-  Result<void> probe_crypt(const CryptProbe& probe) const;
+  Result<void> probe_crypt(const std::string& name, const CryptProbe& probe) const;
 
  private:
-  explicit DmControl(UniqueFd fd) noexcept : fd_(std::move(fd)) {}
-
-  UniqueFd fd_;
+  Ioctl ioctl_;
 };
 
 }  // namespace coffer::agent

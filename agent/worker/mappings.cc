@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -14,10 +15,13 @@
 #include <sstream>
 #include <thread>
 
+#include "core/base/unique_fd.h"
+
 namespace coffer::agent {
 namespace {
 
 constexpr std::string_view kUuidPrefix = "CRYPT-LUKS2-";
+constexpr std::string_view kProbePrefix = "coffer-probe-";
 constexpr std::size_t kUuidDigits = 32;
 // udev opens each new node for a moment, and so do desktop services.
 constexpr std::chrono::milliseconds kBusyPause{50};
@@ -77,6 +81,7 @@ Result<Mapping> Mappings::look_at(const DmControl& control, const std::string& n
   mapping.read_only = status->read_only;
   mapping.deferred = status->deferred;
   mapping.marked = exists(mark_folder_ + "/" + status->uuid);
+  if (!mapping.volume) return mapping;  // Another kind: not our business what is in it.
   const auto targets = control.table(name);
   if (!targets) return tl::unexpected(targets.error());
   mapping.state = state_of(*status, *targets);
@@ -90,13 +95,14 @@ Result<Mapping> Mappings::look_at(const DmControl& control, const std::string& n
 }
 
 Result<std::vector<Mapping>> Mappings::list() const {
-  const auto control = DmControl::open();
+  const auto control = control_();
   if (!control && control.error().reason() == Reason::kUnsupported) return std::vector<Mapping>{};
   if (!control) return tl::unexpected(control.error());
   const auto names = control->list();
   if (!names) return tl::unexpected(names.error());
   std::vector<Mapping> mappings;
-  for (const auto& name : *names) {
+  for (const auto& [name, uuid] : *names) {
+    if (uuid && !volume_of(*uuid)) continue;
     auto mapping = look_at(*control, name);
     // One that went in between is not an error, and other kinds are not our business.
     if (mapping && mapping->volume) mappings.push_back(std::move(*mapping));
@@ -105,7 +111,7 @@ Result<std::vector<Mapping>> Mappings::list() const {
 }
 
 Result<Mapping> Mappings::find(const std::string& name) const {
-  const auto control = DmControl::open();
+  const auto control = control_();
   if (!control) return tl::unexpected(control.error());
   return look_at(*control, name);
 }
@@ -133,8 +139,46 @@ void Mappings::unmark_stale() const {
   }
 }
 
+Result<void> Mappings::probe(const DmControl::CryptProbe& probe) const {
+  const auto control = control_();
+  if (!control) return tl::unexpected(control.error());
+  const auto unique = Uuid::random();
+  if (!unique) return tl::unexpected(unique.error());
+  const auto name = std::string(kProbePrefix) + unique->str();
+  const UniqueFd file(::open((mark_folder_ + "/" + name).c_str(),
+                             O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail_errno(errno, "mark a probe as ours in " + mark_folder_);
+  auto probed = control->probe_crypt(name, probe);
+  // One that could not be taken away keeps its file: the next worker tries again.
+  if (!control->status(name)) unmark(name);
+  return probed;
+}
+
+Result<std::vector<std::string>> Mappings::clean_probes() const {
+  std::vector<std::string> cleaned;
+  const auto control = control_();
+  if (!control && control.error().reason() == Reason::kUnsupported) return cleaned;
+  if (!control) return tl::unexpected(control.error());
+  const auto names = control->list();
+  if (!names) return tl::unexpected(names.error());
+  for (const auto& [name, uuid] : *names) {
+    if (!name.starts_with(kProbePrefix)) continue;
+    const auto status = control->status(name);
+    if (!status || !status->uuid.empty() || status->live_table) continue;
+    // Without a file it was never ours; with a locked one its process lives and still probes.
+    const UniqueFd file(
+        ::open((mark_folder_ + "/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (!file.valid() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    if (!control->remove(name, false)) continue;
+    unmark(name);
+    cleaned.push_back(name);
+  }
+  return cleaned;
+}
+
 Result<void> Mappings::make_room(const std::string& name, const VolumeId& volume) const {
-  const auto control = DmControl::open();
+  const auto control = control_();
   if (!control) return tl::unexpected(control.error());
   const auto mapping = look_at(*control, name);
   if (!mapping && mapping.error().reason() == Reason::kNotUnlocked) return {};
@@ -166,7 +210,7 @@ Result<void> Mappings::remove(const DmControl& control, const Mapping& mapping, 
 
 Result<void> Mappings::deactivate(const std::string& name, const VolumeId& volume,
                                   DeactivateMode mode, Deadline deadline) const {
-  const auto control = DmControl::open();
+  const auto control = control_();
   if (!control) return tl::unexpected(control.error());
   const auto mapping = look_at(*control, name);
   if (!mapping) return tl::unexpected(mapping.error());
@@ -217,7 +261,7 @@ Result<std::vector<Mapping>> Mappings::clean() const {
     return !m.marked || !useless || m.deferred || making_.contains(m.dm_uuid);
   });
   if (mappings->empty()) return mappings;
-  const auto control = DmControl::open();
+  const auto control = control_();
   if (!control) return tl::unexpected(control.error());
   for (const auto& mapping : *mappings) {
     // Without a table nobody can use it; with one, its users see I/O errors and let go by and by.

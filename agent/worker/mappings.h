@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <set>
 #include <string>
@@ -20,7 +21,10 @@ namespace coffer::agent {
 // Thread-safe.
 class Mappings {
  public:
-  explicit Mappings(std::string mark_folder) : mark_folder_(std::move(mark_folder)) {}
+  using OpenControl = std::function<Result<DmControl>()>;
+
+  explicit Mappings(std::string mark_folder, OpenControl control = DmControl::open)
+      : mark_folder_(std::move(mark_folder)), control_(std::move(control)) {}
 
   // All LUKS2 mappings, ours and others'. None where the kernel has no device-mapper.
   Result<std::vector<Mapping>> list() const;
@@ -46,6 +50,12 @@ class Mappings {
     const std::string dm_uuid_;
   };
 
+  // DmControl::probe_crypt() under a name of its own, whose file in the folder is locked as long as
+  // the mapping may be there: so nobody takes it for one that was left.
+  Result<void> probe(const DmControl::CryptProbe& probe) const;
+  // Takes away the probes of processes that were killed over them. Gives their names.
+  Result<std::vector<std::string>> clean_probes() const;
+
   // Before an activation: nothing, when the name is free, after taking away a mapping of `volume`
   // that a killed process left without a table. kAlreadyUnlocked: ours is open; kMappingForeign:
   // another one has the name, or somebody else opened the volume.
@@ -70,6 +80,7 @@ class Mappings {
                       Deadline deadline) const;
 
   std::string mark_folder_;
+  OpenControl control_;
   mutable std::mutex mutex_;  // Guards making_; held by clean() for as long as it removes.
   mutable std::set<std::string, std::less<>> making_;  // By dm UUID.
 };

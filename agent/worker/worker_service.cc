@@ -75,7 +75,7 @@ WorkerService::WorkerService(Options options)
     : reader_(reader_options(std::move(options.connect_reader))),
       devices_(system_clock()),
       tickets_(system_clock()),
-      mappings_(std::move(options.mark_folder)),
+      mappings_(std::move(options.mark_folder), std::move(options.device_mapper)),
       scanner_(or_default(std::move(options.batch_reader)), reader_, options.jobs.files),
       jobs_(options.jobs, tickets_, mappings_),
       deliver_(or_own(options.vault_users),
@@ -108,6 +108,15 @@ void WorkerService::stop() {
 Result<std::vector<Mapping>> WorkerService::clean_up() {
   auto cleaned = mappings_.clean();
   mappings_.unmark_stale();
+  const auto probes = mappings_.clean_probes();
+  if (!cleaned) return cleaned;
+  if (!probes) return tl::unexpected(probes.error());
+  for (const auto& name : *probes) {
+    Mapping probe;
+    probe.name = name;
+    probe.state = MappingState::kNoTable;
+    cleaned->push_back(std::move(probe));
+  }
   return cleaned;
 }
 

@@ -26,6 +26,7 @@ class WorkerService {
     std::vector<uid_t> vault_users;  // Who may deliver. Empty: the same.
     std::function<Result<UniqueFd>(Deadline)> connect_reader;
     std::string mark_folder = "/run/coffer/dm";
+    Mappings::OpenControl device_mapper = DmControl::open;
     KeyJobs::Options jobs;
     std::unique_ptr<BatchReader> batch_reader;  // Null: make_batch_reader().
     std::function<void(const Error&)> on_fault;

@@ -169,13 +169,13 @@ TEST_F(ActivationTest, ReadOnlyVolumeIsReadOnly) {
 }
 
 TEST_F(ActivationTest, CipherThatTheKernelLacksIsRefused) {
-  const auto control = DmControl::open();
-  ASSERT_THAT(control, Succeeds());
+  const Mappings mappings(folder_.path().string());
   const auto& device = made_.scanned.device;
   const auto below = std::to_string(device.major) + ":" + std::to_string(device.minor);
-  EXPECT_THAT(control->probe_crypt({"aes-xts-plain64", 64, 4096, below}), Succeeds());
-  EXPECT_THAT(control->probe_crypt({"nonsense-xts-plain64", 64, 4096, below}),
+  EXPECT_THAT(mappings.probe({"aes-xts-plain64", 64, 4096, below}), Succeeds());
+  EXPECT_THAT(mappings.probe({"nonsense-xts-plain64", 64, 4096, below}),
               FailsWith(Reason::kUnsupported));
+  EXPECT_THAT(mappings.clean_probes(), Succeeds());
 }
 
 TEST_F(ActivationTest, OpenVolumeIsNotFormattedAgain) {

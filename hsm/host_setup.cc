@@ -95,6 +95,25 @@ bool only_vault_leftovers(const fs::path& folder) {
   return !error;
 }
 
+// Makes all below `folder` durable, whoever wrote it. Links are not followed.
+Result<void> sync_tree(const std::string& folder) {
+  std::error_code error;
+  fs::recursive_directory_iterator at(folder, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    const auto type = at->symlink_status(error).type();
+    if (type == fs::file_type::directory) {
+      if (const auto synced = sync_folder(at->path().string()); !synced) return synced;
+    }
+    if (type != fs::file_type::regular) continue;
+    // Not blocking, should its owner have made it a pipe meanwhile.
+    const UniqueFd fd(::open(at->path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!fd.valid()) return fail_errno(errno, "open " + at->path().string());
+    if (::fsync(fd.get()) != 0) return fail_errno(errno, "fsync " + at->path().string());
+  }
+  if (error) return fail_errno(error.value(), "look through " + folder);
+  return sync_folder(folder);
+}
+
 struct AgentParts {
   std::unique_ptr<audit::Journal> journal;
   std::unique_ptr<keyring::KeyStore> store;
@@ -273,10 +292,8 @@ Result<void> HostSetup::finish_staging() const {
   }
   const auto staging = places_.staging();
   fs::remove(staging + "/softhsm2-setup.conf", error);
-  for (const auto& folder : {staging + "/tokens", staging}) {
-    if (!fs::exists(folder, error)) continue;
-    if (const auto synced = sync_folder(folder); !synced) return synced;
-  }
+  // SoftHSM leaves its objects to the page cache. Once renamed they count as made for good.
+  if (const auto synced = sync_tree(staging); !synced) return synced;
   if (std::rename(staging.c_str(), state.c_str()) != 0)
     return fail_errno(errno, "put the vault's state in place");
   return sync_folder(fs::path(state).parent_path().string());

@@ -2,12 +2,16 @@
 // `coffer init` as a whole, below a folder: what it makes, who owns it, and what a crash leaves.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <pwd.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -59,6 +63,19 @@ bool others_reach(fs::path path) {
     if ((mode_of(path) & 0001U) == 0) return false;
   }
   return true;
+}
+
+// Whether the file system has not even chosen blocks for what was written to the file: a power cut
+// now leaves it empty.
+bool only_in_page_cache(const fs::path& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // The head, and room for one extent behind it.
+  alignas(fiemap) std::array<std::byte, sizeof(fiemap) + sizeof(fiemap_extent)> map{};
+  auto* const head = reinterpret_cast<fiemap*>(map.data());
+  head->fm_length = FIEMAP_MAX_OFFSET;
+  head->fm_extent_count = 1;
+  return ::ioctl(fd.get(), FS_IOC_FIEMAP, head) == 0 && head->fm_mapped_extents == 1 &&
+         (head->fm_extents[0].fe_flags & FIEMAP_EXTENT_DELALLOC) != 0;
 }
 
 class InitTest : public testing::Test {
@@ -175,6 +192,20 @@ TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
     if (!entry.is_regular_file() || entry.path() == places("host").credential()) continue;
     EXPECT_EQ(read_text(entry.path()).find(pin), std::string::npos) << entry.path();
   }
+}
+
+TEST_F(InitTest, TokensFilesAreOnTheDiskBeforeTheTokenCounts) {
+  std::ofstream(at("", "unsynced")) << std::string(8192, 'x');
+  if (!only_in_page_cache(at("", "unsynced")))
+    GTEST_SKIP() << "the file system does not tell what it has not written";
+  ASSERT_EQ(init("host", {"--yes", "--stop-after", "state"}).status, 99);
+  std::size_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(places("host").vault_state())) {
+    if (!entry.is_regular_file()) continue;
+    ++files;
+    EXPECT_FALSE(only_in_page_cache(entry.path())) << entry.path();
+  }
+  EXPECT_GE(files, 5U);
 }
 
 TEST_F(InitTest, SecondRunRefusesAndChangesNothing) {

@@ -264,7 +264,7 @@ Result<int> serve(ipc::EventLoop& loop, const Settings& settings, const Config& 
 // One life of the agent, from its configuration to the end of its loop. An error: it could not
 // begin, and nothing of it is left.
 Result<int> live(const Settings& settings, const UniqueFd& boot) {
-  const auto config = load_config(settings.values.at("--config"));
+  auto config = load_config(settings.values.at("--config"));
   if (!config) return tl::unexpected(config.error());
   std::optional<HostId> host;
   {
@@ -279,6 +279,9 @@ Result<int> live(const Settings& settings, const UniqueFd& boot) {
     if (!*found || signals.asked_to_stop) return 0;
     host = **found;
   }
+  // `coffer init` may have written one while this waited for it.
+  config = load_config(settings.values.at("--config"));
+  if (!config) return tl::unexpected(config.error());
   auto loop = ipc::EventLoop::make();
   if (!loop) return tl::unexpected(loop.error());
   Signals signals;

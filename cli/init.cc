@@ -127,12 +127,37 @@ Result<void> make_token(const Options& options, HostSetup& setup, std::ostream& 
   return {};
 }
 
+bool run_systemctl(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "/usr/bin/systemctl");
+  std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  pid_t pid = -1;
+  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+// Whether units are there to be started and stopped, and may be.
+bool has_units(const Options& options) {
+  return !options.no_start && options.places.prefix.empty() && fs::exists("/run/systemd/system");
+}
+
+// A host that had its id before, from a backup, may have an agent that holds the journal already.
+// start_units() starts it again.
+void stop_agent(const Options& options, const HostSetup& setup) {
+  if (setup.host_id_there() && has_units(options)) run_systemctl({"stop", "cofferd.service"});
+}
+
 Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out) {
   const auto progress = setup.how_far();
   if (progress == HostSetup::Progress::kConfigured) {
     const auto there = setup.first_key_there();
     if (!there) return tl::unexpected(there.error());
-    if (*there)
+    if (*there && setup.host_id_there())
       return fail(Reason::kNameTaken,
                   "token \"" + options.places.token_name + "\" is set up already");
   }
@@ -151,31 +176,17 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
   const auto there = setup.first_key_there();
   if (!there) return tl::unexpected(there.error());
   if (!*there) {
+    stop_agent(options, setup);
     if (const auto made = setup.make_first_key(SecretBytes()); !made)
       return pass(made.error(), "make the first key");
   }
   out << "first key        default" << (*there ? " (was there already)" : "") << "\n";
-  return {};
-}
-
-bool run_systemctl(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "/usr/bin/systemctl");
-  std::vector<char*> argv;
-  argv.reserve(arguments.size() + 1);
-  for (auto& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  pid_t pid = -1;
-  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  return setup.publish_host_id();
 }
 
 // Enables and starts what now has a token to work with; a host that runs no systemd starts nothing.
 void start_units(const Options& options, std::ostream& out, std::ostream& err) {
-  if (options.no_start || !options.places.prefix.empty() || !fs::exists("/run/systemd/system"))
-    return;
+  if (!has_units(options)) return;
   run_systemctl({"daemon-reload"});
   const std::vector<std::string> units{"coffer-vault@" + options.places.token_name + ".socket",
                                        "coffer-deliver.socket",

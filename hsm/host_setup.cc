@@ -114,6 +114,16 @@ Result<void> sync_tree(const std::string& folder) {
   return sync_folder(folder);
 }
 
+Result<HostId> read_host_id(const std::string& path) {
+  const auto file = read_file(path, kHostIdBytesMax);
+  if (!file) return tl::unexpected(file.error());
+  std::string_view text = as_text(*file);
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  auto id = HostId::parse(text);
+  if (!id) return fail(Reason::kConfigInvalid, path + " does not hold a host id");
+  return id;
+}
+
 struct AgentParts {
   std::unique_ptr<audit::Journal> journal;
   std::unique_ptr<keyring::KeyStore> store;
@@ -175,16 +185,11 @@ HostSetup::Progress HostSetup::how_far() const {
 }
 
 Result<HostId> HostSetup::ensure_host_id() {
-  const auto path = places_.host_id();
-  const auto file = read_file(path, kHostIdBytesMax);
-  if (file) {
-    std::string_view text = as_text(*file);
-    if (text.ends_with('\n')) text.remove_suffix(1);
-    auto id = HostId::parse(text);
-    if (!id) return fail(Reason::kConfigInvalid, path + " does not hold a host id");
-    return id;
+  for (const auto& path : {places_.host_id(), places_.pending_host_id()}) {
+    auto id = read_host_id(path);
+    if (id || id.error().reason() != Reason::kNoSuchFile) return id;
   }
-  if (file.error().reason() != Reason::kNoSuchFile) return tl::unexpected(file.error());
+  const auto path = places_.pending_host_id();
   if (const auto made = make_folder(fs::path(path).parent_path().string(), 0755); !made)
     return tl::unexpected(made.error());
   auto id = HostId::random();
@@ -193,6 +198,26 @@ Result<HostId> HostSetup::ensure_host_id() {
     return tl::unexpected(written.error());
   after("host-id");
   return id;
+}
+
+bool HostSetup::host_id_there() const {
+  std::error_code error;
+  return fs::exists(places_.host_id(), error);
+}
+
+Result<void> HostSetup::publish_host_id() {
+  const auto from = places_.pending_host_id();
+  const auto to = places_.host_id();
+  std::error_code error;
+  if (host_id_there()) {
+    fs::remove(from, error);
+    return {};
+  }
+  if (std::rename(from.c_str(), to.c_str()) != 0)
+    return fail_errno(errno, "put " + to + " in place");
+  if (const auto synced = sync_folder(fs::path(to).parent_path().string()); !synced) return synced;
+  after("published");
+  return {};
 }
 
 Result<SetupAnswer> HostSetup::make_softhsm_token(const std::string& module_path,

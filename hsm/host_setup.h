@@ -24,6 +24,8 @@ struct HostPlaces {
   RunAs agent_user{"coffer"};
 
   std::string host_id() const { return prefix + "/etc/coffer/host-id"; }
+  // The id of a host that is not set up yet: cofferd begins when it finds the other.
+  std::string pending_host_id() const { return host_id() + ".pending"; }
   std::string config() const { return prefix + "/etc/coffer/vault-" + token_name + ".toml"; }
   std::string credential() const {
     return prefix + "/etc/coffer/credentials/vault-" + token_name + ".pin";
@@ -41,18 +43,20 @@ struct HostPlaces {
 // one, and how_far() tells from the files alone which were done, so that a run that was cut off at
 // any instant is finished, or begun anew, by the next. As root, with one thread.
 //
-//   1  host id
+//   1  the host's id is drawn, into host-id.pending
 //   2  in a staging folder, as the vault's user: token, keys, configuration    (begun anew)
 //   3  PIN as a credential                                                      (written anew)
 //   4  the staging folder is renamed to the vault's state: the token is there
 //   5  /etc/coffer/vault-TOKEN.toml
 //   6  the first CMK
+//   7  host-id.pending becomes host-id: an agent that waits for it begins. Not before, as it takes
+//      the journal that step 6 writes to, and lists the keys that it finds at its start.
 class HostSetup {
  public:
   enum class Progress : std::uint8_t {
     kNothing,     // Of this token; steps 1 to 3 may have been begun.
     kTokenMade,   // Steps 1 to 4.
-    kConfigured,  // Steps 1 to 5; first_key_there() tells the rest.
+    kConfigured,  // Steps 1 to 5; first_key_there() and host_id_there() tell the rest.
   };
   // Where tests stop a run: called after each step with its name.
   using AfterStep = std::function<void(std::string_view step)>;
@@ -63,6 +67,9 @@ class HostSetup {
 
   // Reads the host's id, or draws it.   kConfigInvalid: the file holds something else.
   Result<HostId> ensure_host_id();
+  bool host_id_there() const;
+  // Step 7; nothing where the host had an id before.
+  Result<void> publish_host_id();
 
   // Steps 2 to 4 for a token of SoftHSM's module that is made now. `seed` is empty when the keys
   // are to be generated in the token.

@@ -6,12 +6,17 @@
 #include <linux/fs.h>
 #include <pwd.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -77,6 +82,56 @@ bool only_in_page_cache(const fs::path& path) {
   return ::ioctl(fd.get(), FS_IOC_FIEMAP, head) == 0 && head->fm_mapped_extents == 1 &&
          (head->fm_extents[0].fe_flags & FIEMAP_EXTENT_DELALLOC) != 0;
 }
+
+// A cofferd of the host in `folder`, told by it what it does.
+class WaitingAgent {
+ public:
+  explicit WaitingAgent(const fs::path& folder) {
+    fs::create_directories(folder / "run");
+    const auto config = (folder / "agent.toml").string();
+    std::ofstream(config) << "[paths]\nstate = \"" << (folder / "var/lib/coffer/agent").string()
+                          << "\"\nrun = \"" << (folder / "run").string() << "\"\nhost_id = \""
+                          << (folder / "etc/coffer/host-id").string() << "\"\n";
+    const auto notify = (folder / "run/notify").string();
+    status_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(&address.sun_path[0], notify.c_str(), sizeof(address.sun_path) - 1);
+    const timeval patience{.tv_sec = 60, .tv_usec = 0};
+    ::setsockopt(status_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (::bind(status_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+      return;
+    const auto program = (tests::bin_dir() / "cofferd").string();
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    ::setenv("NOTIFY_SOCKET", notify.c_str(), 1);
+    ::execl(program.c_str(), program.c_str(), "--config", config.c_str(), "--bus", "none", nullptr);
+    ::_exit(127);
+  }
+  ~WaitingAgent() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGTERM);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  WaitingAgent(const WaitingAgent&) = delete;
+  WaitingAgent& operator=(const WaitingAgent&) = delete;
+
+  // Waits until it says so.
+  bool says(std::string_view text) const {
+    std::array<char, 4096> message{};
+    for (;;) {
+      const auto size = ::recv(status_.get(), message.data(), message.size(), 0);
+      if (size <= 0) return false;
+      if (std::string_view(message.data(), static_cast<std::size_t>(size)).find(text) !=
+          std::string_view::npos)
+        return true;
+    }
+  }
+
+ private:
+  UniqueFd status_;
+  pid_t pid_ = -1;
+};
 
 class InitTest : public testing::Test {
  protected:
@@ -157,6 +212,8 @@ class InitTest : public testing::Test {
     HostSetup setup(places(host));
     EXPECT_EQ(setup.how_far(), HostSetup::Progress::kConfigured);
     EXPECT_TRUE(setup.first_key_there().value());
+    EXPECT_TRUE(setup.host_id_there());
+    EXPECT_FALSE(fs::exists(places(host).pending_host_id()));
     EXPECT_FALSE(fs::exists(places(host).staging()));
     EXPECT_THAT(VaultConfig::read(places(host).config()), Succeeds());
   }
@@ -221,16 +278,43 @@ TEST_F(InitTest, SecondRunRefusesAndChangesNothing) {
 
 TEST_F(InitTest, RunThatStoppedAfterAnyStepIsFinishedByTheNext) {
   for (const std::string step :
-       {"host-id", "staging", "token", "credential", "state", "config", "first-key"}) {
+       {"host-id", "staging", "token", "credential", "state", "config", "first-key", "published"}) {
     const auto stopped = init(step, {"--yes", "--stop-after", step});
     EXPECT_EQ(stopped.status, 99) << step << "\n" << stopped.text;
-    const auto id = read_text(places(step).host_id());
+    const bool all_done = step == "published";
+    // Until all is there an agent that waits goes on waiting.
+    EXPECT_EQ(fs::exists(places(step).host_id()), all_done) << step;
+    const auto id = read_text(all_done ? places(step).host_id() : places(step).pending_host_id());
+    EXPECT_FALSE(id.empty()) << step;
     const auto finished = init(step, {"--yes"});
     // After the last step everything is there, and the next run says so.
-    EXPECT_EQ(finished.status == 0, step != "first-key") << step << "\n" << finished.text;
+    EXPECT_EQ(finished.status == 0, !all_done) << step << "\n" << finished.text;
     expect_complete(step);
     EXPECT_EQ(read_text(places(step).host_id()), id) << step;
   }
+}
+
+TEST_F(InitTest, AgentThatWaitsMeanwhileBeginsWhenAllIsThere) {
+  const WaitingAgent agent(dir_.path() / "host");
+  ASSERT_TRUE(agent.says("waiting for `coffer init`"));
+  // As if the operator took long over the shares: it must not begin yet, or it holds the journal.
+  ASSERT_EQ(init("host", {"--yes", "--stop-after", "config"}).status, 99);
+  ASSERT_FALSE(fs::exists(places("host").host_id()));
+
+  const auto done = init("host", {"--yes"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  EXPECT_TRUE(agent.says("serving"));
+  expect_complete("host");
+}
+
+TEST_F(InitTest, IdThatTheHostHadBeforeIsKept) {
+  fs::create_directories(at("host", "etc/coffer"));
+  const std::string id = "11111111-2222-4333-8444-555555555555\n";
+  std::ofstream(places("host").host_id()) << id;
+  const auto done = init("host", {"--yes"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  expect_complete("host");
+  EXPECT_EQ(read_text(places("host").host_id()), id);
 }
 
 TEST_F(InitTest, AnySharesMakeTheSameKeysOnAnotherHost) {

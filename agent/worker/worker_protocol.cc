@@ -23,6 +23,13 @@ Error get_error(ByteReader& in) {
   return error.error();
 }
 
+// A text that put() made printable. Anything else was not written by it.
+std::string get_printable(ByteReader& in) {
+  std::string text = in.text(kTextBytesMax);
+  if (printable(text, kTextBytesMax) != text) in.reject();
+  return text;
+}
+
 void put_identity(ByteWriter& out, const DeviceIdentity& identity) {
   out.text(identity.node).u32(identity.major).u32(identity.minor).u64(identity.size_bytes);
   out.u32(identity.sector_bytes).boolean(identity.read_only).u64(identity.sequence);
@@ -185,8 +192,8 @@ void put(ByteWriter& out, const Mapping& value) {
 
 Mapping get_mapping(ByteReader& in) {
   Mapping mapping;
-  mapping.name = in.text(kTextBytesMax);
-  mapping.dm_uuid = in.text(kTextBytesMax);
+  mapping.name = get_printable(in);
+  mapping.dm_uuid = get_printable(in);
   if (in.boolean()) mapping.volume = get_volume(in);
   mapping.node = in.text(kTextBytesMax);
   mapping.major = in.u32();
@@ -209,7 +216,7 @@ void put(ByteWriter& out, const Emptiness& value) {
 Emptiness get_emptiness(ByteReader& in) {
   Emptiness seen;
   seen.empty = in.boolean();
-  seen.found = in.text(kTextBytesMax);
+  seen.found = get_printable(in);
   seen.confirmation = in.text(kTextBytesMax);
   return seen;
 }

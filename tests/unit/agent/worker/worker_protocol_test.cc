@@ -101,6 +101,18 @@ TEST(WorkerProtocolTest, MappingAndEmptinessSurviveTheWire) {
   EXPECT_EQ(seen.confirmation, "00ff");
 }
 
+TEST(WorkerProtocolTest, TextsThatAreNotPrintableAreRefused) {
+  ByteWriter out;
+  out.boolean(false)
+      .text(
+          "s\x7f"
+          "ap area")
+      .text("00ff");
+  ByteReader in(out.view());
+  static_cast<void>(get_emptiness(in));
+  EXPECT_THAT(in.finish(Reason::kMessageInvalid, "emptiness"), FailsWith(Reason::kMessageInvalid));
+}
+
 TEST(WorkerProtocolTest, ListsHaveLimits) {
   const std::vector<ScanItem> items{{"/dev/vdb", ""}, {"/dev/vdc", "/dev/vdd"}};
   const auto bytes = encode_list(std::span<const ScanItem>(items));

@@ -85,7 +85,8 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
     row(Reason::kDeviceTooSmall, Errc::kCorrupted, "DeviceTooSmall", Retryable::kNo,
         "The device is shorter than its header or the registry says."),
     row(Reason::kForeignData, Errc::kFailedPrecondition, "ForeignData", Retryable::kNo,
-        "The device is not empty; the text prints the confirmation that would overwrite it."),
+        "The device is not empty, is another volume's, or nothing tells it from other devices; the "
+        "text says what would have to be confirmed."),
     row(Reason::kNotLuks2, Errc::kCorrupted, "NotLuks2", Retryable::kNo,
         "The device carries no LUKS2 header."),
     row(Reason::kHeaderDamaged, Errc::kCorrupted, "HeaderDamaged", Retryable::kNo,

@@ -5,6 +5,8 @@
 #include <exception>
 #include <ostream>
 
+#include "core/base/error_reasons.h"
+
 namespace coffer::cli {
 namespace {
 
@@ -30,11 +32,11 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     Invocation invocation{out, err, {}};
     return parse_and_run(argc, argv, invocation);
   } catch (const std::exception& error) {
-    err << "coffer: " << error.what() << "\n";
+    err << "coffer: internal error: " << error.what() << "\n";
   } catch (...) {
     err << "coffer: internal error\n";
   }
-  return kExitUsage;
+  return reason_info(Reason::kInternal).exit_status;
 }
 
 }  // namespace coffer::cli

@@ -111,7 +111,7 @@ void declare_header(CLI::App& parent, Invocation& invocation) {
 
   CLI::App* const check_command = header->add_subcommand(
       "check", "Whether a header is well-formed, and whether Coffer would ever activate it");
-  check_command->add_option("FILE-OR-DEVICE", options->path)->required();
+  check_command->add_option("FILE-OR-DEVICE", options->path, "It is only read")->required();
   check_command->add_option("--profile", options->profile_path, "A pinned profile to compare with");
   check_command->add_flag("--json", options->json, "One JSON object");
   check_command->callback([options, &invocation] {
@@ -120,7 +120,7 @@ void declare_header(CLI::App& parent, Invocation& invocation) {
 
   CLI::App* const profile_command =
       header->add_subcommand("profile", "Print the profile that a header has, for --profile");
-  profile_command->add_option("FILE-OR-DEVICE", options->path)->required();
+  profile_command->add_option("FILE-OR-DEVICE", options->path, "It is only read")->required();
   profile_command->callback([options, &invocation] {
     invocation.action = [options, &invocation] { return print_profile_of(*options, invocation); };
   });

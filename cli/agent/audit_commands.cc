@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // `coffer audit …`: the audit trail of the agent.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <ostream>
 
 #include "cli/agent/agent_command.h"
 #include "cli/agent/table.h"
 #include "cli/commands.h"
+#include "core/base/clock.h"
 
 namespace coffer::cli {
 namespace {
@@ -41,9 +47,30 @@ void print_line(const json::object& record, Invocation& invocation) {
   invocation.out << "\n" << std::flush;
 }
 
+// "90s", "30m", "2h", "7d": so long ago. "2026-11-22 03:00", with or without seconds: then, UTC.
+std::optional<WallTime> parse_time(const std::string& text, WallTime now) {
+  std::tm parts{};
+  for (const auto* format : {"%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"}) {
+    parts = {};
+    const char* end = ::strptime(text.c_str(), format, &parts);
+    if (end != nullptr && *end == '\0')
+      return WallTime(std::chrono::seconds(std::max<std::time_t>(::timegm(&parts), 0)));
+  }
+  std::uint32_t count = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (read.ec != std::errc() || read.ptr + 1 != text.data() + text.size()) return std::nullopt;
+  constexpr std::string_view kUnits = "smhd";
+  constexpr std::array kSeconds = {1, 60, 3600, 86400};
+  const auto unit = kUnits.find(*read.ptr);
+  if (unit == std::string_view::npos) return std::nullopt;
+  return now - std::chrono::seconds(std::int64_t{count} * kSeconds.at(unit));
+}
+
 struct Query {
   std::uint64_t from = 0;
   std::uint64_t to = 0;
+  std::string since;
+  std::string until;
   std::string object;
   std::string operation;
   std::int64_t uid = -1;
@@ -55,6 +82,12 @@ int run_query(AgentBus& bus, const Query& own, const AgentOptions& options,
   OptionList filter;
   if (own.from > 0) filter.number("from-seq", own.from);
   if (own.to > 0) filter.number("to-seq", own.to);
+  const WallTime now = system_clock().wall();
+  for (const auto& [name, text] :
+       {std::pair{"since-usec", &own.since}, {"until-usec", &own.until}}) {
+    const auto time = text->empty() ? std::nullopt : parse_time(*text, now);
+    if (time) filter.number(name, usec(*time));
+  }
   filter.text("object", own.object);
   filter.text("operation", own.operation);
   if (own.uid >= 0) filter.number32("uid", static_cast<std::uint32_t>(own.uid));
@@ -77,6 +110,13 @@ void declare_query(CLI::App& parent, Invocation& invocation) {
                         });
   command->add_option("--from", own->from, "First sequence number");
   command->add_option("--to", own->to, "Last sequence number");
+  const auto is_time = [](const std::string& text) {
+    const bool good = parse_time(text, system_clock().wall()).has_value();
+    return good ? std::string() : std::string("30s, 15m, 2h, 7d ago, or YYYY-MM-DD HH:MM[:SS] UTC");
+  };
+  command->add_option("--since", own->since, "Not before: 15m, 2h, 7d ago, or a UTC time")
+      ->check(is_time);
+  command->add_option("--until", own->until, "Not after: as --since")->check(is_time);
   command->add_option("--object", own->object, "UUID of a volume, id of a key");
   command->add_option("--operation", own->operation, "volume.unlock, volume.*, key.create, …");
   command->add_option("--uid", own->uid, "Who asked")->check(CLI::Range(0U, UINT32_MAX));
@@ -153,7 +193,8 @@ int run_tail(AgentBus& bus, std::uint64_t count_max, const AgentOptions& options
 }  // namespace
 
 void declare_audit(CLI::App& parent, Invocation& invocation) {
-  auto* group = parent.add_subcommand("audit", "Who did what, in a chain that cannot be edited");
+  auto* group =
+      parent.add_subcommand("audit", "Who did what, in a chain that cannot be edited unseen");
   group->require_subcommand(1);
   declare_query(*group, invocation);
   declare_verify(*group, invocation);

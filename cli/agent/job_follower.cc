@@ -192,7 +192,7 @@ Result<json::array> job_details(AgentBus& bus, const std::string& path) {
 }
 
 int status_of_job(const std::string& state, const json::array& details) {
-  int status = state == "done" ? kExitOk : 0;
+  int status = kExitOk;
   for (const auto& item : details) {
     const auto error = text_of(item.as_object(), "error");
     if (error.empty()) continue;
@@ -221,8 +221,11 @@ void print_job_results(const json::object& job, const json::array& details,
   invocation.out << text_of(job, "Operation") << ": " << text_of(job, "State");
   if (const auto message = text_of(job, "Message"); !message.empty())
     invocation.out << ", " << message;
-  invocation.out << " (" << duration_text(number_of(job, "EndTime") - number_of(job, "StartTime"))
-                 << ")\n";
+  // A job that runs has no end yet; a clock that was set back makes no duration.
+  const auto start = number_of(job, "StartTime");
+  const auto end = number_of(job, "EndTime");
+  if (end > start) invocation.out << " (" << duration_text(end - start) << ")";
+  invocation.out << "\n";
   for (const auto sentence : advice) {
     if (!sentence.empty()) invocation.err << "  " << sentence << "\n";
   }

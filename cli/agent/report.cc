@@ -24,7 +24,8 @@ std::string_view what_to_do(Reason reason) {
     case Reason::kDeviceAbsent:
       return "Attach the device; it opens by itself then. `coffer scan` looks again.";
     case Reason::kForeignData:
-      return "If the data there may be lost, give --confirm with the text printed above.";
+      return "If what is there may be lost, do what the text says (give --confirm, or forget "
+             "first).";
     case Reason::kNoSuchVolume:
     case Reason::kAmbiguousVolume:
       return "`coffer list` shows the volumes.";
@@ -46,10 +47,27 @@ std::string_view what_to_do(Reason reason) {
       return "Store the right PIN as the vault's credential, then restart coffer-vault@….service.";
     case Reason::kHsmPinLocked:
       return "Unlock the PIN with the token's own tool (security officer).";
+    case Reason::kDeviceChanged:
+      return "If the disk was moved on purpose: `coffer adopt DEVICE`, then unlock it.";
+    case Reason::kLockedByAdmin:
+      return "`coffer unlock VOLUME` ends that.";
+    case Reason::kRecordInvalid:
+    case Reason::kRecordSuperseded:
+      return "The key store is not the one that this token last saw: see docs/operations.md.";
+    case Reason::kStoreDamaged:
+    case Reason::kStoreUnavailable:
+      return "See the disk of /var/lib/coffer, and journalctl -u cofferd.service.";
+    case Reason::kBlobInvalid:
     case Reason::kHeaderDamaged:
+    case Reason::kHeaderInvalid:
+    case Reason::kHeaderRolledBack:
+    case Reason::kNotLuks2:
     case Reason::kProfileMismatch:
     case Reason::kTokenInvalid:
     case Reason::kTokenMissing:
+    case Reason::kWrongGeneration:
+    case Reason::kWrongKey:
+    case Reason::kWrongVolume:
       return "Do not reformat: the data may be whole. Keep the device and restore its header.";
     case Reason::kAuditUnavailable:
       return "Free space for /var/lib/coffer/agent/audit; nothing happens unrecorded.";

@@ -17,6 +17,10 @@ namespace {
 
 namespace json = boost::json;
 
+// Of --timeout and --deadline.
+constexpr double kSecondsLeast = 0.001;
+constexpr double kSecondsMost = 86'400;
+
 std::string error_cell(const json::object& volume) {
   const auto* error = volume.if_contains("LastError");
   if (error == nullptr || !error->is_array() || error->as_array().size() != 2) return {};
@@ -219,7 +223,8 @@ void declare_unlock(CLI::App& parent, Invocation& invocation) {
   command->add_flag("--strict", own->strict, "Fail when a volume is open already");
   command->add_flag("--read-only", own->read_only, "Open for reading alone");
   command->add_flag("--dry-run", own->dry_run, "Check everything, open nothing");
-  command->add_option("--timeout", own->timeout_s, "Seconds after which volumes not open fail");
+  command->add_option("--timeout", own->timeout_s, "Seconds after which volumes not open fail")
+      ->check(CLI::Range(kSecondsLeast, kSecondsMost));
 }
 
 void declare_lock(CLI::App& parent, Invocation& invocation) {
@@ -243,7 +248,8 @@ void declare_lock(CLI::App& parent, Invocation& invocation) {
   command->add_flag("--all", own->chosen.all, "Every volume");
   auto* deferred = command->add_flag("--deferred", own->deferred, "When its last user lets go");
   command->add_flag("--force", own->force, "Take the data away from its users")->excludes(deferred);
-  command->add_option("--deadline", own->deadline_s, "Seconds to try");
+  command->add_option("--deadline", own->deadline_s, "Seconds to try")
+      ->check(CLI::Range(kSecondsLeast, kSecondsMost));
 }
 
 void declare_verify(CLI::App& parent, Invocation& invocation) {
@@ -270,7 +276,7 @@ void declare_forget(CLI::App& parent, Invocation& invocation) {
   const auto spec = std::make_shared<std::string>();
   auto* command = add_agent_command(
       parent, invocation, "forget", "Drop a volume's registry entry; its device is not touched",
-      kPlainCommand, [spec](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+      kChangeCommand, [spec](AgentBus& bus, const AgentOptions& options, Invocation& run) {
         const auto found = bus.call(kAgentRoot, "Manager", "GetVolume", [&](sd_bus_message* m) {
           return ::sd_bus_message_append(m, "s", spec->c_str());
         });

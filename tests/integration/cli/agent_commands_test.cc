@@ -137,6 +137,9 @@ TEST_F(AgentCommandsTest, NoWaitNamesTheJobAndJobWaitFollowsIt) {
   EXPECT_THAT(started.out, HasSubstr("coffer job wait 1"));
   EXPECT_EQ(state_of(a), VolumeState::kLocked);
   EXPECT_THAT(coffer({"job", "list"}).out, HasSubstr("1    unlock     queued"));
+  const auto running = coffer({"job", "show", "1"});
+  EXPECT_EQ(running.status, 0);
+  EXPECT_THAT(running.out, HasSubstr("unlock: queued\n"));  // And no duration yet.
   engine->release();
   const auto waited = coffer({"job", "wait", "1"});
   EXPECT_EQ(waited.status, 0) << waited.err;
@@ -200,6 +203,10 @@ TEST_F(AgentCommandsTest, LockVerifyForgetProvisionAdoptAndScan) {
   EXPECT_EQ(coffer({"adopt", "/dev/disk/by-id/lost"}).status, 0);
   EXPECT_EQ(coffer({"scan"}).status, 0);
   EXPECT_EQ(coffer({"provision", "new"}).status, 64);
+  for (const auto* seconds : {"-5", "0", "1e300", "soon"}) {
+    EXPECT_EQ(coffer({"unlock", "vol-b", "--timeout", seconds}).status, 2) << seconds;
+    EXPECT_EQ(coffer({"lock", "vol-b", "--deadline", seconds}).status, 2) << seconds;
+  }
 }
 
 TEST_F(AgentCommandsTest, ARefusedDeviceIsToldWithItsConfirmation) {
@@ -227,6 +234,11 @@ TEST_F(AgentCommandsTest, TheAuditTrail) {
   ASSERT_EQ(coffer({"unlock", "vol-a"}).status, 0);
   EXPECT_THAT(coffer({"audit", "query", "--operation", "unlock"}).out, HasSubstr("unlock  vol-a"));
   EXPECT_EQ(coffer_json({"audit", "query"}).as_array().size(), 1U);
+  EXPECT_EQ(coffer_json({"audit", "query", "--since", "1h"}).as_array().size(), 1U);
+  EXPECT_EQ(coffer_json({"audit", "query", "--until", "1h"}).as_array().size(), 0U);
+  EXPECT_EQ(coffer_json({"audit", "query", "--since", "2000-01-01 03:00"}).as_array().size(), 1U);
+  for (const auto* wrong : {"yesterday", "5", "-1h", "2h ago", "99999999999d"})
+    EXPECT_EQ(coffer({"audit", "query", "--since", wrong}).status, 2) << wrong;
   EXPECT_EQ(coffer({"audit", "verify"}).status, 0);
   const auto again = loop->every(std::chrono::milliseconds(50),
                                  [&] { static_cast<void>(engine->verify({a}, {})); });

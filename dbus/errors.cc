@@ -63,7 +63,7 @@ int reply_error(sd_bus_error* out, const Error& error) {
 }
 
 void send_error(sd_bus_message* call, const Error& error) {
-  sd_bus_error filled = SD_BUS_ERROR_NULL;
+  sd_bus_error filled{};
   reply_error(&filled, error);
   ::sd_bus_reply_method_error(call, &filled);
   ::sd_bus_error_free(&filled);

@@ -58,7 +58,9 @@ template <auto kSlot, auto kGet>
 int get_property(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
                  void* userdata, sd_bus_error*) noexcept try {
   const auto& info = *(static_cast<Context*>(userdata)->*kSlot);
-  return append_value(reply, std::invoke(kGet, info));
+  constexpr auto kCopy =
+      kGet;  // clang 19 gives the object of an unnamed lambda a name of other files
+  return append_value(reply, std::invoke(kCopy, info));
 } catch (const std::exception&) {
   return -ENOMEM;
 }
@@ -68,7 +70,8 @@ template <auto kSlot, auto kAppend>
 int get_structure(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
                   void* userdata, sd_bus_error*) noexcept try {
   auto& context = *static_cast<Context*>(userdata);
-  return kAppend(reply, context, *(context.*kSlot));
+  constexpr auto kCopy = kAppend;
+  return kCopy(reply, context, *(context.*kSlot));
 } catch (const std::exception&) {
   return -ENOMEM;
 }

@@ -74,7 +74,7 @@ Result<AgentBus> AgentBus::connect(const std::string& address, bool may_ask) {
 }
 
 Result<json::array> AgentBus::send(const Message& message) {
-  sd_bus_error error = SD_BUS_ERROR_NULL;
+  sd_bus_error error{};
   sd_bus_message* answer = nullptr;
   const int r = ::sd_bus_call(bus_.get(), message.get(), kCallTimeoutUsec, &error, &answer);
   const Message owned(answer);

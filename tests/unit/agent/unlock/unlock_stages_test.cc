@@ -16,6 +16,7 @@ namespace {
 
 using agent::UnlockBatch;
 using agent::UnlockTarget;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -83,20 +84,21 @@ TEST_F(UnlockStagesTest, AllStagesInARowOpenBoth) {
 TEST_F(UnlockStagesTest, AHeaderThatDiffersFromItsProfileIsRefusedNamingTheField) {
   using Change = std::function<void(luks2::Profile&)>;
   const std::vector<std::pair<std::string, Change>> changes = {
-      {"hdr", [](luks2::Profile& p) { p.metadata_bytes *= 2; }},
-      {"", [](luks2::Profile& p) { p.keyslots_bytes += 4096; }},
-      {"segments", [](luks2::Profile& p) { p.data_offset_bytes += 1U << 20U; }},
-      {"segments", [](luks2::Profile& p) { p.data_size_bytes = 4096; }},
-      {"segments", [](luks2::Profile& p) { p.iv_tweak = 1; }},
-      {"segments", [](luks2::Profile& p) { p.cipher = "cipher_null-ecb"; }},
-      {"segments", [](luks2::Profile& p) { p.sector_bytes = 512; }},
-      {"", [](luks2::Profile& p) { p.key_bytes = 32; }},
-      {"config", [](luks2::Profile& p) { p.flags = luks2::ConfigFlags::kAllowDiscards; }}};
+      {"config.json_size", [](luks2::Profile& p) { p.metadata_bytes *= 2; }},
+      {"config.keyslots_size", [](luks2::Profile& p) { p.keyslots_bytes += 4096; }},
+      {"segments.0.offset", [](luks2::Profile& p) { p.data_offset_bytes += 1U << 20U; }},
+      {"segments.0.size", [](luks2::Profile& p) { p.data_size_bytes = 4096; }},
+      {"segments.0.iv_tweak", [](luks2::Profile& p) { p.iv_tweak = 1; }},
+      {"segments.0.encryption", [](luks2::Profile& p) { p.cipher = "cipher_null-ecb"; }},
+      {"segments.0.sector_size", [](luks2::Profile& p) { p.sector_bytes = 512; }},
+      {"keyslots.key_size", [](luks2::Profile& p) { p.key_bytes = 32; }},
+      {"config.flags", [](luks2::Profile& p) { p.flags = luks2::ConfigFlags::kAllowDiscards; }}};
   for (const auto& [field, change] : changes) {
-    const Error error = refusal_after(
-        [&, change = change](luks2::CheckedHeader& header) { change(*header.profile); });
+    const Change& apply = change;
+    const Error error =
+        refusal_after([&apply](luks2::CheckedHeader& header) { apply(*header.profile); });
     EXPECT_EQ(error.reason(), Reason::kProfileMismatch) << error.str();
-    EXPECT_THAT(error.message(), HasSubstr(": the header differs"));
+    EXPECT_THAT(error.message(), AllOf(StartsWith(field), HasSubstr(": the header differs")));
   }
 }
 

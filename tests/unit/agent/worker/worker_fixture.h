@@ -43,7 +43,8 @@ inline std::string make_device(const std::filesystem::path& path, std::uint64_t 
 
 inline crypto::Sha256Digest file_digest(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  const std::string all((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  std::string all(std::filesystem::file_size(path), '\0');
+  in.read(all.data(), static_cast<std::streamsize>(all.size()));
   return crypto::sha256(as_bytes(all));
 }
 

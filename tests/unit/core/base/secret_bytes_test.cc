@@ -12,6 +12,7 @@
 
 #include "core/base/bytes.h"
 #include "tests/support/result_matchers.h"
+#include "tests/support/sanitizers.h"
 
 namespace coffer::tests {
 namespace {
@@ -47,9 +48,9 @@ TEST_P(SecretBytesTest, LivesInLockedUndumpedWipedOnForkPages) {
   if (flags.empty()) GTEST_SKIP() << "no VmFlags in /proc/self/smaps";
   EXPECT_THAT(flags, testing::HasSubstr(" dd "));
   EXPECT_THAT(flags, testing::HasSubstr(" wf "));
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-  EXPECT_THAT(flags, testing::HasSubstr(" lo "));
-#endif
+  if (kMemoryLocks) {
+    EXPECT_THAT(flags, testing::HasSubstr(" lo "));
+  }
 }
 
 TEST_P(SecretBytesTest, FreedMemoryComesBackWiped) {
@@ -126,9 +127,7 @@ TEST(SecretBytes, ArenaServesManyThreadsWithoutSharingMemory) {
 }
 
 TEST(SecretBytes, WithoutAllowanceThereIsNone) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "sanitizers make mlock() do nothing";
-#endif
+  if (!kMemoryLocks) GTEST_SKIP() << "sanitizers make mlock() do nothing";
   const pid_t child = ::fork();
   if (child == 0) {
     const rlimit none{0, 0};

@@ -11,6 +11,7 @@
 
 #include "core/base/files.h"
 #include "tests/support/result_matchers.h"
+#include "tests/support/sanitizers.h"
 
 namespace coffer::tests {
 namespace {
@@ -173,9 +174,7 @@ TEST_F(ChannelTest, PeerIsThisProcess) {
 }
 
 TEST_F(ChannelTest, SecretWithoutLockedMemoryStaysInTheQueue) {
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "sanitizers make mlock() do nothing";
-#endif
+  if (!kMemoryLocks) GTEST_SKIP() << "sanitizers make mlock() do nothing";
   ASSERT_THAT(here.send(Bytes(60000), {}, later()), Succeeds());
   // In a child that is not root, which may lock any amount.
   const pid_t child = ::fork();

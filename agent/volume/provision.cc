@@ -291,13 +291,29 @@ void open_new(const ProvisionCall& call, std::span<const Disk> disks, const Life
   }
 }
 
+// As systemd.unit(5) names a device's unit: in it '-' stands for '/'.
+std::string unit_escaped(std::string_view name) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == ':' || c == '_' || c == '.';
+    if (plain)
+      out += c;
+    else
+      ((out += "\\x") += kDigits[byte >> 4U]) += kDigits[byte & 0xFU];
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string fstab_line(const VolumeRow& row) {
   const std::string type = row.file_system.empty() ? "auto" : row.file_system;
   return "/dev/mapper/" + row.mapped_name + " /srv/" + row.name + " " + type +
          " nofail,x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by=dev-mapper-" +
-         row.mapped_name +
+         unit_escaped(row.mapped_name) +
          ".device,x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2";
 }
 

@@ -284,5 +284,14 @@ TEST_F(ProvisionTest, TheFstabLineMountsWheneverTheVolumeOpens) {
             "x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2");
 }
 
+TEST_F(ProvisionTest, TheFstabLineNamesTheDevicesUnitAsSystemdDoes) {
+  agent::VolumeRow row;
+  row.name = row.mapped_name = "my-data@1:a_b.c";
+  EXPECT_THAT(agent::fstab_line(row),
+              testing::HasSubstr(R"(/dev/mapper/my-data@1:a_b.c /srv/my-data@1:a_b.c auto )"));
+  EXPECT_THAT(agent::fstab_line(row),
+              testing::HasSubstr(R"(wanted-by=dev-mapper-my\x2ddata\x401:a_b.c.device,)"));
+}
+
 }  // namespace
 }  // namespace coffer::tests

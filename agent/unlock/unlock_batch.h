@@ -15,9 +15,9 @@
 #include "core/base/clock.h"
 #include "core/keyring/keyring.h"
 
-// The unlock path of DESIGN §6 is a row of stages over one batch of volumes. Each stage takes the
-// targets that are still in the running one step on; a target that fails keeps its error and takes
-// no part in what follows, and no other target notices. One volume is a batch of one.
+// The unlock path (docs/architecture.md) is a row of stages over one batch of volumes. Each stage
+// takes the targets that are still in the running one step on; a target that fails keeps its error
+// and takes no part in what follows, and no other target notices. One volume is a batch of one.
 //
 //   find_candidates   which devices could be the volume        find_candidates.h
 //   scan_headers      what stands in their headers             scan_headers.h

@@ -36,7 +36,7 @@ struct Provisioned {
 Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,
                               const LifeParts& parts);
 
-// The line for /etc/fstab that mounts a volume whenever it opens (DESIGN §7).
+// The line for /etc/fstab that mounts a volume whenever it opens.
 std::string fstab_line(const VolumeRow& row);
 
 }  // namespace coffer::agent

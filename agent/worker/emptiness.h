@@ -13,7 +13,7 @@ namespace coffer::agent {
 // Else what a confirmation must repeat: 32 hex digits of SHA-256 over identity and content of both.
 Result<Emptiness> look_for_data(const HeldDevice& device);
 
-// The rule before any write (DESIGN §5): empty, or `confirmation` is that of `seen`.
+// The rule before any write: empty, or `confirmation` is that of `seen`.
 //   kForeignData  no confirmation was given.    kConfirmMismatch  another one was.
 Result<void> require_empty_or_confirmed(const Emptiness& seen, const std::string& confirmation);
 

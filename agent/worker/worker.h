@@ -103,7 +103,7 @@ struct KeyOutcome {
   Result<Activated> result = fail(Reason::kInternal, "not begun");
 };
 
-// Whether a device may be formatted (DESIGN §5).
+// Whether a device may be formatted.
 struct Emptiness {
   bool empty = false;
   std::string found;         // "ext4 file system on vdb", for people; "" when empty.

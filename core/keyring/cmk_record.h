@@ -24,7 +24,7 @@ enum class KeyState : std::uint8_t {
 enum class KeyOwner : std::uint8_t { kUser = 1, kService = 2 };
 enum class KeyOrigin : std::uint8_t { kGenerated = 1, kImported = 2 };
 enum class KeyAlgorithm : std::uint8_t { kAes256 = 1 };
-// Where the key lives; DESIGN §4.
+// Where the key lives; docs/glossary.md.
 enum class Protection : std::uint8_t { kResident = 1, kWrapped = 2, kRooted = 3 };
 enum class TokenKind : std::uint8_t { kHardware = 1, kSoftware = 2 };
 enum class VersionState : std::uint8_t { kCurrent = 1, kDecryptOnly = 2, kDestroyed = 3 };
@@ -42,7 +42,7 @@ struct KeyVersion {
   KekProfile profile = KekProfile::kAesGcm;
   WallTime created{};
   Bytes material{};                // Under the token's root key; at most 4096 bytes.
-  std::uint64_t wraps_leased = 0;  // Uses handed out in blocks; refused at 2^32 (DESIGN §4).
+  std::uint64_t wraps_leased = 0;  // Uses handed out in blocks; refused at 2^32.
 
   friend bool operator==(const KeyVersion&, const KeyVersion&) = default;
 };

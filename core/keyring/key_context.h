@@ -26,8 +26,7 @@ enum class Purpose : std::uint8_t {
 std::string_view purpose_name(Purpose purpose) noexcept;
 
 // Bits of KeyContext::flags.
-inline constexpr std::uint32_t kForeignOpenAllowed =
-    1U << 0U;  // Key socket, token plugin (DESIGN §5).
+inline constexpr std::uint32_t kForeignOpenAllowed = 1U << 0U;  // Key socket, token plugin.
 
 // KeyContext is everything a wrapped key is bound to. Its canonical binary form is the AAD of the
 // wrap, and stands in the clear in the volume's token; docs/formats/key-context.md.

@@ -11,7 +11,7 @@
 namespace coffer::keyring {
 
 // How a token wraps a key, chosen by probing its mechanisms and written into every blob. All but
-// kAesGcm add an HMAC by a token key over header, context and ciphertext (DESIGN §4).
+// kAesGcm add an HMAC by a token key over header, context and ciphertext.
 enum class KekProfile : std::uint8_t {
   kAesGcm = 1,
   kAesKeyWrapHmac = 2,
@@ -20,8 +20,8 @@ enum class KekProfile : std::uint8_t {
 };
 std::string_view kek_profile_name(KekProfile profile) noexcept;
 
-// WrappedKey is a key under a CMK: the CiphertextBlob of DESIGN §5. Its AAD is header() followed by
-// the canonical form of its KeyContext. Format: docs/formats/wrapped-key.md.
+// WrappedKey is a key under a CMK: the blob that a store or a token keeps. Its AAD is header()
+// followed by the canonical form of its KeyContext. Format: docs/formats/wrapped-key.md.
 struct WrappedKey {
   KekProfile profile = KekProfile::kAesGcm;
   CmkId cmk;

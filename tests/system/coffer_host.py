@@ -14,7 +14,7 @@ from machine import Deadline, MachineError
 BUS = "org.coffer.Agent1"
 ROOT = "/org/coffer/Agent1"
 
-# The fstab line of DESIGN §7: the volume is mounted when it opens, also if that is late, and before
+# The fstab line that `coffer provision` prints: the volume is mounted when it opens, also if that is late, and before
 # anyone can log in; a boot without it goes on.
 FSTAB = ("/dev/mapper/{name} /srv/{name} ext4 nofail,x-systemd.wanted-by=local-fs.target,"
          "x-systemd.wanted-by=dev-mapper-{name}.device,x-systemd.before=systemd-user-sessions.service,"

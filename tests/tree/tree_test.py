@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tree keeps its order: includes point up the table of DESIGN.md section 2 alone, every source
+"""The tree keeps its order: includes point up the table of docs/architecture.md alone, every source
 file carries its licence tag, and none grows past the size that one subject needs."""
 import pathlib
 import re
@@ -10,7 +10,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 LINES_MAX = 600
 
 # Which folders a folder's includes may name, itself included. The files named `main.cc` of a program
-# see everything: they build its objects (STYLE.md section 2).
+# see everything: they build its objects.
 MAY_USE = {
     "core/base": {"core/base"},
     "core/crypto": {"core/base", "core/crypto"},

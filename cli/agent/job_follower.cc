@@ -133,7 +133,10 @@ Result<void> JobFollower::wait_for_end() {
     if (progress_.completed || system_clock().steady() >= look_at) {
       const auto ended = look();
       if (!ended) return pass(ended.error(), "follow job " + job_number(path_));
-      if (*ended) return {};
+      if (*ended) {
+        draw();  // Also the end of a job that was faster than we looked.
+        return {};
+      }
       look_at = system_clock().steady() + kLookInterval;
       progress_.completed = false;
     }

@@ -2,6 +2,7 @@
 #include "agent/volume/recover.h"
 
 #include "agent/unlock/find_candidates.h"
+#include "agent/unlock/scan_headers.h"
 
 namespace coffer::agent {
 namespace {
@@ -46,7 +47,10 @@ Result<Recovered> look_at_device(VolumeRow& row, std::span<const Disk> disks, co
                             : tl::unexpected(scanned->front().error());
   }
   const DeviceHandle handle = (*scanned->front()).handle;
-  auto recovered = look(row, handle, call, parts);
+  // What is looked at, and perhaps wiped, must be what udev named.
+  const auto same = require_same_devices(*disk, header, *scanned->front());
+  auto recovered =
+      same ? look(row, handle, call, parts) : Result<Recovered>(tl::unexpected(same.error()));
   parts.unlock.worker.release({&handle, 1});
   return recovered;
 }

@@ -220,7 +220,6 @@ Result<void> KeyJobs::write_header(const KeptKey& kept, const std::string& confi
   if (!kept.header) return fail(Reason::kTicketUnknown, "no header was built under this ticket");
   const auto& job = kept.job;
   const auto& device = *job.device;
-  if (const auto same = require_unchanged(device.device); !same) return same;
 
   // Held from before the last look until it is written: nobody else can put data there in between.
   const auto data = open_exclusively(device.device);
@@ -244,6 +243,9 @@ Result<void> KeyJobs::write_header(const KeptKey& kept, const std::string& confi
       if (const auto cleared = clear_area(data->get(), 0, kDataBytesMin); !cleared)
         return pass(cleared.error(), "clear the start of the device");
   }
+  // The last look: clearing what was there may have taken a while.
+  for (const auto* one : {&device.device, &device.where_header_is()})
+    if (const auto same = require_unchanged(*one); !same) return same;
   const int target = device.header_device ? header_device->get() : data->get();
   const auto area = std::max(header_area_bytes(profile), profile.data_offset_bytes);
   if (const auto written = write_new_header(target, {*kept.header, area}); !written)

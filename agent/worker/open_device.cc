@@ -66,6 +66,22 @@ Result<DeviceIdentity> identify_block(int fd, dev_t number) {
   return identity;
 }
 
+// kDeviceChanged: what `fd` has open is not (or not any more) what `device` was when it was opened.
+Result<void> require_same(int fd, const OpenDevice& device) {
+  const auto& identity = device.identity;
+  bool same = false;
+  if (device.is_file()) {
+    struct stat status{};
+    same = ::fstat(fd, &status) == 0 && status.st_ino == identity.sequence &&
+           static_cast<std::uint64_t>(status.st_size) == identity.size_bytes;
+  } else {
+    const auto now = identify_block(fd, device.number);
+    same = now && *now == identity;
+  }
+  if (!same) return fail(Reason::kDeviceChanged, identity.node + " is gone or another disk by now");
+  return {};
+}
+
 // Without O_DIRECT where a file system has none.
 UniqueFd reopen(int fd, int flags) {
   UniqueFd direct(::open(fd_path(fd).c_str(), flags | O_CLOEXEC | O_DIRECT));
@@ -105,11 +121,7 @@ Result<OpenDevice> open_device(const std::string& path, FilesAllowed files) {
 }
 
 Result<void> require_unchanged(const OpenDevice& device) {
-  if (device.is_file()) return {};
-  const auto now = identify_block(device.fd.get(), device.number);
-  if (!now || *now != device.identity)
-    return fail(Reason::kDeviceChanged, device.identity.node + " is gone or another disk by now");
-  return {};
+  return require_same(device.fd.get(), device);
 }
 
 Result<std::string> node_path(const OpenDevice& device) {
@@ -132,6 +144,8 @@ Result<UniqueFd> open_exclusively(const OpenDevice& device) {
   if (!fd.valid()) return fail_errno(errno, "open " + device.identity.node + " for writing");
   if (device.is_file() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
     return fail(Reason::kBusy, device.identity.node + " is held by another");
+  // A number leads to whatever disk has it now.
+  if (const auto same = require_same(fd.get(), device); !same) return tl::unexpected(same.error());
   return fd;
 }
 

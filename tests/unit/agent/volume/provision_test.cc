@@ -274,6 +274,23 @@ TEST_F(ProvisionTest, AForeignDiskIsNeverWiped) {
   EXPECT_EQ(worker.disk("/dev/vda").writes, 0U);
 }
 
+TEST_F(ProvisionTest, AnotherDiskThanUdevNamedIsNotLookedAt) {
+  plug("vda");
+  agent::VolumeRow row;
+  row.id = VolumeId::random().value();
+  row.name = "moved";
+  row.mapped_name = "moved";
+  row.device.path = "/dev/disk/by-id/virtio-vda";
+  row.device_bytes = 1U << 30U;
+  row.header_print = Bytes(32, std::byte{1});
+  ASSERT_THAT(registry->put(row), Succeeds());
+  const auto disks = *watch.list();
+  worker.disk("/dev/vda").identity.minor += 1;
+  EXPECT_THAT(agent::recover(row, disks, call(), parts()), FailsWith(Reason::kDeviceChanged));
+  EXPECT_EQ(worker.called("check_written"), 0);
+  EXPECT_THAT(registry->find(row.id), Succeeds());
+}
+
 TEST_F(ProvisionTest, TheFstabLineMountsWheneverTheVolumeOpens) {
   agent::VolumeRow row;
   row.name = row.mapped_name = "data";

@@ -59,6 +59,22 @@ TEST_F(ProvisioningTest, DetachedHeaderLeavesTheDataDeviceToItsData) {
   EXPECT_THAT(verify(again, made.profile, made.key), Succeeds());
 }
 
+TEST_F(ProvisioningTest, HeaderIsNotWrittenOverAnotherDeviceThanWasScanned) {
+  const auto disk = device("disk");
+  const auto header = device("header", 4);
+  for (const auto& changed : {header, disk}) {
+    auto made = build_on(disk, header);
+    ASSERT_THAT(made.built, Succeeds());
+    std::filesystem::resize_file(changed, std::filesystem::file_size(changed) + 4096);
+    const auto disk_before = file_digest(disk);
+    const auto header_before = file_digest(header);
+    EXPECT_THAT(worker_->write_header(made.ticket, 0, "", soon()),
+                FailsWith(Reason::kDeviceChanged));
+    EXPECT_EQ(file_digest(disk), disk_before);
+    EXPECT_EQ(file_digest(header), header_before);
+  }
+}
+
 TEST_F(ProvisioningTest, DeviceWithDataIsRefusedAndUntouched) {
   const auto disk = device("disk");
   write_at(disk, 0x438, "\x53\xef");

@@ -75,9 +75,15 @@ void TicketTable::end(const keyring::Ticket& ticket, std::uint32_t index,
 void TicketTable::keep(const keyring::Ticket& ticket, std::uint32_t index, SecretBytes key) {
   const std::lock_guard lock(mutex_);
   auto* entry = find(ticket, index);
-  if (entry == nullptr) return;
+  if (entry == nullptr || entry->state != State::kBegun) return;
+  auto& state = tickets_.at(ticket);
+  // Whoever gives up between take() and here has passed by a key that was not there yet to forget.
+  if (entry->cancelled || stopping_)
+    return end_locked(state, *entry, fail(Reason::kCancelled, "given up before its key was kept"));
+  if (state.deadline.passed(clock_))
+    return end_locked(state, *entry, fail(Reason::kTimedOut, "its key was not kept in time"));
   entry->key = std::make_shared<const SecretBytes>(std::move(key));
-  end_locked(tickets_.at(ticket), *entry, Activated{});
+  end_locked(state, *entry, Activated{});
 }
 
 Result<KeptKey> TicketTable::kept(const keyring::Ticket& ticket, std::uint32_t index,

@@ -57,7 +57,8 @@ class TicketTable {
 
   void end(const keyring::Ticket& ticket, std::uint32_t index, Result<Activated> result);
 
-  // For Action::kFormat: the key has come and waits. It ends the outcome with a success.
+  // For Action::kFormat: the key has come and waits. It ends the outcome with a success; a key that
+  // is not wanted any more is dropped, with kCancelled or, past its deadline, kTimedOut.
   void keep(const keyring::Ticket& ticket, std::uint32_t index, SecretBytes key);
   Result<KeptKey> kept(const keyring::Ticket& ticket, std::uint32_t index,
                        std::uint64_t connection) const;  // kTicketUnknown

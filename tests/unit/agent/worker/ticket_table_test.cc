@@ -118,6 +118,33 @@ TEST_F(TicketTableTest, KeptKeyIsForItsConnectionAloneAndGoesWithTheDeadline) {
   EXPECT_THAT(table_.kept(ticket_, 0, kConnection), FailsWith(Reason::kTicketUnknown));
 }
 
+TEST_F(TicketTableTest, KeyGivenUpWhileItCameIsNotKept) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(table_.take(ticket_, 0, digest()), Succeeds());
+  table_.cancel(ticket_, kConnection);
+  table_.keep(ticket_, 0, SecretBytes::random(64).value());
+  EXPECT_THAT(table_.kept(ticket_, 0, kConnection), FailsWith(Reason::kTicketUnknown));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kCancelled));
+}
+
+TEST_F(TicketTableTest, KeyThatCameUpToTheDeadlineIsNotKeptBeyondIt) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(table_.take(ticket_, 0, digest()), Succeeds());
+  clock_.now += std::chrono::seconds(11);
+  table_.keep(ticket_, 0, SecretBytes::random(64).value());
+  EXPECT_THAT(table_.kept(ticket_, 0, kConnection), FailsWith(Reason::kTicketUnknown));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kTimedOut));
+}
+
+TEST_F(TicketTableTest, WorkerThatStopsKeepsNoKey) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(table_.take(ticket_, 0, digest()), Succeeds());
+  table_.stop();
+  table_.keep(ticket_, 0, SecretBytes::random(64).value());
+  EXPECT_THAT(table_.kept(ticket_, 0, kConnection), FailsWith(Reason::kTicketUnknown));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kCancelled));
+}
+
 TEST_F(TicketTableTest, LostConnectionTakesItsTicketsAlong) {
   ASSERT_THAT(add({0, 1}), Succeeds());
   ASSERT_THAT(table_.take(ticket_, 0, digest()), Succeeds());

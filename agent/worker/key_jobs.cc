@@ -61,6 +61,15 @@ Result<void> require_room(const HeldDevice& device, const luks2::Profile& profil
   return {};
 }
 
+Standing judge_standing(const Result<Mapping>& found, const std::string& dm_uuid,
+                        const DeviceIdentity& device, const OneShotEnd& end) {
+  if (!found || found->dm_uuid != dm_uuid) return Standing::kGone;
+  if (!end.reply && !end.cut_off) return Standing::kOthers;
+  const bool right = found->state == MappingState::kActive &&
+                     found->backing_major == device.major && found->backing_minor == device.minor;
+  return right ? Standing::kOurs : Standing::kUnusable;
+}
+
 KeyJobs::KeyJobs(Options options, TicketTable& tickets, Mappings& mappings)
     : options_(std::move(options)),
       tickets_(tickets),
@@ -98,19 +107,19 @@ Result<Activated> KeyJobs::carry_out(const KeyJob& job, const SecretBytes& key) 
   if (const auto same = require_unchanged(job.device->device); !same)
     return tl::unexpected(same.error());
   if (job.spec.action == Action::kActivate) return activate(job, key, deadline);
-  const auto reply = run(job, OneShotRequest::Mode::kVerify, key, deadline);
-  if (!reply) return tl::unexpected(reply.error());
+  const auto end = run(job, OneShotRequest::Mode::kVerify, key, deadline);
+  if (!end.reply) return tl::unexpected(end.reply.error());
   return Activated{};
 }
 
-Result<OneShotReply> KeyJobs::run(const KeyJob& job, OneShotRequest::Mode mode,
-                                  const SecretBytes& key, Deadline deadline) {
+OneShotEnd KeyJobs::run(const KeyJob& job, OneShotRequest::Mode mode, const SecretBytes& key,
+                        Deadline deadline) {
   // The very bytes that the reader checked: nothing is read from the device again.
   const auto memfd =
       job.device->image.to_memfd(std::max(kHeaderFileBytes, header_area_bytes(job.spec.profile)));
-  if (!memfd) return pass(memfd.error(), "lay out the checked header");
+  if (!memfd) return {pass(memfd.error(), "lay out the checked header")};
   const auto path = node_path(job.device->device);
-  if (!path) return tl::unexpected(path.error());
+  if (!path) return {tl::unexpected(path.error())};
   OneShotRequest request;
   request.mode = mode;
   request.profile = job.spec.profile;
@@ -136,34 +145,34 @@ Result<Activated> KeyJobs::activate(const KeyJob& job, const SecretBytes& key, D
 }
 
 // What stands there counts, not what the process managed to say before it ended.
-Result<Activated> KeyJobs::settle(const KeyJob& job, const Result<OneShotReply>& reply) {
+Result<Activated> KeyJobs::settle(const KeyJob& job, const OneShotEnd& end) {
   const auto dm_uuid = mapping_dm_uuid(volume_of(job), job.spec.mapping);
   const auto mapping = mappings_.find(job.spec.mapping);
   const auto& device = job.device->device.identity;
-  const bool ours = mapping && mapping->dm_uuid == dm_uuid;
-  if (!ours) {
-    mappings_.unmark(dm_uuid);
-    if (!reply) return tl::unexpected(reply.error());
-    return fail(Reason::kActivationFailed, "the mapping was gone at once");
-  }
-  // Somebody else was quicker, over a header that nobody checked: the mark must not vouch for it.
-  if (!reply && reply.error().reason() == Reason::kAlreadyUnlocked) {
-    mappings_.unmark(dm_uuid);
-    return fail(Reason::kMappingForeign,
-                job.spec.mapping + " was opened by somebody else meanwhile");
-  }
-  const bool right = mapping->state == MappingState::kActive &&
-                     mapping->backing_major == device.major &&
-                     mapping->backing_minor == device.minor;
-  if (!right) {
-    const Error error =
-        reply ? Error(Reason::kDeviceChanged,
-                      "the mapping was made over another device than " + device_numbers(device))
-              : reply.error();
-    const auto removed =
-        mappings_.deactivate(job.spec.mapping, volume_of(job), DeactivateMode::kPlain,
-                             Deadline::after(std::chrono::seconds(5)));
-    return tl::unexpected(removed ? error : with_leftover(error, removed.error()));
+  const auto& reply = end.reply;
+  switch (judge_standing(mapping, dm_uuid, device, end)) {
+    case Standing::kGone:
+      mappings_.unmark(dm_uuid);
+      if (!reply) return tl::unexpected(reply.error());
+      return fail(Reason::kActivationFailed, "the mapping was gone at once");
+    case Standing::kOthers:
+      // The mark must not vouch for what somebody else opened.
+      mappings_.unmark(dm_uuid);
+      if (reply.error().reason() != Reason::kAlreadyUnlocked) return tl::unexpected(reply.error());
+      return fail(Reason::kMappingForeign,
+                  job.spec.mapping + " was opened by somebody else meanwhile");
+    case Standing::kUnusable: {
+      const Error error =
+          reply ? Error(Reason::kDeviceChanged,
+                        "the mapping was made over another device than " + device_numbers(device))
+                : reply.error();
+      const auto removed =
+          mappings_.deactivate(job.spec.mapping, volume_of(job), DeactivateMode::kPlain,
+                               Deadline::after(std::chrono::seconds(5)));
+      return tl::unexpected(removed ? error : with_leftover(error, removed.error()));
+    }
+    case Standing::kOurs:
+      break;
   }
   Activated activated{mapping->node, dm_uuid, mapping->major, mapping->minor, 0, 0};
   const auto now = static_cast<std::uint64_t>(system_clock().since_boot().count());
@@ -200,7 +209,8 @@ Result<BuiltHeader> KeyJobs::build_header(const KeptKey& kept, const std::string
   request.header_bytes = job.device->where_header_is().identity.size_bytes;
   request.label = label;
   request.token_json = token_json;
-  const auto reply = runner_.run(request, {}, *kept.key, deadline);
+  const auto end = runner_.run(request, {}, *kept.key, deadline);
+  const auto& reply = end.reply;
   if (!reply) return pass(reply.error(), "build the header");
 
   auto header = read_sealed_memfd(reply->header.get(), 2 * job.spec.profile.metadata_bytes);

@@ -43,9 +43,9 @@ class KeyJobs {
  private:
   Result<Activated> carry_out(const KeyJob& job, const SecretBytes& key);
   Result<Activated> activate(const KeyJob& job, const SecretBytes& key, Deadline deadline);
-  Result<Activated> settle(const KeyJob& job, const Result<OneShotReply>& reply);
-  Result<OneShotReply> run(const KeyJob& job, OneShotRequest::Mode mode, const SecretBytes& key,
-                           Deadline deadline);
+  Result<Activated> settle(const KeyJob& job, const OneShotEnd& end);
+  OneShotEnd run(const KeyJob& job, OneShotRequest::Mode mode, const SecretBytes& key,
+                 Deadline deadline);
   Result<void> probe(const KeyJob& job) const;
 
   const Options options_;
@@ -62,5 +62,15 @@ Result<void> require_pinned(const luks2::CheckedHeader& header, const luks2::Pro
 // Whether the device can hold a volume of that profile. kDeviceTooSmall; kInvalidArgs: a profile
 // with a header device and none given, or the other way round.
 Result<void> require_room(const HeldDevice& device, const luks2::Profile& profile);
+
+// What stands under the mapping's name after a one-shot process that should have made it.
+enum class Standing : std::uint8_t {
+  kGone,      // Nothing of this volume.
+  kOurs,      // It made it.
+  kUnusable,  // It made it, without a table or over another device.
+  kOthers,    // It answered that it made nothing: somebody else did, over a header nobody checked.
+};
+Standing judge_standing(const Result<Mapping>& found, const std::string& dm_uuid,
+                        const DeviceIdentity& device, const OneShotEnd& end);
 
 }  // namespace coffer::agent

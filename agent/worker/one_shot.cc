@@ -156,17 +156,10 @@ Result<int> end_program(pid_t pid, Deadline deadline) {
   return status;
 }
 
-Result<OneShotReply> OneShotRunner::talk(ipc::Channel& channel, const OneShotRequest& request,
-                                         std::span<const int> fds, const SecretBytes& key,
-                                         Deadline deadline) {
-  if (const auto sent = channel.send(request.encode(), fds, deadline); !sent)
-    return tl::unexpected(sent.error());
-  if (const auto sent = channel.send(key.reveal(), {}, deadline); !sent)
-    return tl::unexpected(sent.error());
-  auto message = channel.receive(deadline);
-  if (!message) return tl::unexpected(message.error());
+namespace {
 
-  ByteReader in(message->bytes);
+Result<OneShotReply> read_answer(ipc::Message& message) {
+  ByteReader in(message.bytes);
   if (!in.boolean()) {
     const auto error = ipc::decode_error(in.raw(in.rest_bytes()));
     return tl::unexpected(error ? *error : error.error());
@@ -177,27 +170,46 @@ Result<OneShotReply> OneShotRunner::talk(ipc::Channel& channel, const OneShotReq
   reply.outcome.assign(outcome.begin(), outcome.end());
   if (const auto end = in.finish(Reason::kMessageInvalid, "a one-shot answer"); !end)
     return tl::unexpected(end.error());
-  if (!message->fds.empty()) reply.header = std::move(message->fds.front());
+  if (!message.fds.empty()) reply.header = std::move(message.fds.front());
   return reply;
 }
 
-Result<OneShotReply> OneShotRunner::run(const OneShotRequest& request, std::span<const int> fds,
-                                        const SecretBytes& key, Deadline deadline) {
+}  // namespace
+
+// cut_off says here that no answer came.
+OneShotEnd OneShotRunner::talk(ipc::Channel& channel, const OneShotRequest& request,
+                               std::span<const int> fds, const SecretBytes& key,
+                               Deadline deadline) {
+  if (const auto sent = channel.send(request.encode(), fds, deadline); !sent)
+    return {tl::unexpected(sent.error()), true};
+  if (const auto sent = channel.send(key.reveal(), {}, deadline); !sent)
+    return {tl::unexpected(sent.error()), true};
+  auto message = channel.receive(deadline);
+  if (!message) return {tl::unexpected(message.error()), true};
+  return {read_answer(*message), false};
+}
+
+OneShotEnd OneShotRunner::run(const OneShotRequest& request, std::span<const int> fds,
+                              const SecretBytes& key, Deadline deadline) {
   auto pair = ipc::channel_pair(Reason::kActivationFailed);
-  if (!pair) return tl::unexpected(pair.error());
+  if (!pair) return {tl::unexpected(pair.error())};
   auto& [ours, theirs] = *pair;
   const auto pid = start_program({program_, "--one-shot"}, theirs.fd(), -1);
-  if (!pid) return tl::unexpected(pid.error());
+  if (!pid) return {tl::unexpected(pid.error())};
   theirs.release().reset();  // So that its death is seen.
 
-  auto reply = talk(ours, request, fds, key, deadline);
+  auto end = talk(ours, request, fds, key, deadline);
+  const bool timed_out = end.cut_off && end.reply.error().reason() == Reason::kTimedOut;
   // Having answered it has nothing left to do; having not, it gets no more time.
-  const bool answered = reply || reply.error().reason() != Reason::kTimedOut;
-  const auto status = end_program(*pid, answered ? Deadline::after(kExitPatience) : deadline);
-  if (!reply && status && WIFSIGNALED(*status))
-    return fail(Reason::kActivationFailed,
-                "the one-shot process was ended by signal " + std::to_string(WTERMSIG(*status)));
-  return reply;
+  const auto status = end_program(*pid, timed_out ? deadline : Deadline::after(kExitPatience));
+  if (!end.cut_off) return end;
+  const bool signalled = status && WIFSIGNALED(*status);
+  if (signalled)
+    end.reply = fail(Reason::kActivationFailed, "the one-shot process was ended by signal " +
+                                                    std::to_string(WTERMSIG(*status)));
+  // One that ended by itself without an answer did not get as far as making anything.
+  end.cut_off = timed_out || signalled || !status;
+  return end;
 }
 
 }  // namespace coffer::agent

@@ -45,6 +45,13 @@ struct OneShotReply {
   UniqueFd header;              // kBuild: a sealed memfd of both copies.
 };
 
+struct OneShotEnd {
+  Result<OneShotReply> reply;
+  // It was killed before it answered: what it had begun may stand, and nobody was told. Without
+  // this, an error means that it made nothing.
+  bool cut_off = false;
+};
+
 // The child's side: takes one request from `socket`, carries it out, answers. The process ends
 // then; its status is 0 when the answer was a success. fds of kVerify and kActivate: header, data
 // device.
@@ -59,12 +66,12 @@ class OneShotRunner {
  public:
   explicit OneShotRunner(std::string program) : program_(std::move(program)) {}
 
-  Result<OneShotReply> run(const OneShotRequest& request, std::span<const int> fds,
-                           const SecretBytes& key, Deadline deadline);
+  OneShotEnd run(const OneShotRequest& request, std::span<const int> fds, const SecretBytes& key,
+                 Deadline deadline);
 
  private:
-  Result<OneShotReply> talk(ipc::Channel& channel, const OneShotRequest& request,
-                            std::span<const int> fds, const SecretBytes& key, Deadline deadline);
+  OneShotEnd talk(ipc::Channel& channel, const OneShotRequest& request, std::span<const int> fds,
+                  const SecretBytes& key, Deadline deadline);
 
   const std::string program_;
 };

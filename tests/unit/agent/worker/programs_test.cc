@@ -106,6 +106,36 @@ TEST_F(ProgramsTest, KilledWorkerIsFoundAgain) {
   }
 }
 
+TEST_F(ProgramsTest, OneShotThatWasKilledIsToldFromOneThatAnswered) {
+  const auto key = SecretBytes::random(64).value();
+  const auto run = [&](const std::string& program, Deadline deadline) {
+    OneShotRequest request;  // No header and no device: the program refuses that.
+    request.profile = new_volume_profile(Uuid::random().value(), false);
+    return OneShotRunner(program).run(request, {}, key, deadline);
+  };
+  const auto script = [&](const std::string& body) {
+    const auto file = path("one-shot");
+    std::ofstream(file) << "#!/bin/sh\n" << body << "\n";
+    std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+    return file;
+  };
+  const auto answered = run(program("coffer-worker"), soon());
+  EXPECT_THAT(answered.reply, FailsWith(Reason::kMessageInvalid));
+  EXPECT_FALSE(answered.cut_off);
+
+  const auto killed = run(script("kill -9 $$"), soon());
+  EXPECT_THAT(killed.reply, FailsWith(Reason::kActivationFailed));
+  EXPECT_TRUE(killed.cut_off);
+
+  const auto late = run(script("exec sleep 60"), Deadline::after(std::chrono::milliseconds(200)));
+  EXPECT_THAT(late.reply, FailsWith(Reason::kTimedOut));
+  EXPECT_TRUE(late.cut_off);
+
+  const auto wordless = run(script("exit 1"), soon());
+  EXPECT_FALSE(wordless.reply.has_value());
+  EXPECT_FALSE(wordless.cut_off) << "it ended by itself and made nothing";
+}
+
 TEST_F(ProgramsTest, WrongArgumentsAreRefused) {
   const auto run = [](const std::vector<std::string>& command) {
     const auto status = end_program(start_program(command, -1, -1).value(), soon());

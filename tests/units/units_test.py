@@ -64,6 +64,29 @@ def boot_cycles() -> list[str]:
     return [line for line in run.stderr.splitlines() if "cycle" in line]
 
 
+def values(unit: str, setting: str) -> set[str]:
+    """All values of a setting that may stand several times, each with several words."""
+    text = (UNITS / unit).read_text()
+    return {word for line in re.findall(rf"(?m)^{setting}=(.*)$", text) for word in line.split()}
+
+
+def closes_last() -> list[str]:
+    """What could still make a mapping, or use one, while coffer-close takes them away at shutdown.
+
+    Units stop in the reverse order of their start, so it must start before all of these."""
+    close = "coffer-close.service"
+    later = ["coffer-worker.service", "cofferd.service", "local-fs-pre.target"]
+    wrong = []
+    for unit in later:
+        before = unit in values(close, "Before")
+        after = (UNITS / unit).exists() and close in values(unit, "After")
+        if not before and not after:
+            wrong.append(f"{close} is not ordered before {unit}, so not stopped after it")
+        if unit in values(close, "After"):
+            wrong.append(f"{close} is ordered after {unit}, so stopped before it")
+    return wrong
+
+
 def scores() -> dict[str, float]:
     result = {}
     for service in SERVICES:
@@ -81,6 +104,9 @@ def main() -> int:
         failed += 1
     for complaint in boot_cycles():
         print(f"FAILED boot order: {complaint}")
+        failed += 1
+    for complaint in closes_last():
+        print(f"FAILED shutdown order: {complaint}")
         failed += 1
     for service, score in scores().items():
         verdict = "ok" if score <= SCORE_MAX else "FAILED"

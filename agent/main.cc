@@ -35,11 +35,14 @@ constexpr std::chrono::seconds kInitInterval{2};
 constexpr std::chrono::seconds kTroubleInterval{2};
 constexpr std::string_view kUsage =
     "usage: cofferd [--config FILE] [--boot-socket PATH] [--bus ADDRESS | --bus none]\n"
+    "       cofferd [--config FILE] --print vault-token\n"
     "A socket that is not named comes from systemd (boot).\n";
 
 struct Settings {
-  std::map<std::string, std::string, std::less<>> values{
-      {"--config", "/etc/coffer/cofferd.toml"}, {"--boot-socket", ""}, {"--bus", ""}};
+  std::map<std::string, std::string, std::less<>> values{{"--config", "/etc/coffer/cofferd.toml"},
+                                                         {"--boot-socket", ""},
+                                                         {"--bus", ""},
+                                                         {"--print", ""}};
 };
 
 std::optional<Settings> parse(int argc, char** argv) {
@@ -317,12 +320,25 @@ Result<bool> tell_trouble(const Error& why, const UniqueFd& boot) {
   return !signals.asked_to_stop;
 }
 
+// For programs that must know what the configuration means, without a parser of their own.
+int print_setting(const Settings& settings) {
+  if (settings.values.at("--print") != "vault-token") {
+    std::fwrite(kUsage.data(), 1, kUsage.size(), stderr);
+    return kExitUsage;
+  }
+  const auto config = load_config(settings.values.at("--config"));
+  if (!config) return give_up(config.error(), kExitConfig);
+  std::printf("%s\n", config->vault_token.c_str());
+  return 0;
+}
+
 int run(int argc, char** argv) {
   const auto settings = parse(argc, argv);
   if (!settings) {
     std::fwrite(kUsage.data(), 1, kUsage.size(), stderr);
     return kExitUsage;
   }
+  if (!settings->values.at("--print").empty()) return print_setting(*settings);
   static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
   // It never holds a key, and shows nothing of what it does hold.
   if (const auto hidden = forbid_core_dumps(); !hidden) print(4, hidden.error().str());

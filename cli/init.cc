@@ -161,6 +161,7 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
       return fail(Reason::kNameTaken,
                   "token \"" + options.places.token_name + "\" is set up already");
   }
+  if (const auto uses = setup.require_agent_uses_token(); !uses) return uses;
   if (progress != HostSetup::Progress::kNothing)
     out << "Finishing what an interrupted run of coffer init began.\n";
 
@@ -231,6 +232,7 @@ void declare_hidden(CLI::App& command, Options& options) {
   const std::string none;  // An empty group is not shown in the help.
   command.add_option("--prefix", options.places.prefix)->group(none);
   command.add_option("--vault-program", options.places.vault_program)->group(none);
+  command.add_option("--agent-program", options.places.agent_program)->group(none);
   command.add_option("--vault-user", options.places.vault_user.user)->group(none);
   command.add_option("--agent-user", options.places.agent_user.user)->group(none);
   command.add_option("--stop-after", options.stop_after)->group(none);

@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kFirstKeyAlias = "default";
+constexpr const char* kTokenByDefault = "local";  // Of a cofferd without configuration.
 constexpr std::size_t kHostIdBytesMax = 128;
 
 Result<void> make_folder(const std::string& path, mode_t mode) {
@@ -182,6 +183,37 @@ HostSetup::Progress HostSetup::how_far() const {
   if (fs::exists(places_.config(), error)) return Progress::kConfigured;
   if (fs::exists(places_.vault_state() + "/vault.toml", error)) return Progress::kTokenMade;
   return Progress::kNothing;
+}
+
+Result<void> HostSetup::require_agent_uses_token() const {
+  std::error_code error;
+  std::string used = kTokenByDefault;
+  if (fs::exists(places_.agent_config(), error)) {
+    const auto line = first_line_of(
+        {places_.agent_program, "--config", places_.agent_config(), "--print", "vault-token"});
+    if (!line) return fail(Reason::kConfigInvalid, line.error().message());
+    used = *line;
+  } else {
+    HostPlaces by_default = places_;
+    by_default.token_name = kTokenByDefault;
+    // Nothing that the agent uses would be taken from it.
+    if (!fs::exists(by_default.config(), error)) return {};
+  }
+  if (used == places_.token_name) return {};
+  return fail(Reason::kInvalidArgs, "cofferd uses the vault \"" + printable(used, 64) +
+                                        "\": set token in [vault] of " + places_.agent_config() +
+                                        " to \"" + places_.token_name + "\" first");
+}
+
+Result<void> HostSetup::point_agent() const {
+  std::error_code error;
+  const auto path = places_.agent_config();
+  if (places_.token_name == kTokenByDefault || fs::exists(path, error)) return {};
+  const std::string text =
+      "# Made by coffer init.\n[vault]\ntoken = \"" + places_.token_name + "\"\n";
+  if (const auto written = write_file_durably(path, as_bytes(text), 0644); !written) return written;
+  after("agent-config");
+  return {};
 }
 
 Result<HostId> HostSetup::ensure_host_id() {
@@ -362,6 +394,7 @@ Result<void> HostSetup::configure() {
   if (!text) return pass(text.error(), "read what the vault was set up with");
   const auto config = VaultConfig::parse(as_text(*text));
   if (!config) return tl::unexpected(config.error());
+  if (const auto pointed = point_agent(); !pointed) return pointed;
   if (const auto written = write_file_durably(places_.config(), *text, 0644); !written)
     return written;
   after("config");

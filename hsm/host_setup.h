@@ -20,6 +20,7 @@ struct HostPlaces {
   std::string prefix;  // "" on a real host; tests lay everything below a folder.
   std::string token_name = "local";
   std::string vault_program = "/usr/lib/coffer/coffer-vault";
+  std::string agent_program = "/usr/sbin/cofferd";
   RunAs vault_user{"coffer-vault"};
   RunAs agent_user{"coffer"};
 
@@ -27,6 +28,7 @@ struct HostPlaces {
   // The id of a host that is not set up yet: cofferd begins when it finds the other.
   std::string pending_host_id() const { return host_id() + ".pending"; }
   std::string config() const { return prefix + "/etc/coffer/vault-" + token_name + ".toml"; }
+  std::string agent_config() const { return prefix + "/etc/coffer/cofferd.toml"; }
   std::string credential() const {
     return prefix + "/etc/coffer/credentials/vault-" + token_name + ".pin";
   }
@@ -47,7 +49,7 @@ struct HostPlaces {
 //   2  in a staging folder, as the vault's user: token, keys, configuration    (begun anew)
 //   3  PIN as a credential                                                      (written anew)
 //   4  the staging folder is renamed to the vault's state: the token is there
-//   5  /etc/coffer/vault-TOKEN.toml
+//   5  /etc/coffer/vault-TOKEN.toml, and cofferd.toml where the agent would use another vault
 //   6  the first CMK
 //   7  host-id.pending becomes host-id: an agent that waits for it begins. Not before, as it takes
 //      the journal that step 6 writes to, and lists the keys that it finds at its start.
@@ -64,6 +66,11 @@ class HostSetup {
   explicit HostSetup(HostPlaces places, AfterStep after_step = nullptr);
 
   Progress how_far() const;
+
+  // Before anything is made: the agent uses this vault, or will by step 5. A configuration that is
+  // there is the admin's, and is not changed.   kInvalidArgs: it uses another; kConfigInvalid: it
+  // does not take its configuration.
+  Result<void> require_agent_uses_token() const;
 
   // Reads the host's id, or draws it.   kConfigInvalid: the file holds something else.
   Result<HostId> ensure_host_id();
@@ -105,7 +112,7 @@ class HostSetup {
   Result<SecretBytes> read_pin() const;
 
  private:
-  Result<void> make_folders() const;
+  Result<void> point_agent() const;
   Result<void> begin_staging() const;
   Result<void> store_pin(const SecretBytes& pin);
   Result<void> finish_staging() const;

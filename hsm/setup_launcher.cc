@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/base/files.h"
 #include "core/ipc/channel.h"
 #include "core/ipc/frame.h"
 
@@ -22,6 +24,7 @@ namespace {
 
 constexpr int kExitNotStarted = 126;
 constexpr int kInheritedFd = 3;
+constexpr std::size_t kLineBytesMax = 1024;
 constexpr std::chrono::seconds kSetupDeadline{90};
 
 struct Ids {
@@ -148,6 +151,32 @@ Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work
   if (answer->bytes.size() == 1) return child.wait();
   const auto error = ipc::decode_error(answer->bytes);
   return tl::unexpected(error ? *error : error.error());
+}
+
+Result<std::string> first_line_of(const std::vector<std::string>& arguments) {
+  Bytes text(kLineBytesMax);
+  const auto output = make_memfd("coffer-line", text.size());
+  if (!output) return tl::unexpected(output.error());
+  std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): posix_spawn does not write to them.
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, output->get(), STDOUT_FILENO);
+  pid_t pid = -1;
+  const int spawned = ::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), ::environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (spawned != 0) return fail_errno(spawned, "start " + arguments.front(), Reason::kInternal);
+  if (const auto ended = Child(pid, UniqueFd()).wait(); !ended)
+    return pass(ended.error(), arguments.front());
+  if (const auto read = read_exactly_at(output->get(), text, 0); !read)
+    return tl::unexpected(read.error());
+  const auto end = as_text(text).find('\n');
+  if (end == std::string_view::npos)
+    return fail(Reason::kInternal, arguments.front() + " wrote no line");
+  return std::string(as_text(text).substr(0, end));
 }
 
 Result<SetupAnswer> ask_setup(const std::string& vault_program, const RunAs& user,

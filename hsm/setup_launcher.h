@@ -48,6 +48,10 @@ Result<Child> start_program(const std::vector<std::string>& arguments, const Run
 // Runs `work` in a child as `user`; what it returns comes back.
 Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work);
 
+// Runs a program to its end, as the caller; the first line that it writes, without its end. What it
+// says on its standard error goes where the caller's does.   kInternal: it ended with a failure.
+Result<std::string> first_line_of(const std::vector<std::string>& arguments);
+
 // Asks `coffer-vault --setup`, started as `user`.
 Result<SetupAnswer> ask_setup(const std::string& vault_program, const RunAs& user,
                               const SetupRequest& request);

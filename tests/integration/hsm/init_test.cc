@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/config.h"
 #include "core/base/files.h"
 #include "hsm/host_setup.h"
 #include "hsm/vault_config.h"
@@ -167,6 +168,8 @@ class InitTest : public testing::Test {
                                        (dir_.path() / host).string(),
                                        "--vault-program",
                                        (tests::bin_dir() / "coffer-vault").string(),
+                                       "--agent-program",
+                                       (tests::bin_dir() / "cofferd").string(),
                                        "--vault-user",
                                        kVaultUser,
                                        "--agent-user",
@@ -398,6 +401,40 @@ TEST_F(InitTest, NoRecoverySaysWhatItMeans) {
   expect_complete("host");
 }
 
+TEST_F(InitTest, AgentUsesTheVaultThatWasNamed) {
+  const auto stopped =
+      init("host", {"--yes", "--token-name", "other", "--stop-after", "agent-config"});
+  ASSERT_EQ(stopped.status, 99) << stopped.text;
+  const auto done = init("host", {"--yes", "--token-name", "other"});
+  ASSERT_EQ(done.status, 0) << done.text;
+  HostPlaces made = places("host");
+  made.token_name = "other";
+  EXPECT_TRUE(fs::exists(made.config()));
+  const auto config = agent::load_config(made.agent_config());
+  ASSERT_THAT(config, Succeeds());
+  EXPECT_EQ(config->vault_token, "other");
+
+  // A host whose agent needs no telling is not given a configuration.
+  ASSERT_EQ(init("plain", {"--yes"}).status, 0);
+  EXPECT_FALSE(fs::exists(places("plain").agent_config()));
+}
+
+TEST_F(InitTest, ConfigurationOfTheAgentThatNamesAnotherVaultIsLeftAlone) {
+  fs::create_directories(at("host", "etc/coffer"));
+  const std::string text = "[vault]\ntoken = \"theirs\"\n";
+  std::ofstream(places("host").agent_config()) << text;
+  for (const std::string name : {"local", "other"}) {
+    const auto refused = init("host", {"--yes", "--token-name", name});
+    EXPECT_NE(refused.status, 0);
+    EXPECT_NE(refused.text.find("InvalidArgs"), std::string::npos) << refused.text;
+    EXPECT_EQ(read_text(places("host").agent_config()), text);
+    EXPECT_FALSE(fs::exists(at("host", "root")));  // No shares were handed out.
+  }
+  std::ofstream(places("host").agent_config()) << "token = nonsense";
+  const auto refused = init("host", {"--yes"});
+  EXPECT_NE(refused.text.find("ConfigInvalid"), std::string::npos) << refused.text;
+}
+
 TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   const auto first = init("host", {"--yes"});
   ASSERT_EQ(first.status, 0) << first.text;
@@ -405,9 +442,18 @@ TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   ASSERT_THAT(config, Succeeds());
   const auto pin_file = (dir_.path() / "pin").string();
   fs::copy_file(places("host").credential(), pin_file);
-  const auto second =
-      init("host", {"--yes", "--token-name", "second", "--token", config->uri_text, "--pin-file",
-                    pin_file, "--softhsm-conf", config->softhsm_conf});
+  const std::vector<std::string> take{"--yes",   "--token-name",   "second",
+                                      "--token", config->uri_text, "--pin-file",
+                                      pin_file,  "--softhsm-conf", config->softhsm_conf};
+  // The agent uses the first vault, and only the admin may change that.
+  const auto refused = init("host", take);
+  EXPECT_NE(refused.status, 0);
+  EXPECT_NE(refused.text.find("cofferd uses the vault \"local\""), std::string::npos)
+      << refused.text;
+  EXPECT_FALSE(fs::exists(places("host").agent_config()));
+  std::ofstream(places("host").agent_config()) << "[vault]\ntoken = \"second\"\n";
+
+  const auto second = init("host", take);
   // Its key is there already: what it finds is a host with a first key.
   ASSERT_EQ(second.status, 0) << second.text;
   EXPECT_NE(second.text.find("was there already"), std::string::npos) << second.text;

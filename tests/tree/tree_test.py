@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The tree keeps its order: includes point up the table of docs/architecture.md alone, every source
-file carries its licence tag, and none grows past the size that one subject needs."""
+file carries its licence tag, and none grows past the size that one subject needs. Documents point
+at what is there, and the manual of operations knows every error."""
 import pathlib
 import re
 import sys
@@ -68,12 +69,31 @@ def check_file(path: pathlib.Path, name: str) -> list[str]:
     return found
 
 
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+REASON = re.compile(r'row\(Reason::k\w+,\s*Errc::k\w+,\s*"(\w+)"')
+
+
+def check_documents() -> list[str]:
+    found = []
+    documents = [*SOURCE.glob("*.md"), *(SOURCE / "docs").rglob("*.md"), *(SOURCE / "tests").rglob("*.md")]
+    for path in documents:
+        for target in LINK.findall(path.read_text()):
+            if "://" not in target and not (path.parent / target).exists():
+                found.append(f"{path.relative_to(SOURCE)}: points at {target}, which is not there")
+    reasons = REASON.findall((SOURCE / "core/base/error_reasons.cc").read_text())
+    operations = (SOURCE / "docs/operations.md").read_text()
+    found += [f"docs/operations.md: does not say what to do about {name}"
+              for name in reasons if f"`{name}`" not in operations]
+    return found if reasons else ["core/base/error_reasons.cc: no reason was found in it"]
+
+
 def main() -> int:
     problems, count = [], 0
     for path in sources():
         name = str(path.relative_to(SOURCE))
         problems += check_includes(path, name) + check_file(path, name)
         count += 1
+    problems += check_documents()
     for problem in problems:
         print("FAILED " + problem)
     print(f"{count} files read, {len(problems)} problems")

@@ -46,14 +46,22 @@ class CofferHost:
         return self.machine.wait_until(
             f"busctl get-property {BUS} {ROOT} {BUS}.Manager Version", timeout)[1]
 
-    def provision(self, disks, file_system="ext4", mount=True):
-        """Makes a volume of each disk, named by its serial; returns seconds per name."""
-        self.machine.wait_disks(disks)
+    def provision(self, disks, file_system="ext4", mount=True, headers=None):
+        """Makes a volume of each disk, named by its serial; returns seconds per name.
+
+        `headers` (name -> disk) are those whose header stands on another disk.
+        """
+        headers = headers or {}
+        self.machine.wait_disks([*disks, *headers.values()])
         jobs = {}
         for disk in disks:
-            options = f"2 name s {disk.serial} file-system s {file_system}" if file_system else \
-                f"1 name s {disk.serial}"
-            jobs[disk.serial] = self.call("Manager", "Provision", f"sa{{sv}} {disk.by_id} {options}")
+            options = [f"name s {disk.serial}"]
+            if file_system:
+                options.append(f"file-system s {file_system}")
+            if disk.serial in headers:
+                options.append(f"header-device s {headers[disk.serial].by_id}")
+            jobs[disk.serial] = self.call("Manager", "Provision",
+                                          f"sa{{sv}} {disk.by_id} {len(options)} {' '.join(options)}")
         seconds = {}
         for name, job in jobs.items():
             self.wait_job(job)
@@ -104,6 +112,10 @@ class CofferHost:
 
     def volume_path(self, spec):
         return self.call("Manager", "GetVolume", f"s {shlex.quote(spec)}")
+
+    def audit(self, since=0):
+        """Records of the audit journal behind number `since`: (seq, usec, boot usec, event, object, text)."""
+        return self.call("Audit", "Query", f"a{{sv}}u 1 from-seq t {since + 1} 1000")
 
     # --- work ----------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ Scenario = namedtuple("Scenario", "name summary function timeout long host")
 
 # The volumes of a prepared host: made, open and mounted at /srv/NAME.
 VOLUMES = [f"data{number}" for number in range(1, 9)]
+# The header of this one stands on a disk of its own.
+DETACHED, HEADER_DISK = "data8", "data8-header"
 
 _found = []
 
@@ -47,10 +49,11 @@ def host_template(image, say=lambda text: None):
     def prepare(machine):
         host = coffer_host.CofferHost(machine)
         host.init()
-        host.provision([machine.disk(name) for name in VOLUMES])
+        host.provision([machine.disk(name) for name in VOLUMES],
+                       headers={DETACHED: machine.disk(HEADER_DISK)})
         machine.must("".join(f"echo 'kept by {n}' > /srv/{n}/file; " for n in VOLUMES))
     return Template(image, prepare=prepare, key=cache.digest_of(Path(coffer_host.__file__)),
-                    disks=[(name, 32) for name in VOLUMES], say=say)
+                    disks=[*((name, 32) for name in VOLUMES), (HEADER_DISK, 16)], say=say)
 
 
 def discover():

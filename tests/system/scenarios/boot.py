@@ -50,14 +50,14 @@ def volumes_open_before_login_twice_in_a_row(s):
 def plugged_volume_opens_by_itself(s):
     """A volume that is pulled out becomes absent, and opens and mounts by itself when it is back."""
     host = s.host()
-    m, disk = host.machine, host.machine.disk("data8")
-    host.unmount(["data8"])
+    m, disk = host.machine, host.machine.disk("data7")
+    host.unmount(["data7"])
     m.unplug(disk)
-    s.log(f"absent after {host.wait_states({'data8': 'absent'}):.1f} s")
-    m.wait_until("! dmsetup info data8")
+    s.log(f"absent after {host.wait_states({'data7': 'absent'}):.1f} s")
+    m.wait_until("! dmsetup info data7")
     m.plug(disk)
-    s.log(f"open after {host.wait_states({'data8': 'unlocked'}):.1f} s")
-    m.wait_until("mountpoint -q /srv/data8")
+    s.log(f"open after {host.wait_states({'data7': 'unlocked'}):.1f} s")
+    m.wait_until("mountpoint -q /srv/data7")
     assert_files_are_there(host)
 
 

@@ -58,7 +58,11 @@ Result<const ScannedCandidate*> choose_device(UnlockTarget& target) {
   }
   if (claiming.empty()) {
     const ScannedDevice& only = target.scanned.front().device;
-    if (!only.header) return tl::unexpected(only.header.error());
+    if (!only.header) {
+      const bool detached = !target.header_path.empty();
+      return pass(only.header.error(),
+                  "header on " + (detached ? target.header_path : only.device.node));
+    }
     return fail(Reason::kProfileMismatch,
                 "uuid: " + only.device.node + " holds volume " + only.header->uuid.str());
   }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host unlocks its own volumes: at boot, when plugged in, and after anything of it was killed."""
 
-from scenario import VOLUMES, scenario
+from scenario import DETACHED, VOLUMES, scenario
 
 PROGRAMS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
             "coffer-reader.service"]
@@ -102,28 +102,61 @@ def restarts_lose_no_mapping(s):
         host.wait_states({name: "unlocked" for name in VOLUMES})
         assert host.machine.must("dmsetup table") == tables, program
         s.log(f"{program} restarted")
-    host.unmount(VOLUMES)
-    host.lock(VOLUMES)
-    host.unlock(VOLUMES)
+    # What was adopted is known well enough to be worked with.
+    some = ["data1", DETACHED]
+    host.unmount(some)
+    host.lock(some)
+    assert not host.mappings() & set(some)
+    host.unlock(some)
+
+
+# What an unlock of 8 has come to when a process of Coffer dies: done before it, and awaited after it.
+# A stopped process cannot get further than where it was stopped, so that is no matter of luck.
+STOP = "systemctl kill --signal=STOP {}; "
+RECORDED = ("recorded() {{ stat -c %y /var/lib/coffer/agent/audit/* | sort | tail -1; }}; before=$(recorded); ",
+            'until test "$(recorded)" != "$before"; do sleep 0.05; done; sleep 0.3')
+ONE_IS_OPEN = ("", "until ls /dev/mapper/data*; do sleep 0.02; done")
+MOMENTS = {
+    "a volume is open": ("cofferd.service", *ONE_IS_OPEN),
+    "a mapping is made": ("coffer-worker.service", *ONE_IS_OPEN),
+    "keys are on their way": ("coffer-vault@local.service", RECORDED[0] + STOP, RECORDED[1]),
+    "headers are read": ("coffer-reader.service", STOP, "sleep 0.5"),
+}
 
 
 @scenario(timeout=900, host=True)
 def kill_during_unlock_leaves_open_or_locked(s):
-    """Each process is killed at several moments of an unlock of 8; the next unlock completes."""
+    """Each process is killed in the midst of an unlock of 8: volumes are open or locked, and the next completes."""
+    host = host_without_mounts(s)
+    for moment, (program, before, until) in MOMENTS.items():
+        open_then = kill_once(s, host, program, before.format(program), until, moment)
+        assert open_then != set(VOLUMES), "the unlock was over already"
+
+
+@scenario(timeout=1800, long=True, host=True)
+def kill_at_many_moments_of_an_unlock(s):
+    """Each process is killed at several times after the begin of an unlock of 8; the next unlock completes."""
+    host = host_without_mounts(s)
+    for program in PROGRAMS:
+        for delay in (0.05, 0.3, 0.8, 1.5, 3, 6):
+            kill_once(s, host, program, "", f"sleep {delay}", f"after {delay} s")
+
+
+def host_without_mounts(s):
+    """A host whose volumes stay unmounted: mounting by systemd would make them busy."""
     host = s.host()
     host.unmount(VOLUMES)
-    # Mounting by systemd would make volumes busy between the rounds.
     host.machine.must("sed -i '/^.dev.mapper/d' /etc/fstab; systemctl daemon-reload")
-    for program in PROGRAMS:
-        for delay in (0.05, 0.3, 0.8):
-            kill_once(s, host, program, delay)
+    return host
 
 
-def kill_once(s, host, program, delay):
+def kill_once(s, host, program, before, until, moment):
     host.lock(VOLUMES)
-    host.machine.must(
-        f"busctl call org.coffer.Agent1 /org/coffer/Agent1 org.coffer.Agent1.Manager UnlockAll 'a{{sv}}' 0; "
-        f"sleep {delay}; systemctl kill --signal=KILL {program}")
+    records = host.audit()[-1][0]
+    output = host.machine.must(
+        f"{before} busctl call org.coffer.Agent1 /org/coffer/Agent1 org.coffer.Agent1.Manager UnlockAll 'a{{sv}}' 0; "
+        f"{{ {until}; }} >/dev/null 2>&1; systemctl kill --signal=KILL {program}; ls /dev/mapper")
+    open_then = set(output.split()) & set(VOLUMES)
     host.wait_up()
     states = settled_states(host)
     assert set(states.values()) <= {"unlocked", "locked", "failed"}, states
@@ -131,7 +164,19 @@ def kill_once(s, host, program, delay):
     assert mapped == {name for name, state in states.items() if state == "unlocked"}, (mapped, states)
     host.unlock(VOLUMES)
     assert set(host.states().values()) == {"unlocked"}
-    s.log(f"{program} killed after {delay} s: {len(mapped)} were open before the next unlock")
+    assert_recorded(host, records)
+    s.log(f"{program} killed when {moment}: {len(open_then)} were open then, {len(mapped)} a little later")
+    return open_then
+
+
+def assert_recorded(host, since):
+    """Each unlock that was begun since that record has a result, also if its process died, and the chain holds."""
+    records = [r for r in host.audit(since) if r[3].endswith(" volume.unlock")]
+    intents, results = ({r[4]: sum(q[4] == r[4] and q[3] == r[3] for q in records)
+                         for r in records if r[3].startswith(kind)} for kind in ("intent", "result"))
+    assert len(intents) == len(VOLUMES) and intents == results, (intents, results)
+    ok, bad, text = host.call("Audit", "Verify", "tt 0 0")
+    assert ok, (bad, text)
 
 
 def settled_states(host):

@@ -58,7 +58,7 @@ def luks_volume_opens_with_dm_crypt(s):
     assert b"plaintext-marker" not in disk.path.read_bytes()
 
 
-@scenario(timeout=600)
+@scenario(timeout=600, long=True)
 def power_cut_keeps_what_was_synced(s):
     """After a power cut the same disks boot again, with all that had been synced."""
     m = s.machine()

@@ -3,7 +3,7 @@
 
 import luks2_edit
 from coffer_host import JobFailed
-from scenario import VOLUMES, scenario
+from scenario import DETACHED, HEADER_DISK, VOLUMES, scenario
 
 AGENT_STATE = "/var/lib/coffer/agent"
 
@@ -44,6 +44,8 @@ PINNED = {
     "size": segment_change(size="4194304"),
     "iv_tweak": segment_change(iv_tweak="8"),
     "flags": lambda metadata: metadata["config"].update(flags=["allow-discards"]),
+    "keyslots": lambda metadata: metadata["config"].update(keyslots_size="262144"),
+    "requirements": lambda metadata: metadata["config"].update(requirements={"mandatory": ["online-reencrypt-v2"]}),
 }
 
 
@@ -128,23 +130,42 @@ def device_shorter_than_its_header_says(s):
     refused(s, host, "data1", "short device")
 
 
+# Makes a disabled key's record say Enabled (docs/formats/cmk-record.md), and keeps the store as it was.
+EDIT = """
+cp -a {0}/keyring.db {0}/keyring.db.kept
+python3 - <<'END'
+import sqlite3
+d = sqlite3.connect("{0}/keyring.db")
+for key, record in d.execute("select id, record from cmk").fetchall():
+    assert record[29] == 2, record[29]
+    d.execute("update cmk set record = ? where id = ?", (record[:29] + bytes([1]) + record[30:], key))
+d.commit()
+END
+""".format(AGENT_STATE)
+UNDO = "rm -f {0}/keyring.db-*; mv {0}/keyring.db.kept {0}/keyring.db".format(AGENT_STATE)
+
+
+def without_agent(host, script):
+    """Runs a script while cofferd is stopped, as somebody does who has its state."""
+    host.machine.must(f"set -e; systemctl stop cofferd.service\n{script}\nsystemctl start cofferd.service")
+    host.wait_up()
+
+
 @scenario(timeout=900, host=True)
 def edited_key_record_is_refused(s):
-    """A CMK record changed in the store is refused by the vault; put back, everything opens."""
-    host = locked_host(s, VOLUMES)
-    edit = ("systemctl stop cofferd.service; cp -a {0}/keyring.db {0}/keyring.db.kept; python3 -c '"
-            "import sqlite3; d = sqlite3.connect(\"{0}/keyring.db\"); "
-            "[d.execute(\"update cmk set record = ? where id = ?\", (bytes(r[:-40]) + bytes([r[-40] ^ 1]) + "
-            "bytes(r[-39:]), i)) for i, r in d.execute(\"select id, record from cmk\").fetchall()]; d.commit()'; "
-            "systemctl start cofferd.service").format(AGENT_STATE)
-    host.machine.must(edit)
-    host.wait_up()
-    refused(s, host, "data1", "edited CMK record")
-    host.machine.must(f"systemctl stop cofferd.service; rm -f {AGENT_STATE}/keyring.db-*; "
-                      f"mv {AGENT_STATE}/keyring.db.kept {AGENT_STATE}/keyring.db; "
-                      "systemctl start cofferd.service")
-    host.wait_up()
-    host.unlock(VOLUMES)
+    """A disabled CMK that somebody enabled in the store is refused by the vault, which knows its own seal."""
+    host = locked_host(s, ["data1"])
+    key = next(iter(host.objects("Key")))
+    host.call("Key", "Disable", "'a{sv}' 0", key)
+    without_agent(host, EDIT)
+    assert host.objects("Key")[key]["State"] == "Enabled"  # as the store says, which nothing protects
+    error, text = refused(s, host, "data1", "edited CMK record")
+    assert error == "RecordInvalid" and "seal" in text, (error, text)
+    without_agent(host, UNDO)
+    error, _ = refused(s, host, "data1", "the record as it was")
+    assert error == "KeyDisabled", error
+    host.call("Key", "Enable", "'a{sv}' 0", key)
+    host.unlock(["data1"])
 
 
 @scenario(timeout=900, host=True)
@@ -157,7 +178,9 @@ def lost_registry_is_adopted_again(s):
     assert not host.volumes()
     for name in VOLUMES:
         disk = host.machine.disk(name)
-        host.wait_job(host.call("Manager", "Adopt", f"sa{{sv}} {disk.by_id} 1 name s {name}"))
+        header = f" header-device s {host.machine.disk(HEADER_DISK).by_id}" if name == DETACHED else ""
+        host.wait_job(host.call("Manager", "Adopt",
+                                f"sa{{sv}} {disk.by_id} {2 if header else 1} name s {name}{header}"))
     assert set(host.states()) == set(VOLUMES), host.states()
     keys = host.objects("Key")
     assert keys and all(key["State"] == "Disabled" for key in keys.values()), keys

@@ -9,7 +9,7 @@ from machine.machine import Disk
 from scenario import Skipped, scenario
 
 
-@scenario()
+@scenario(long=True)
 def worker_opens_and_closes_real_volumes(s):
     """The worker's own tests, those that need device-mapper among them, pass on a kernel that has it."""
     programs = Path(__file__).resolve().parents[3] / "build" / "dev" / "bin"

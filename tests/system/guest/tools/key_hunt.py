@@ -70,7 +70,10 @@ def holders(secrets):
 
 
 def name_of(pid):
-    return open(f"/proc/{pid}/comm").read().strip()
+    try:
+        return open(f"/proc/{pid}/comm").read().strip()
+    except OSError:
+        return ""  # gone
 
 
 def places_of(pid):
@@ -98,15 +101,34 @@ def read_span(memory, start, end):
         return b""
 
 
+def start_canary():
+    """A process with a secret of its own in its memory, which the hunt has to find."""
+    secret = os.urandom(64)
+    code = "import sys; kept = sys.stdin.buffer.read(64); print(flush=True); sys.stdin.buffer.read()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdin.write(secret)
+    process.stdin.flush()
+    process.stdout.readline()
+    return process, secret
+
+
+def memory_now(names):
+    """All that processes of these names have in writable memory at this moment."""
+    pids = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if name_of(pid) in names]
+    return [data for pid in pids for place, data in places_of(pid)]
+
+
 def main():
     other = open(sys.argv[1], "rb").read().strip()
+    canary, canary_secret = start_canary()
+    meanwhile = []
     start_probe()
     with open("/run/heard", "wb") as heard:
         monitor = subprocess.Popen(["busctl", "monitor", "--json=short", BUS[0]], stdout=heard)
         time.sleep(1)
         subprocess.run(["busctl", "call", *BUS, "UnlockMany", "asa{sv}", "1", sys.argv[2], "0"], check=True)
         while not os.path.exists(f"/dev/mapper/{sys.argv[2]}"):
-            time.sleep(0.1)
+            meanwhile += memory_now(["cofferd", "coffer-reader"])
         time.sleep(1)
         monitor.terminate()
         monitor.wait()
@@ -114,6 +136,10 @@ def main():
     print(f"{len(keys)} keys of 64 bytes went to the kernel")
     table = subprocess.run(["dmsetup", "table", "--showkeys", sys.argv[2]], stdout=subprocess.PIPE, text=True)
     print("the mapping's table names the key:", ":64:logon:" in table.stdout)
+    print("the hunt finds what is there:", any("memory" in place for place in holders([canary_secret])))
+    canary.kill()
+    seen = any(form in data for data in meanwhile for key in keys for form in forms(key))
+    print(f"{len(meanwhile)} spans; seen in cofferd or reader meanwhile: {seen}")
     print("keys found in:", ", ".join(holders(keys)) or "nothing")
     print("the other secret found in:", (", ".join(holders([other])) if other else "not looked for") or "nothing")
 

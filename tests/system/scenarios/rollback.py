@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is moved from elsewhere, put back from earlier, or changed while Coffer looks, is not opened."""
+
+import base64
+from pathlib import Path
+
+import luks2_edit
+from coffer_host import CofferHost, JobFailed
+from scenario import scenario
+from scenarios.refusals import (AGENT_STATE, locked_host, refused, restore, segment_change,
+                                without_agent)
+
+ROW_TOOL = Path(__file__).resolve().parent.parent / "guest" / "tools" / "registry_row.py"
+
+
+def change_token(disk, **members):
+    """Changes members of the coffer token in both copies of the header."""
+    def change(metadata):
+        next(t for t in metadata["tokens"].values() if t["type"] == "coffer").update(members)
+    luks2_edit.edit(disk, change_json=change)
+
+
+def token_of(disk):
+    tokens = luks2_edit.read_json(disk)["tokens"].values()
+    return next(token for token in tokens if token["type"] == "coffer")
+
+
+@scenario(host=True)
+def header_older_than_the_host_knows(s):
+    """A header of an older generation than the host's state is refused; both are good while a change is open."""
+    host = locked_host(s, ["data1"])
+    disk = host.machine.disk("data1")
+    host.machine.push(ROW_TOOL, "/run/registry_row.py")
+    set_generations = f"python3 /run/registry_row.py {AGENT_STATE}/registry.db data1"
+    # The host has gone on to generation 2; what stands on the disk is the old header.
+    without_agent(host, f"{set_generations} 2 0")
+    assert host.volumes()["data1"]["Generation"] == 2
+    error, text = refused(s, host, "data1", "header rolled back")
+    assert error == "HeaderRolledBack" and "generation" in text, (error, text)
+    without_agent(host, f"{set_generations} 1 2")
+    host.unlock(["data1"])
+    host.lock(["data1"], must=False)
+    host.machine.must("umount /srv/data1 || true")
+    host.lock(["data1"])
+    without_agent(host, f"{set_generations} 1 0")
+    whole = disk.path.read_bytes()
+    change_token(disk, generation="2")
+    error, _ = refused(s, host, "data1", "header newer than the host's state")
+    assert error == "WrongGeneration", error
+    restore(disk, whole)
+    host.unlock(["data1"])
+
+
+@scenario(host=True, timeout=900)
+def key_of_another_host(s):
+    """A disk, a token and a blob of a host with another HSM token are each refused, naming what is wrong."""
+    theirs = another_hosts_disk(s)
+    host = locked_host(s, ["data1"])
+    disk = host.machine.disk("data1")
+    whole, ours = disk.path.read_bytes(), token_of(disk)
+
+    # The disk itself, taken in by an admin.
+    moved = host.machine.add_disk("moved1", size_mb=32)
+    restore(moved, theirs.path.read_bytes())
+    host.machine.wait_disks([moved])
+    before = luks2_edit.digest(moved)
+    try:
+        host.wait_job(host.call("Manager", "Adopt", f"sa{{sv}} {moved.by_id} 1 name s moved1"))
+    except JobFailed as failed:
+        s.log(f"another host's disk: {failed}")
+        assert "WrongHost" in str(failed), failed
+    else:
+        raise AssertionError("another host's disk was adopted")
+    assert luks2_edit.digest(moved) == before
+    assert "moved1" not in host.volumes()
+
+    foreign = token_of(theirs)
+    mine = scope_of(ours)
+    swapped = base64.b64decode(ours["context"]).replace(mine, scope_of(foreign))
+    blob = bytearray(base64.b64decode(foreign["wraps"][0]))
+    blob[6:26] = base64.b64decode(ours["wraps"][0])[6:26]  # their key under the name of ours
+    for what, members, reasons in [
+            ("their token", foreign, {"WrongVolume", "WrongHost"}),
+            ("our token with their host", {"context": encode(swapped)}, {"WrongHost"}),
+            ("our token with their blob", {"wraps": foreign["wraps"]}, {"NoSuchKey"}),
+            ("their blob under our key's name", {"wraps": [encode(blob)]}, {"BlobInvalid"})]:
+        change_token(disk, **members)
+        error, _ = refused(s, host, "data1", what)
+        assert error in reasons, f"{what}: {error}"
+        restore(disk, whole)
+    host.unlock(["data1"])
+
+
+def encode(data):
+    return base64.b64encode(bytes(data)).decode()
+
+
+def scope_of(token):
+    """The host's id in a token's context: docs/formats/key-context.md."""
+    context = base64.b64decode(token["context"])
+    at = 5 + 4 + int.from_bytes(context[5:9], "big") + 2 + 16
+    size = int.from_bytes(context[at:at + 4], "big")
+    assert size > 0, "the volume is bound to no host"
+    return context[at + 4:at + 4 + size]
+
+
+def another_hosts_disk(s):
+    """A disk provisioned by a host with a token of its own, which is gone."""
+    other = CofferHost(s.resumed("other"))
+    other.init()
+    disk = other.machine.add_disk("theirs", size_mb=32)
+    other.provision([disk], file_system=None, mount=False)
+    other.lock(["theirs"])
+    other.machine.close()
+    return disk
+
+
+@scenario(host=True)
+def header_changed_after_it_was_checked(s):
+    """A header changed between check and activation is not used, and is refused at the next look."""
+    host = locked_host(s, ["data1"])
+    m, disk = host.machine, host.machine.disk("data1")
+    whole = disk.path.read_bytes()
+    table = open_table(host, "data1")
+    header_bytes = 2 * luks2_edit.header_bytes(whole)
+
+    job = unlock_up_to_the_key(host, "data1")
+    luks2_edit.edit(disk, change_json=segment_change(offset="4194304"))
+    evil = disk.path.read_bytes()[:header_bytes]
+    m.must("systemctl kill --signal=CONT coffer-vault@local.service")
+    items = host.wait_job(job)
+    assert items[0].result == "done", items
+    assert table_of(host, "data1") == table, "a header was used that nobody checked"
+    assert disk.path.read_bytes()[:header_bytes] == evil, "the header was written to"
+    host.lock(["data1"])
+    error, text = refused(s, host, "data1", "header changed after it was checked")
+    assert error == "ProfileMismatch" and "offset" in text, (error, text)
+    restore(disk, whole)
+    host.unlock(["data1"])
+
+
+@scenario(host=True)
+def disk_exchanged_after_it_was_checked(s):
+    """A disk exchanged for another one between check and activation is refused, and not written to."""
+    host = locked_host(s, ["data1"])
+    m, disk = host.machine, host.machine.disk("data1")
+    whole = disk.path.read_bytes()
+    job = unlock_up_to_the_key(host, "data1")
+    m.unplug(disk)
+    m.plug(disk)  # with another device behind the name, whatever stands on it
+    m.must("systemctl kill --signal=CONT coffer-vault@local.service")
+    items = host.wait_job(job, must=False)
+    s.log(f"{items}")
+    assert items[0].result == "failed", items
+    assert items[0].error.endswith(("DeviceChanged", "DeviceAbsent")), items
+    assert disk.path.read_bytes() == whole
+    m.wait_disks([disk])
+    host.unlock(["data1"])
+
+
+def open_table(host, name):
+    """The mapping's table when all is well; the volume is locked again then."""
+    host.machine.must("sed -i '/^.dev.mapper/d' /etc/fstab; systemctl daemon-reload")
+    host.unlock([name])
+    table = table_of(host, name)
+    host.lock([name])
+    return table
+
+
+def table_of(host, name):
+    """What decides where the bytes go, without the number of the disk and the key's name."""
+    words = host.machine.must(f"dmsetup table {name}").split()
+    return words[:4] + words[5:6] + words[7:]
+
+
+def unlock_up_to_the_key(host, name):
+    """Starts an unlock whose header was checked, and whose key a stopped vault keeps back.
+
+    That a header is good is recorded before a key is asked for, so the journal tells when.
+    """
+    seen = len(host.audit())
+    host.machine.must("systemctl kill --signal=STOP coffer-vault@local.service")
+    job = host.call("Manager", "UnlockMany", f"asa{{sv}} 1 {name} 0")
+    while not any(record[3] == "intent volume.unlock" for record in host.audit()[seen:]):
+        pass
+    return job
+
+
+SWAP = """python3 - <<'END'
+import sqlite3
+d = sqlite3.connect("{0}/keyring.db")
+(a, one), (b, two) = d.execute("select id, record from cmk order by alias").fetchall()
+d.execute("update cmk set record = ? where id = ?", (two, a))
+d.execute("update cmk set record = ? where id = ?", (one, b))
+d.commit()
+END""".format(AGENT_STATE)
+
+
+@scenario(host=True)
+def key_records_swapped_or_rolled_back(s):
+    """Two CMK records swapped in the store, and an old one put back to undo Disable, are refused."""
+    host = locked_host(s, ["data1"])
+    keep = f"rm -rf /run/kept; mkdir /run/kept; cp -a {AGENT_STATE}/keyring.db* /run/kept/"
+    put_back = f"rm -f {AGENT_STATE}/keyring.db*; cp -a /run/kept/* {AGENT_STATE}/"
+    host.call("Keyring", "CreateKey", "'sa{sv}' other 0")
+    without_agent(host, f"{keep}; {SWAP}")
+    error, _ = refused(s, host, "data1", "CMK records swapped")
+    assert error in ("RecordInvalid", "StoreDamaged"), error
+    without_agent(host, put_back)
+    host.unlock(["data1"])
+    host.machine.wait_until("umount /srv/data1 || ! mountpoint -q /srv/data1")
+    host.lock(["data1"])
+
+    used = host.volumes()["data1"]["Keys"][0]
+    key = next(path for path, k in host.objects("Key").items() if k["Id"] in used)
+    host.call("Key", "Disable", "'a{sv}' 0", key)
+    error, _ = refused(s, host, "data1", "CMK disabled")
+    assert error == "KeyDisabled", error
+    without_agent(host, put_back)
+    error, _ = refused(s, host, "data1", "CMK record rolled back")
+    assert error == "RecordSuperseded", error

@@ -103,7 +103,10 @@ Result<void> KeyJobs::take(hsm::Delivery delivery) {
 Result<Activated> KeyJobs::carry_out(const KeyJob& job, const SecretBytes& key) {
   if (!tickets_.wanted(job.ticket, job.spec.index))
     return fail(Reason::kCancelled, "given up before it began");
-  const auto deadline = Deadline::after(options_.one_shot_timeout);
+  // It may have waited in the queue until nobody waits for it any more.
+  if (job.deadline.passed()) return fail(Reason::kTimedOut, "it could not begin in time");
+  const auto deadline =
+      Deadline(std::min(job.deadline.at(), Deadline::after(options_.one_shot_timeout).at()));
   if (const auto same = require_unchanged(job.device->device); !same)
     return tl::unexpected(same.error());
   if (job.spec.action == Action::kActivate) return activate(job, key, deadline);

@@ -22,7 +22,7 @@ class KeyJobs {
     std::string program = "/proc/self/exe";  // What is started with --one-shot.
     std::size_t one_shots_max = 4;           // At once.
     std::size_t queue_max = 4096;
-    std::chrono::milliseconds one_shot_timeout{60000};
+    std::chrono::milliseconds one_shot_timeout{60000};  // At most; its ticket may end sooner.
     FilesAllowed files = FilesAllowed::kNo;
   };
 

@@ -34,6 +34,7 @@ Result<void> TicketTable::add(const keyring::Ticket& ticket, std::uint64_t conne
   state.deadline = deadline;
   for (auto& job : jobs) {
     const auto index = job.spec.index;
+    job.deadline = deadline;
     if (!state.keys.emplace(index, Entry{std::move(job), State::kExpected, false, {}, {}}).second)
       return fail(Reason::kInvalidArgs, "two keys of a ticket have one index");
   }

@@ -21,7 +21,7 @@ struct KeyJob {
   keyring::Ticket ticket{};
   ExpectedKey spec;
   std::shared_ptr<const HeldDevice> device;
-  SteadyTime deadline;
+  Deadline deadline{SteadyTime{}};  // Of its ticket: nobody waits for its end any longer.
 };
 
 // A key kept for provisioning, and what has been made with it.

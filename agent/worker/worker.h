@@ -175,7 +175,8 @@ class Worker {
   virtual void release(std::span<const DeviceHandle> handles) noexcept = 0;
 
   // Announces keys; once it returned, the vault may deliver them. They are given up at `deadline`,
-  // or when the connection ends. What has begun by then finishes. All or none:
+  // or when the connection ends. What has begun by then finishes, but not past `deadline`: it is
+  // ended then, and what it made is taken away. All or none:
   //   kProfileMismatch  a scanned header differs from the profile: the message starts with the
   //   field. kForeignData      kFormat is not for checking: use check_empty() first. kInvalidArgs,
   //   kBusy

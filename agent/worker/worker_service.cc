@@ -213,7 +213,7 @@ Result<KeyJob> WorkerService::accept_key(const keyring::Ticket& ticket, Expected
   }
   if (spec.action == Action::kActivate && !is_mapping_name(spec.mapping))
     return fail(Reason::kInvalidArgs, "not a name for a mapping");
-  return KeyJob{ticket, std::move(spec), std::move(*device), {}};
+  return KeyJob{ticket, std::move(spec), std::move(*device)};
 }
 
 Result<ipc::Reply> WorkerService::expect(const ipc::Request& request) {

@@ -101,7 +101,8 @@ class WorkerFixture : public ::testing::Test {
     WorkerService::Options options;
     options.mark_folder = folder_.path().string();
     options.jobs.files = FilesAllowed::kYes;
-    options.jobs.program = (tests::bin_dir() / "coffer-worker").string();
+    options.device_mapper = device_mapper_;
+    options.jobs.program = one_shot_program_;
     options.connect_reader = [this](Deadline deadline) {
       return ipc::connect_to(socket("reader.sock"), deadline);
     };
@@ -110,6 +111,16 @@ class WorkerFixture : public ::testing::Test {
                 Succeeds());
     ASSERT_THAT(service_->listen_deliver(ipc::listen_at(socket("deliver.sock")).value()),
                 Succeeds());
+  }
+
+  // A worker that starts `program` for each one-shot. Handles and tickets of the old one are gone.
+  void restart_worker(const std::string& program) {
+    worker_.reset();
+    service_.reset();
+    for (const auto* name : {"worker.sock", "deliver.sock"}) std::filesystem::remove(socket(name));
+    one_shot_program_ = program;
+    start_worker();
+    worker_ = make_worker_client(socket("worker.sock"));
   }
 
   std::string socket(const std::string& name) const { return (sockets_ / name).string(); }
@@ -187,6 +198,8 @@ class WorkerFixture : public ::testing::Test {
 
   tests::TempDir folder_;
   std::filesystem::path sockets_;
+  std::string one_shot_program_ = (tests::bin_dir() / "coffer-worker").string();
+  Mappings::OpenControl device_mapper_ = DmControl::open;
   std::unique_ptr<ipc::Server> reader_;
   std::unique_ptr<WorkerService> service_;
   std::unique_ptr<Worker> worker_;

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of a volume whose one-shot process hangs or dies. The process is a script, and
+// device-mapper a fake; tests/system has both as they are.
+#include <sys/stat.h>
+
+#include <csignal>
+
+#include "tests/unit/agent/worker/fake_device_mapper.h"
+#include "tests/unit/agent/worker/worker_fixture.h"
+
+namespace coffer::agent {
+namespace {
+
+class OneShotDeathTest : public WorkerFixture {
+ protected:
+  OneShotDeathTest() {
+    // The kernel must outlive the service, which asks it.
+    device_mapper_ = [kernel = kernel_] { return kernel->open(); };
+  }
+
+  void SetUp() override {
+    if (external()) GTEST_SKIP() << "the worker under test is another process";
+    disk_ = device("disk");
+    made_ = build_on(disk_);
+    ASSERT_THAT(made_.built, Succeeds());
+    ASSERT_THAT(worker_->write_header(made_.ticket, 0, "", soon()), Succeeds());
+
+    // It tells its number, then does nothing until it is killed.
+    const auto program = path("one-shot");
+    ASSERT_EQ(::mkfifo(path("pid").c_str(), 0600), 0);
+    std::ofstream(program) << "#!/bin/sh\necho $$ > " << path("pid") << "\nexec sleep 600\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    restart_worker(program);
+  }
+
+  // Announces and delivers the key, and waits for the process that gets it.
+  pid_t begin_unlock(Deadline deadline) {
+    made_.scanned = scan_one(disk_);
+    ExpectedKey expected;
+    expected.handle = made_.scanned.handle;
+    expected.mapping = "data";
+    expected.profile = made_.profile;
+    ticket_ = keyring::draw_ticket().value();
+    EXPECT_THAT(worker_->expect(ticket_, std::span(&expected, 1), deadline), Succeeds());
+    EXPECT_THAT(deliver(ticket_, 0, made_.profile, made_.key), Succeeds());
+    pid_t pid = -1;
+    std::ifstream(path("pid")) >> pid;
+    return pid;
+  }
+  Result<Activated> end_of_unlock() {
+    Result<Activated> end = fail(Reason::kInternal, "no outcome came");
+    const auto waited = worker_->wait_results(
+        ticket_, [&](KeyOutcome outcome) { end = std::move(outcome.result); }, soon());
+    if (!waited) return tl::unexpected(waited.error());
+    return end;
+  }
+  // Its process is killed when it has made `stands` of the mapping.
+  Result<Activated> unlock_killed_at(const std::optional<FakeDeviceMapper::Device>& stands) {
+    const auto pid = begin_unlock(soon());
+    EXPECT_GT(pid, 0);
+    if (stands) kernel_->put("data", *stands);
+    if (pid > 0) ::kill(pid, SIGKILL);
+    return end_of_unlock();
+  }
+
+  std::string dm_uuid() const { return mapping_dm_uuid(VolumeId(made_.profile.uuid), "data"); }
+  bool marked() const { return std::filesystem::exists(path(dm_uuid())); }
+
+  const std::shared_ptr<FakeDeviceMapper> kernel_ = std::make_shared<FakeDeviceMapper>();
+  std::string disk_;
+  Made made_;
+  keyring::Ticket ticket_{};
+};
+
+TEST_F(OneShotDeathTest, ProcessThatHangsIsEndedWithItsTicket) {
+  ASSERT_GT(begin_unlock(Deadline::after(std::chrono::milliseconds(1500))), 0);
+  kernel_->put("data", {dm_uuid(), false});
+  EXPECT_THAT(end_of_unlock(), FailsWith(Reason::kTimedOut));
+  EXPECT_FALSE(kernel_->has("data")) << "nothing is left behind";
+  EXPECT_FALSE(marked());
+}
+
+}  // namespace
+}  // namespace coffer::agent

@@ -97,6 +97,17 @@ class TokenFaultTest : public testing::Test {
   std::vector<keyring::Presented> presented_;
 };
 
+// docs/decisions/0090-two-kek-profiles.md.
+TEST_F(TokenFaultTest, TokenWithoutAMechanismToWrapWithIsRefusedByName) {
+  shared().script.set("hide 0x1087\nhide 0x1085\n");  // AES-GCM, AES-CBC with padding.
+  start();
+  EXPECT_THAT(vault_->create_cmk({.alias = "other", .description = "", .id = {}}),
+              FailsWith(Reason::kUnsupported));
+  const auto health = token_->health();
+  EXPECT_EQ(health.state, VaultState::kFailed);
+  EXPECT_NE(health.detail.find("no mechanism"), std::string::npos) << health.detail;
+}
+
 class ReturnValueFaultTest : public TokenFaultTest,
                              public testing::WithParamInterface<const char*> {};
 

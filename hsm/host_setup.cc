@@ -279,32 +279,36 @@ Result<SetupAnswer> HostSetup::make_softhsm_token(const std::string& module_path
   return make(request, places_.vault_state() + "/softhsm2.conf");
 }
 
+Result<SetupRequest> HostSetup::request_for(const Existing& token, const SecretBytes& pin) const {
+  if (const auto made = make_own_folder(places_.pin_marks(), places_.vault_user); !made)
+    return tl::unexpected(made.error());
+  SetupRequest request;
+  request.module_path = token.module_path;
+  request.softhsm_conf = token.softhsm_conf;
+  request.uri = token.uri;
+  request.pin_mark_file = places_.pin_marks() + "/pin-refused";
+  auto pin_copy = SecretBytes::copy_of(pin.reveal());
+  if (!pin_copy) return tl::unexpected(pin_copy.error());
+  request.pin = std::move(*pin_copy);
+  return request;
+}
+
 Result<SetupAnswer> HostSetup::take_token(const Existing& token, const SecretBytes& pin,
                                           const SecretBytes& seed) {
   if (const auto begun = begin_staging(); !begun) return tl::unexpected(begun.error());
-  SetupRequest request;
-  request.module_path = token.module_path;
-  request.softhsm_conf = token.softhsm_conf;
-  request.uri = token.uri;
-  auto pin_copy = SecretBytes::copy_of(pin.reveal());
-  if (!pin_copy) return tl::unexpected(pin_copy.error());
+  auto request = request_for(token, pin);
+  if (!request) return tl::unexpected(request.error());
   auto seed_copy = SecretBytes::copy_of(seed.reveal());
   if (!seed_copy) return tl::unexpected(seed_copy.error());
-  request.pin = std::move(*pin_copy);
-  request.seed = std::move(*seed_copy);
-  return make(request, token.softhsm_conf);
+  request->seed = std::move(*seed_copy);
+  return make(*request, token.softhsm_conf);
 }
 
 Result<SetupAnswer> HostSetup::look_at(const Existing& token, const SecretBytes& pin) {
-  SetupRequest request;
-  request.module_path = token.module_path;
-  request.softhsm_conf = token.softhsm_conf;
-  request.uri = token.uri;
-  request.look_only = true;
-  auto pin_copy = SecretBytes::copy_of(pin.reveal());
-  if (!pin_copy) return tl::unexpected(pin_copy.error());
-  request.pin = std::move(*pin_copy);
-  return ask_setup(places_.vault_program, places_.vault_user, request);
+  auto request = request_for(token, pin);
+  if (!request) return tl::unexpected(request.error());
+  request->look_only = true;
+  return ask_setup(places_.vault_program, places_.vault_user, *request);
 }
 
 Result<void> HostSetup::begin_staging() const {
@@ -353,6 +357,7 @@ Result<void> HostSetup::finish_staging() const {
   if (const auto synced = sync_tree(staging); !synced) return synced;
   if (std::rename(staging.c_str(), state.c_str()) != 0)
     return fail_errno(errno, "put the vault's state in place");
+  fs::remove_all(places_.pin_marks(), error);  // The token took the PIN.
   return sync_folder(fs::path(state).parent_path().string());
 }
 

@@ -38,6 +38,8 @@ struct HostPlaces {
   }
   std::string vault_state() const { return prefix + "/var/lib/coffer/vault/" + token_name; }
   std::string staging() const { return vault_state() + ".new"; }
+  // Of the vault's user, beside the staging folder and not in it: a rerun must find it.
+  std::string pin_marks() const { return vault_state() + ".pin"; }
   std::string agent_state() const { return prefix + "/var/lib/coffer/agent"; }
 };
 
@@ -82,7 +84,9 @@ class HostSetup {
   // are to be generated in the token.
   Result<SetupAnswer> make_softhsm_token(const std::string& module_path, const SecretBytes& pin,
                                          const SecretBytes& seed);
-  // The same for a token that is there already; its PIN is the caller's to know.
+  // The same for a token that is there already; its PIN is the caller's to know. One that the token
+  // refused is not given to it again by a rerun, and its last try is never used: kHsmPinIncorrect,
+  // kHsmPinLocked.
   struct Existing {
     std::string module_path;
     std::string uri;
@@ -114,6 +118,7 @@ class HostSetup {
  private:
   Result<void> point_agent() const;
   Result<void> begin_staging() const;
+  Result<SetupRequest> request_for(const Existing& token, const SecretBytes& pin) const;
   Result<void> store_pin(const SecretBytes& pin);
   Result<void> finish_staging() const;
   Result<SetupAnswer> make(const SetupRequest& request, const std::string& softhsm_conf);

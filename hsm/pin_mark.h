@@ -20,6 +20,7 @@ class PinMark {
   enum class Verdict : std::uint8_t { kNew = 0, kTried = 1, kRefused = 2 };
 
   explicit PinMark(std::string path) : path_(std::move(path)) {}
+  const std::string& path() const noexcept { return path_; }
 
   // What is known of `pin`.
   //   kStoreDamaged  the file is not what note() wrote: no PIN may be tried until it is removed.

@@ -50,7 +50,7 @@ constexpr auto kTable = std::to_array<ReturnInfo>({
     pin(CKR_PIN_INCORRECT, "CKR_PIN_INCORRECT", Reason::kHsmPinIncorrect),
     pin(CKR_PIN_INVALID, "CKR_PIN_INVALID", Reason::kHsmPinIncorrect),
     pin(CKR_PIN_LEN_RANGE, "CKR_PIN_LEN_RANGE", Reason::kHsmPinIncorrect),
-    pin(CKR_PIN_EXPIRED, "CKR_PIN_EXPIRED", Reason::kHsmPinIncorrect),
+    pin(CKR_PIN_EXPIRED, "CKR_PIN_EXPIRED", Reason::kHsmPinLocked),
     pin(CKR_PIN_LOCKED, "CKR_PIN_LOCKED", Reason::kHsmPinLocked),
 
     unclear(CKR_GENERAL_ERROR, "CKR_GENERAL_ERROR"),

@@ -66,9 +66,12 @@ Result<SetupAnswer> set_up(const SetupRequest& request, CallWatch& watch) {
   const auto slot = (*module)->find_token(uri);
   if (!slot) return tl::unexpected(slot.error());
   out.kind = slot->hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware;
-  auto keys = request.look_only ? look_at_token_keys(**module, uri, request.pin)
-                                : make_token_keys(**module, uri, request.pin,
-                                                  request.seed.empty() ? nullptr : &request.seed);
+  std::optional<PinMark> mark;
+  if (!request.pin_mark_file.empty()) mark.emplace(request.pin_mark_file);
+  PinMark* const noted = mark ? &*mark : nullptr;
+  const SecretBytes* const seed = request.seed.empty() ? nullptr : &request.seed;
+  auto keys = request.look_only ? look_at_token_keys(**module, uri, request.pin, noted)
+                                : make_token_keys(**module, uri, request.pin, seed, noted);
   if (!keys) return tl::unexpected(keys.error());
   out.root_id = std::move(keys->root_id);
   out.keys_were_there = keys->found == KeySet::kWhole;

@@ -22,7 +22,8 @@ Result<SecretBytes> encode_setup(const SetupRequest& request) {
     return fail(Reason::kInvalidArgs, "the PIN or the seed is too long");
   ByteWriter head;
   head.u8(kVersion).text(request.module_path).text(request.softhsm_conf);
-  head.text(request.new_token_label).text(request.uri).boolean(request.look_only);
+  head.text(request.new_token_label).text(request.uri);
+  head.text(request.pin_mark_file).boolean(request.look_only);
   head.u32(static_cast<std::uint32_t>(request.pin.size()));
   head.u32(static_cast<std::uint32_t>(request.seed.size()));
 
@@ -42,6 +43,7 @@ Result<SetupRequest> decode_setup(std::span<const std::byte> bytes) {
   out.softhsm_conf = in.text(kTextBytesMax);
   out.new_token_label = in.text(kTextBytesMax);
   out.uri = in.text(kTextBytesMax);
+  out.pin_mark_file = in.text(kTextBytesMax);
   out.look_only = in.boolean();
   const std::size_t pin_bytes = in.u32();
   const std::size_t seed_bytes = in.u32();

@@ -9,6 +9,7 @@
 #include "core/base/files.h"
 #include "hsm/pkcs11_errors.h"
 #include "hsm/pkcs11_template.h"
+#include "hsm/token_login.h"
 
 namespace coffer::hsm {
 namespace {
@@ -260,41 +261,12 @@ Result<void> TokenLink::read_facts(const TokenSlot& token) {
 
 Result<void> TokenLink::log_in(const TokenSlot& before) {
   // What the token says now, not when it was found: another login may have failed meanwhile.
-  TokenSlot token;
-  if (const CK_RV rv = module_->read_token(before.slot, token); rv != CKR_OK)
-    return fail_return(rv, "read the token's state");
-  if ((token.token_flags & CKF_LOGIN_REQUIRED) == 0) return {};
-  if ((token.token_flags & CKF_USER_PIN_LOCKED) != 0)
-    return fail(Reason::kHsmPinLocked, "the token says that its PIN is locked");
-  if ((token.token_flags & CKF_USER_PIN_FINAL_TRY) != 0)
-    return fail(Reason::kHsmPinLocked,
-                "the token has one try left, which is never used automatically: log in by hand");
-
+  const auto tries = look_at_tries(*module_, before.slot);
+  if (!tries) return tl::unexpected(tries.error());
+  if (*tries == PinTries::kNotNeeded) return {};
   const auto pin = read_pin(options_.pin_file);
   if (!pin) return tl::unexpected(pin.error());
-  const auto verdict = pin_mark_.of(*pin);
-  if (!verdict) return fail(Reason::kHsmLoginNeeded, verdict.error().message());
-  const bool went_wrong =
-      *verdict == PinMark::Verdict::kRefused ||
-      (*verdict == PinMark::Verdict::kTried && (token.token_flags & CKF_USER_PIN_COUNT_LOW) != 0);
-  if (went_wrong)
-    return fail(Reason::kHsmPinIncorrect,
-                "the token refused this PIN before; it is tried again when the credential changes");
-
-  if (const auto noted = pin_mark_.note(*pin, PinMark::Verdict::kTried); !noted)
-    return fail(Reason::kHsmLoginNeeded, "note a login: " + noted.error().message());
-  const CK_RV rv = module_->call(&CK_FUNCTION_LIST::C_Login, pool_->owner(), CK_USER_TYPE{CKU_USER},
-                                 p11_bytes(pin->reveal()), CK_ULONG{pin->size()});
-  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return pin_mark_.clear();
-  if (return_info(rv).kind == ReturnClass::kPin) {
-    const auto noted = pin_mark_.note(*pin, PinMark::Verdict::kRefused);
-    if (!noted) return fail(return_info(rv).reason, "log in: refused, and: " + noted.error().str());
-    return fail_return(rv, "log in");
-  }
-  // The token did not judge the PIN.
-  if (const auto cleared = pin_mark_.clear(); !cleared)
-    return tl::unexpected(with_leftover(fail_return(rv, "log in").value(), cleared.error()));
-  return fail_return(rv, "log in");
+  return log_in_once(*module_, pool_->owner(), *tries, *pin, pin_mark_);
 }
 
 void TokenLink::disconnect(bool finalize) {

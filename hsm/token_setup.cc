@@ -13,6 +13,7 @@
 #include "hsm/pkcs11_errors.h"
 #include "hsm/pkcs11_session_pool.h"
 #include "hsm/token_keys.h"
+#include "hsm/token_login.h"
 
 namespace coffer::hsm {
 namespace {
@@ -125,18 +126,24 @@ namespace {
 
 // Logs in to the token that `uri` names and hands its session to `work`.
 Result<SetUp> with_session(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
+                           PinMark* mark,
                            const std::function<Result<SetUp>(const ObjectAccess&)>& work) {
   const auto token = module.find_token(uri);
   if (!token) return tl::unexpected(token.error());
-  if ((token->token_flags & CKF_USER_PIN_LOCKED) != 0)
-    return fail(Reason::kHsmPinLocked, "the token says that its PIN is locked");
+  const auto tries = look_at_tries(module, token->slot);
+  if (!tries) return tl::unexpected(tries.error());
 
   std::mutex objects;
   SessionPool sessions(module, token->slot, 1);
   if (const CK_RV rv = sessions.open(SessionPool::Access::kReadWrite); rv != CKR_OK)
     return fail_return(rv, "open a session that may write");
-  if (const CK_RV rv = log_in(module, sessions.owner(), CKU_USER, pin); rv != CKR_OK)
-    return fail_return(rv, "log in");
+  if (mark == nullptr) {
+    if (const CK_RV rv = log_in(module, sessions.owner(), CKU_USER, pin); rv != CKR_OK)
+      return fail_return(rv, "log in");
+  } else if (*tries != PinTries::kNotNeeded) {
+    const auto in = log_in_once(module, sessions.owner(), *tries, pin, *mark);
+    if (!in) return tl::unexpected(in.error());
+  }
   return work({module, sessions.owner(), objects});
 }
 
@@ -165,10 +172,10 @@ Result<KeySet> clear_part(const ObjectAccess& access) {
 }  // namespace
 
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
-                              const SecretBytes* seed) {
+                              const SecretBytes* seed, PinMark* mark) {
   if (seed != nullptr && seed->size() != kSeedBytes)
     return fail(Reason::kInvalidArgs, "a seed has 32 bytes");
-  return with_session(module, uri, pin, [&](const ObjectAccess& access) -> Result<SetUp> {
+  return with_session(module, uri, pin, mark, [&](const ObjectAccess& access) -> Result<SetUp> {
     const auto found = clear_part(access);
     if (!found) return tl::unexpected(found.error());
     if (*found != KeySet::kWhole) {
@@ -178,9 +185,9 @@ Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const 
   });
 }
 
-Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri,
-                                 const SecretBytes& pin) {
-  return with_session(module, uri, pin,
+Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
+                                 PinMark* mark) {
+  return with_session(module, uri, pin, mark,
                       [](const ObjectAccess& access) { return describe(access, KeySet::kWhole); });
 }
 

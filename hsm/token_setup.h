@@ -7,6 +7,7 @@
 
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
+#include "hsm/pin_mark.h"
 #include "hsm/pkcs11_module.h"
 #include "hsm/pkcs11_uri.h"
 
@@ -38,12 +39,15 @@ struct SetUp {
 // alone. A part, which an interrupted run left, is destroyed first: the root key is made last, so
 // nothing was ever protected by a part.
 //   kHsmKeyUnsafe     the keys that are there, or those just made, would not be safe.
-//   kHsmPinIncorrect, kHsmPinLocked, kHsmLoginNeeded
+//
+// `mark` remembers a PIN that the token refused, so that no rerun gives it again; null for a token
+// that was just made with this PIN. A token's last try is never used.
+//   kHsmPinIncorrect, kHsmPinLocked, kHsmLoginNeeded   as log_in_once()
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
-                              const SecretBytes* seed);
+                              const SecretBytes* seed, PinMark* mark = nullptr);
 
 // Checks a whole set and changes nothing.   kNoSuchKey: it is not there, or a part of it alone.
-Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri,
-                                 const SecretBytes& pin);
+Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
+                                 PinMark* mark = nullptr);
 
 }  // namespace coffer::hsm

@@ -27,6 +27,7 @@
 #include "core/base/files.h"
 #include "hsm/host_setup.h"
 #include "hsm/vault_config.h"
+#include "tests/support/fault_script_file.h"
 #include "tests/support/paths.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/softhsm.h"
@@ -163,7 +164,7 @@ class InitTest : public testing::Test {
     std::vector<std::string> arguments{(tests::bin_dir() / "coffer").string(),
                                        "init",
                                        "--module",
-                                       tests::softhsm_module_path(),
+                                       module_.empty() ? tests::softhsm_module_path() : module_,
                                        "--prefix",
                                        (dir_.path() / host).string(),
                                        "--vault-program",
@@ -222,6 +223,7 @@ class InitTest : public testing::Test {
   }
 
   tests::TempDir dir_;
+  std::string module_;  // "": SoftHSM itself.
 };
 
 TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
@@ -458,6 +460,49 @@ TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   ASSERT_EQ(second.status, 0) << second.text;
   EXPECT_NE(second.text.find("was there already"), std::string::npos) << second.text;
   EXPECT_EQ(root_of(second), root_of(first));
+}
+
+TEST_F(InitTest, PinThatTheTokenRefusedIsNotGivenToItAgainNorItsLastTryUsed) {
+  ASSERT_EQ(init("host", {"--yes"}).status, 0);
+  std::ofstream(places("host").agent_config()) << "[vault]\ntoken = \"second\"\n";
+  const auto config = VaultConfig::read(places("host").config());
+  ASSERT_THAT(config, Succeeds());
+  HostPlaces second = places("host");
+  second.token_name = "second";
+  const auto take = [&](const std::string& pin_file) {
+    return init("host", {"--yes", "--token-name", "second", "--token", config->uri_text,
+                         "--pin-file", pin_file, "--softhsm-conf", config->softhsm_conf});
+  };
+  // The vault's user counts the tries.
+  const RunAs vault_user{kVaultUser};
+  const auto folder = dir_.path() / "faults";
+  fs::create_directory(folder);
+  ASSERT_THAT(vault_user.change_owner(folder.string()), Succeeds());
+  const tests::FaultScriptFile script(folder);
+  script.set("pin-tries 3\n");
+  const auto set_tries = [&](int tries) {
+    script.set_pin_tries_left(tries);
+    return vault_user.change_owner((folder / "faults.pin").string());
+  };
+  ASSERT_THAT(set_tries(3), Succeeds());
+  module_ = tests::fault_module_path();
+
+  const auto wrong = (dir_.path() / "wrong").string();
+  std::ofstream(wrong) << "not-the-pin\n";
+  for (int run = 0; run < 3; ++run) {
+    const auto refused = take(wrong);
+    EXPECT_NE(refused.text.find("HsmPinIncorrect"), std::string::npos) << refused.text;
+    EXPECT_EQ(read_text(folder / "faults.pin"), "2\n");
+  }
+  ASSERT_THAT(set_tries(1), Succeeds());
+  const auto last = take(places("host").credential());
+  EXPECT_NE(last.text.find("HsmPinLocked"), std::string::npos) << last.text;
+  EXPECT_EQ(read_text(folder / "faults.pin"), "1");
+
+  ASSERT_THAT(set_tries(2), Succeeds());
+  const auto taken = take(places("host").credential());
+  EXPECT_EQ(taken.status, 0) << taken.text;
+  EXPECT_FALSE(fs::exists(second.pin_marks()));
 }
 
 }  // namespace

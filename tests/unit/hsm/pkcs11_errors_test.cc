@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(
                     token(0x30), token(0x32), token(0xE0), token(0xE1), token(0x3),  //
                     token(0x190),                                                    //
                     pin(0xA0, Reason::kHsmPinIncorrect), pin(0xA1, Reason::kHsmPinIncorrect),
-                    pin(0xA2, Reason::kHsmPinIncorrect), pin(0xA3, Reason::kHsmPinIncorrect),
+                    pin(0xA2, Reason::kHsmPinIncorrect), pin(0xA3, Reason::kHsmPinLocked),
                     pin(0xA4, Reason::kHsmPinLocked),                          //
                     unclear(0x5), unclear(0x6), unclear(0x40), unclear(0x41),  //
                     resource(0x31), resource(0x2), resource(0xB1),             //

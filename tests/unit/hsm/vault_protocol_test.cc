@@ -140,6 +140,7 @@ TEST(SetupProtocolTest, RequestAndAnswerComeBack) {
   SetupRequest request;
   request.module_path = "/m.so";
   request.new_token_label = "coffer local";
+  request.pin_mark_file = "/state/pin-refused";
   request.look_only = true;
   request.pin = *SecretBytes::copy_of(as_bytes("1234"));
   request.seed = *SecretBytes::zeroed(32);
@@ -147,6 +148,7 @@ TEST(SetupProtocolTest, RequestAndAnswerComeBack) {
   const auto taken = decode_setup(body->reveal());
   ASSERT_THAT(taken, Succeeds());
   EXPECT_EQ(taken->new_token_label, "coffer local");
+  EXPECT_EQ(taken->pin_mark_file, "/state/pin-refused");
   EXPECT_TRUE(taken->look_only);
   EXPECT_EQ(as_text(taken->pin.reveal()), "1234");
   EXPECT_EQ(taken->seed.size(), 32U);

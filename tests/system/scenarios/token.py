@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens when the token is not as it should be: the boot goes on, and each volume says why."""
 
+from fault_token import SCRIPT, FaultToken
 from scenario import VOLUMES, scenario
 
 # The boot goes on after this long without a token, whatever happens; by the configuration.
 BOOT_DEADLINE_SECONDS = 60
+# Emulated on two cores, a unit with that deadline is done this much later after the kernel's start.
+BEFORE_IT_SECONDS = 30
 TOKENS = "/var/lib/coffer/vault/local/tokens"
+PIN = "/etc/coffer/credentials/vault-local.pin"
 
 
-def assert_boot_goes_on(s, host):
-    """The login prompt comes; no volume is open; each gives a named, retryable reason."""
+def boot_goes_on(s, host):
+    """The power goes, and the machine boots: the login prompt comes, nothing prompts, and no volume
+    is open. Returns the names of the errors that they give."""
     m = host.machine
+    # The mounts wait for what will not come: no longer than needed.
+    m.must("sed -i s/device-timeout=60s/device-timeout=10s/ /etc/fstab; sync")
+    m.cut_power()
     m.boot()
     login = m.wait_for_login()
     waited = host.seconds_of_unit("coffer-boot.service")
     s.log(f"login prompt {login:.1f} s after power-on; coffer-boot.service done at {waited:.1f} s")
-    assert waited < BOOT_DEADLINE_SECONDS + 30
+    assert waited < BOOT_DEADLINE_SECONDS + BEFORE_IT_SECONDS
     host.wait_up()
     volumes = host.volumes()
     for name in VOLUMES:
@@ -24,57 +32,100 @@ def assert_boot_goes_on(s, host):
         assert ".Error." in error, volumes[name]
     assert not host.mounted(VOLUMES)
     assert m.run("pgrep -fa systemd-(tty-)?ask-password").status != 0, "something prompts"
-    return {volumes[name]["LastError"][0].rpartition(".")[2] for name in VOLUMES}
+    errors = {volumes[name]["LastError"][0].rpartition(".")[2] for name in VOLUMES}
+    s.log(f"errors: {errors}: {volumes['data1']['LastError'][1]}")
+    return errors
 
 
 def assert_opens_when_back(s, host):
+    """All volumes open and mount by themselves: nobody asks for it here."""
     s.log(f"open {host.wait_states({n: 'unlocked' for n in VOLUMES}):.1f} s after the token's return")
     host.machine.wait_until(" && ".join(f"mountpoint -q /srv/{name}" for name in VOLUMES))
-
-
-def break_before_boot(s, script):
-    """A host whose `script` ran before it was shut down, and which is off."""
-    host = s.host()
-    host.machine.must(script)
-    host.machine.shut_down()
-    return host
 
 
 @scenario(timeout=900, host=True)
 def boot_without_token(s):
     """No token at boot: the boot goes on, each volume says why, and opens when the token is back."""
-    host = break_before_boot(s, f"systemctl stop coffer-vault@local.service; mv {TOKENS} {TOKENS}.away; "
-                                f"install -d -m 700 -o coffer-vault -g coffer-vault {TOKENS}")
-    s.log(f"errors: {assert_boot_goes_on(s, host)}")
+    host = s.host()
+    host.machine.must(f"systemctl stop coffer-vault@local.service; mv {TOKENS} {TOKENS}.away; "
+                      f"install -d -m 700 -o coffer-vault -g coffer-vault {TOKENS}")
+    errors = boot_goes_on(s, host)
+    assert errors == {"HsmAbsent"}, errors
     host.machine.must(f"rmdir {TOKENS}; mv {TOKENS}.away {TOKENS}")
     assert_opens_when_back(s, host)
 
 
-@scenario(host=True)
-def vault_killed_in_the_middle(s):
-    """The vault is killed while it unwraps: what failed opens by the next request."""
+@scenario(timeout=900, host=True)
+def boot_with_removed_token(s):
+    """A token pulled out of its slot: HsmAbsent at boot and while running; volumes open when it is back."""
     host = s.host()
-    host.unmount(VOLUMES)
-    host.lock(VOLUMES)
-    m = host.machine
-    m.must("busctl call org.coffer.Agent1 /org/coffer/Agent1 org.coffer.Agent1.Manager UnlockAll 'a{sv}' 0; "
-           "systemctl kill --signal=KILL coffer-vault@local.service")
-    m.wait_until("systemctl is-active coffer-vault@local.socket")
-    host.unlock(VOLUMES, must=False)
-    host.unlock(VOLUMES)
+    token = FaultToken(host)
+    host.machine.must("systemctl restart coffer-vault@local.service")
+    # Pulled out under the running vault first: what is open stays open, the rest says why.
+    host.unmount(["data1"])
+    host.lock(["data1"])
+    token.suffer("removed")
+    item = host.unlock(["data1"], must=False)[0]
+    assert item.result == "failed" and item.error.endswith("HsmAbsent"), item
+    assert all(state == "unlocked" for name, state in host.states().items() if name != "data1")
+
+    errors = boot_goes_on(s, host)
+    assert errors == {"HsmAbsent"}, errors
+    token.heal()
+    assert_opens_when_back(s, host)
+
+
+@scenario(timeout=900, host=True)
+def boot_with_locked_pin(s):
+    """A locked PIN at boot: it is not tried, each volume says so, and opens when the PIN is unlocked."""
+    host = s.host()
+    token = FaultToken(host)
+    token.suffer("pin-tries 3", tries_left=0)
+    errors = boot_goes_on(s, host)
+    assert errors == {"HsmPinLocked"}, errors
+    assert token.logins() == [], token.logins()
+    token.suffer("pin-tries 3", tries_left=3)
+    assert_opens_when_back(s, host)
+    assert set(token.logins()) == {"good"}, token.logins()
 
 
 @scenario(timeout=900, host=True)
 def boot_with_wrong_pin(s):
     """A wrong PIN at boot: it is tried once, each volume says so, and all opens with the right one."""
-    pin = "/etc/coffer/credentials/vault-local.pin"
-    host = break_before_boot(s, f"""set -e
-        cp -a {pin} {pin}.kept
-        if systemd-creds decrypt --name=pin {pin} /dev/null 2>/dev/null
-        then printf 0000-wrong | systemd-creds encrypt --name=pin - {pin}
-        else printf 0000-wrong > {pin}
-        fi""")
-    errors = assert_boot_goes_on(s, host)
-    assert errors <= {"HsmPinIncorrect", "HsmLoginNeeded"}, errors
-    host.machine.must(f"mv {pin}.kept {pin}; systemctl restart coffer-vault@local.service")
+    host = s.host()
+    token = FaultToken(host)
+    token.suffer("pin-tries 3", tries_left=3)
+    host.machine.must(f"cp -a {PIN} {PIN}.kept; printf 0000-wrong | systemd-creds encrypt --name=pin - {PIN}")
+    errors = boot_goes_on(s, host)
+    assert errors == {"HsmPinIncorrect"}, errors
+    host.machine.must("systemctl restart coffer-vault@local.service cofferd.service")
+    host.wait_up()
+    item = host.unlock(["data1"], must=False)[0]
+    assert item.error.endswith("HsmPinIncorrect"), item
+    assert token.logins() == ["bad"], token.logins()
+    host.machine.must(f"mv {PIN}.kept {PIN}; systemctl restart coffer-vault@local.service")
     assert_opens_when_back(s, host)
+    assert set(token.logins()[1:]) == {"good"}, token.logins()
+
+
+@scenario(host=True)
+def vault_killed_in_the_middle(s):
+    """The vault dies between two keys of an unlock of 8: what is open stays so, the rest opens by itself."""
+    host = s.host()
+    token = FaultToken(host)
+    host.unmount(VOLUMES)
+    host.lock(VOLUMES)
+    m = host.machine
+    m.must("systemctl restart coffer-vault@local.service; busctl call org.coffer.Agent1 "
+           "/org/coffer/Agent1/provider/local org.coffer.Agent1.KeyProvider Test 'a{sv}' 0 || true")
+    token.suffer("C_Decrypt@4 crash")
+    before = len(host.audit())
+    job = host.call("Manager", "UnlockMany", f"asa{{sv}} {len(VOLUMES)} {' '.join(VOLUMES)} 0")
+    m.wait_until("test $(systemctl show -p NRestarts --value coffer-vault@local.service) -ge 1")
+    m.must(f"rm {SCRIPT}")
+    items = host.wait_job(job, must=False)
+    failed = [item for item in items if item.result == "failed"]
+    s.log(f"{len(failed)} of {len(items)} failed at first: {sorted({i.error for i in failed})}")
+    seconds = host.wait_states({name: "unlocked" for name in VOLUMES})
+    s.log(f"all open {seconds:.1f} s later, without another request")
+    assert len(host.audit()) > before

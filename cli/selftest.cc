@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // `coffer selftest`: known answers, and every vector file there is something to run for.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/json.hpp>
 #include <filesystem>
 #include <iomanip>
+#include <iterator>
 #include <memory>
 #include <ostream>
+#include <span>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/selftest/suites.h"
@@ -42,6 +46,32 @@ FileReport run_suite(const fs::path& folder, const VectorSuite& suite) {
   }
   auto report = suite.run(folder, suite);
   return report ? std::move(*report) : broken(report.error());
+}
+
+// Whether a suite says what it does with the file.
+bool is_known(const fs::path& file) {
+  return std::ranges::any_of(vector_suites(), [&](const VectorSuite& suite) {
+    return fs::path(suite.file).lexically_normal() == file;
+  });
+}
+
+// Files of vectors that nothing here runs: said, so that a folder's result is about all of it.
+std::vector<FileReport> report_unknown(const fs::path& folder) {
+  std::vector<FileReport> reports;
+  std::error_code error;
+  fs::recursive_directory_iterator at(folder, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    const auto file = at->path().lexically_relative(folder);
+    if (file.extension() != ".json" || !at->is_regular_file(error) || is_known(file)) continue;
+    const auto cases = count_cases(at->path());
+    reports.push_back(
+        skipped("no suite reads this file", cases ? std::max<std::size_t>(*cases, 1) : 1));
+    reports.back().file = file.string();
+  }
+  if (error)
+    reports.push_back(broken(fail_errno(error.value(), "look through the folder").value()));
+  std::ranges::sort(reports, {}, &FileReport::file);
+  return reports;
 }
 
 boost::json::object as_json(const FileReport& report) {
@@ -84,10 +114,18 @@ int selftest(const Options& options, Invocation& invocation) {
     return kExitUsage;
   }
   std::vector<FileReport> reports = run_known_answers();
+  const std::size_t known_answers = reports.size();
   if (!options.vectors.empty()) {
     for (const auto& suite : vector_suites()) {
       reports.push_back(run_suite(folder, suite));
       reports.back().file = suite.file;
+    }
+    std::ranges::move(report_unknown(folder), std::back_inserter(reports));
+    // A folder of something else proves nothing.
+    const auto vectors = std::span(reports).subspan(known_answers);
+    if (std::ranges::all_of(vectors, [](const auto& r) { return r.passed + r.failed == 0; })) {
+      reports.emplace_back().file = options.vectors;
+      reports.back().count(false, "no case was run");
     }
   }
   std::size_t failed = 0;

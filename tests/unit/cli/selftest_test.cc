@@ -62,6 +62,29 @@ TEST(Selftest, AVectorFileThatIsNoneFails) {
             kExitUsage);
 }
 
+TEST(Selftest, AVectorFileThatNothingReadsIsSkippedWithTheReason) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder.path() / "json");
+  folder.file("json/parsing.json",
+              R"({"cases":[{"case":"good","expect":"accept","bytes_b64":"W10="}]})");
+  folder.file("json/other.json", R"({"cases":[{},{},{}]})");
+  folder.file("notes.txt", "no vectors");
+  const auto run = coffer({"selftest", "--vectors", folder.path().string()});
+  EXPECT_EQ(run.status, kExitOk) << run.out;
+  EXPECT_THAT(run.out, testing::HasSubstr("json/other.json  (3: no suite reads this file)"));
+  EXPECT_THAT(run.out, testing::Not(testing::HasSubstr("notes.txt")));
+}
+
+TEST(Selftest, AFolderInWhichNoCaseRunsFails) {
+  const TempFolder folder;
+  const std::vector<std::string> command{"selftest", "--vectors", folder.path().string(), "--json"};
+  EXPECT_EQ(coffer(command).status, kExitNo);
+  folder.file("other.json", R"({"cases":[{}]})");
+  const auto run = coffer(command);
+  EXPECT_EQ(run.status, kExitNo) << run.out;
+  EXPECT_FALSE(boost::json::parse(run.out).at("passed").as_bool());
+}
+
 TEST(VectorFile, WhatIsNoArchiveIsRefused) {
   const TempFolder folder;
   const std::string file = folder.file("no.xz", "no xz file");

@@ -36,6 +36,7 @@ struct Options {
   bool no_recovery = false;
   bool generate_in_token = false;
   bool plain_pin = false;
+  bool no_first_key = false;
   bool no_start = false;
   std::string stop_after;
 };
@@ -176,12 +177,17 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
   }
   const auto there = setup.first_key_there();
   if (!there) return tl::unexpected(there.error());
-  if (!*there) {
+  const bool wanted = !*there && !options.no_first_key;
+  if (wanted) {
     stop_agent(options, setup);
     if (const auto made = setup.make_first_key(SecretBytes()); !made)
       return pass(made.error(), "make the first key");
   }
-  out << "first key        default" << (*there ? " (was there already)" : "") << "\n";
+  out << "first key        "
+      << (*there   ? "default (was there already)"
+          : wanted ? "default"
+                   : "none: adopt volumes, or make one with `coffer key create default`")
+      << "\n";
   return setup.publish_host_id();
 }
 
@@ -270,6 +276,8 @@ void declare_init(CLI::App& parent, Invocation& invocation) {
                     "Keep the PIN in a file of root's, not as an encrypted credential");
   command->add_flag("--yes", options->shares.ask_nothing,
                     "Ask nothing; shares go to /root/coffer-recovery unless told otherwise");
+  command->add_flag("--no-first-key", options->no_first_key,
+                    "No key `default`: the volumes to be adopted bring theirs");
   command->add_flag("--no-start", options->no_start, "Enable and start no units");
   declare_hidden(*command, *options);
   command->callback([options, &invocation] {

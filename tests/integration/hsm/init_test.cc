@@ -332,6 +332,13 @@ TEST_F(InitTest, AnySharesMakeTheSameKeysOnAnotherHost) {
   EXPECT_EQ(root_of(first).size(), 32U);
   expect_complete("second");
 
+  // A host that has volumes to adopt: their keys bring the alias.
+  const auto bare = init("bare", {"--yes", "--no-first-key", "--from-shares", files[0], files[1]});
+  ASSERT_EQ(bare.status, 0) << bare.text;
+  EXPECT_EQ(root_of(bare), root_of(first));
+  EXPECT_TRUE(fs::exists(places("bare").host_id()));
+  EXPECT_FALSE(fs::exists(places("bare").agent_state() + "/keyring.db"));
+
   const auto too_few = init("third", {"--yes", "--from-shares", files[1]});
   EXPECT_NE(too_few.status, 0);
   EXPECT_FALSE(fs::exists(places("third").vault_state()));

@@ -134,14 +134,15 @@ Result<std::string> node_path(const OpenDevice& device) {
   return path;
 }
 
-Result<UniqueFd> open_exclusively(const OpenDevice& device) {
-  if (device.identity.read_only)
+Result<UniqueFd> open_exclusively(const OpenDevice& device, Access access) {
+  const bool write = access == Access::kWrite;
+  if (write && device.identity.read_only)
     return fail(Reason::kAccessDenied, device.identity.node + " is read-only");
   UniqueFd fd(::open(fd_path(device.fd.get()).c_str(),
-                     O_RDWR | O_CLOEXEC | (device.is_file() ? 0 : O_EXCL)));
+                     (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | (device.is_file() ? 0 : O_EXCL)));
   if (!fd.valid() && errno == EBUSY)
     return fail(Reason::kBusy, device.identity.node + " is mounted or held by another");
-  if (!fd.valid()) return fail_errno(errno, "open " + device.identity.node + " for writing");
+  if (!fd.valid()) return fail_errno(errno, "open " + device.identity.node + " for us alone");
   if (device.is_file() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
     return fail(Reason::kBusy, device.identity.node + " is held by another");
   // A number leads to whatever disk has it now.

@@ -35,8 +35,10 @@ Result<void> require_unchanged(const OpenDevice& device);
 // kDeviceChanged. Of a file: its path under /proc/self/fd.
 Result<std::string> node_path(const OpenDevice& device);
 
-// Opens the same device again for writing, for nobody else but us.
+// Opens the same device again, for nobody else but us.
 //   kBusy  mounted, mapped or held.    kDeviceChanged  what was opened is another disk.
-Result<UniqueFd> open_exclusively(const OpenDevice& device);
+//   kAccessDenied  it is read-only and would be written.
+enum class Access : bool { kRead, kWrite };
+Result<UniqueFd> open_exclusively(const OpenDevice& device, Access access = Access::kWrite);
 
 }  // namespace coffer::agent

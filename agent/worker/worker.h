@@ -228,8 +228,8 @@ class Worker {
                                     const std::string& confirmation, Deadline deadline) = 0;
 
   // For start-up, after a crash in between: how much of the header is there, and wiping what of the
-  // device matches the print, block by block, and nothing else. The first gives what it found
-  // there.
+  // device matches the print, block by block, and nothing else. Each gives what it found there; the
+  // first holds the device for itself meanwhile, the second to wipe.   kBusy: held by another.
   virtual Result<HeaderPresence> check_written(DeviceHandle handle, const HeaderPrint& print,
                                                Deadline deadline) = 0;
   virtual Result<HeaderPresence> wipe_header(DeviceHandle handle, const HeaderPrint& print,

@@ -328,6 +328,10 @@ Result<ipc::Reply> WorkerService::printed(const ipc::Request& request, bool wipe
   const auto device = devices_.find(handle, request.connection);
   if (!device) return tl::unexpected(device.error());
   const auto& where = (*device)->where_header_is();
+  // What check_written() finds decides what becomes of the volume: nobody may write meanwhile.
+  Result<UniqueFd> held = UniqueFd();
+  if (!wipe) held = open_exclusively(where, Access::kRead);
+  if (!held) return tl::unexpected(held.error());
   const auto presence = find_printed(where.fd.get(), print);
   if (!presence) return tl::unexpected(presence.error());
   // Where nothing of ours stands, the device is not even opened for writing.

@@ -134,6 +134,18 @@ TEST_F(ProvisioningTest, DeviceHeldByAnotherIsRefused) {
   EXPECT_THAT(worker_->write_header(made.ticket, 0, "", soon()), FailsWith(Reason::kBusy));
 }
 
+TEST_F(ProvisioningTest, DeviceHeldByAnotherProvesNothing) {
+  const auto disk = device("disk");
+  auto made = build_on(disk);
+  ASSERT_THAT(worker_->write_header(made.ticket, 0, "", soon()), Succeeds());
+  const auto& print = made.built->print;
+  UniqueFd other(::open(disk.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(other.get(), LOCK_EX), 0);
+  EXPECT_THAT(worker_->check_written(made.scanned.handle, print, soon()), FailsWith(Reason::kBusy));
+  other.reset();
+  EXPECT_EQ(worker_->check_written(made.scanned.handle, print, soon()), HeaderPresence::kWhole);
+}
+
 TEST_F(ProvisioningTest, TokenThatNobodyCouldReadIsNotWritten) {
   const auto disk = device("disk");
   auto made = build_on(disk);

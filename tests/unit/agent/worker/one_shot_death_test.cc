@@ -80,5 +80,54 @@ TEST_F(OneShotDeathTest, ProcessThatHangsIsEndedWithItsTicket) {
   EXPECT_FALSE(marked());
 }
 
+TEST_F(OneShotDeathTest, KilledBeforeItsMappingIsUsableTheVolumeStaysLockedAndOpensNext) {
+  const std::vector<std::optional<FakeDeviceMapper::Device>> stops{
+      std::nullopt,                                    // Before it made anything,
+      FakeDeviceMapper::Device{dm_uuid(), false, ""},  // before its table was live.
+  };
+  for (const auto& stands : stops) {
+    EXPECT_THAT(unlock_killed_at(stands), FailsWith(Reason::kActivationFailed));
+    EXPECT_FALSE(kernel_->has("data"));
+    EXPECT_FALSE(marked());
+  }
+  const auto next = unlock_killed_at(FakeDeviceMapper::Device{dm_uuid(), true});
+  EXPECT_THAT(next, Succeeds());
+  EXPECT_TRUE(marked());
+}
+
+TEST_F(OneShotDeathTest, KilledAfterItsMappingIsUsableTheVolumeIsOpen) {
+  const auto opened = unlock_killed_at(FakeDeviceMapper::Device{dm_uuid(), true});
+  ASSERT_THAT(opened, Succeeds());
+  EXPECT_EQ(opened->dm_uuid, dm_uuid());
+  EXPECT_EQ(opened->settled_boot_usec, 0U) << "nobody saw udev's links";
+  EXPECT_TRUE(marked());
+
+  made_.scanned = scan_one(disk_);
+  ExpectedKey expected;
+  expected.handle = made_.scanned.handle;
+  expected.mapping = "data";
+  expected.profile = made_.profile;
+  EXPECT_THAT(use_key(keyring::draw_ticket().value(), expected, made_.key),
+              FailsWith(Reason::kAlreadyUnlocked));
+}
+
+TEST_F(OneShotDeathTest, WhatItLeftWhenTheWorkerDiedWithItIsNotInTheWay) {
+  // Once taken away at the start of the next worker, and once by the next unlock itself.
+  kernel_->put("data", {dm_uuid(), false});
+  std::ofstream(path(dm_uuid())).flush();
+  const auto cleaned = service_->clean_up();
+  ASSERT_THAT(cleaned, Succeeds());
+  EXPECT_EQ(cleaned->size(), 1U);
+  EXPECT_FALSE(kernel_->has("data"));
+
+  kernel_->put("data", {dm_uuid(), false});
+  const auto pid = begin_unlock(soon());
+  EXPECT_FALSE(kernel_->has("data")) << "gone before the process starts";
+  kernel_->put("data", {dm_uuid(), true});
+  ASSERT_GT(pid, 0);
+  ::kill(pid, SIGKILL);
+  EXPECT_THAT(end_of_unlock(), Succeeds());
+}
+
 }  // namespace
 }  // namespace coffer::agent

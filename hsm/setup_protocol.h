@@ -18,7 +18,7 @@ struct SetupRequest {
   std::string new_token_label;  // "" takes the token that `uri` names.
   std::string uri;
   std::string pin_mark_file;  // Of a token that was there before: which PIN it refused.
-  bool look_only = false;  // Make nothing: say what is there. kNoSuchKey: not the keys.
+  bool look_only = false;     // Make nothing: say what is there. kNoSuchKey: not the keys.
   SecretBytes pin;
   SecretBytes seed;  // Empty: the keys are generated in the token.
 };

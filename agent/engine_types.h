@@ -158,7 +158,7 @@ struct AuditFilter {
   std::uint64_t to_sequence = 0;  // 0: the end.
   std::optional<WallTime> since;
   std::optional<WallTime> until;
-  std::optional<std::string> object;
+  std::optional<Uuid> object;  // Of a volume or a key.
   std::optional<std::string> operation;
   std::optional<std::uint32_t> uid;
 };

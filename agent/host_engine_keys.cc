@@ -17,10 +17,7 @@ audit::Filter filter_of(const AuditFilter& wanted) {
   filter.to_sequence = wanted.to_sequence;
   filter.from_time = wanted.since;
   filter.to_time = wanted.until;
-  if (wanted.object) {
-    // One UUID names a volume or a key: which of them shows in the records.
-    if (const auto volume = VolumeId::parse(*wanted.object)) filter.volume = *volume;
-  }
+  filter.object = wanted.object;
   if (wanted.operation) filter.operation = *wanted.operation;
   filter.uid = wanted.uid;
   return filter;

@@ -24,14 +24,23 @@ std::optional<WallTime> time_of(const Options& options, std::string_view name) {
   return wall_from_usec(std::min<std::uint64_t>(*value, INT64_MAX));
 }
 
-AuditFilter filter_of(const Options& options) {
+// kInvalidArgs: `object` is no UUID. An object that is ignored would show all records instead.
+Result<AuditFilter> filter_of(const Options& options) {
   AuditFilter filter{.from_sequence = options.number("from-seq").value_or(0),
                      .to_sequence = options.number("to-seq").value_or(0),
                      .since = time_of(options, "since-usec"),
                      .until = time_of(options, "until-usec"),
-                     .object = options.maybe_text("object"),
+                     .object = {},
                      .operation = options.maybe_text("operation"),
                      .uid = {}};
+  if (const auto text = options.maybe_text("object")) {
+    const auto object = Uuid::parse(*text);
+    if (!object) {
+      return fail(Reason::kInvalidArgs,
+                  "object must be the UUID of a volume or the id of a key, in lower case");
+    }
+    filter.object = *object;
+  }
   if (const auto uid = options.number("uid")) filter.uid = static_cast<std::uint32_t>(*uid);
   return filter;
 }
@@ -61,10 +70,11 @@ Result<Plan> on_query(Context& context, sd_bus_message* call) {
   if (!options) return tl::unexpected(options.error());
   const auto count = reader.u32();
   if (!count) return tl::unexpected(count.error());
+  const auto filter = filter_of(*options);
+  if (!filter) return tl::unexpected(filter.error());
   auto plan = audit_plan("query-audit");
-  plan.run = [&engine = context.engine, filter = filter_of(*options),
-              count_max = std::min(*count, kPageMax)](const agent::Caller& caller,
-                                                      const Reply& reply) {
+  plan.run = [&engine = context.engine, filter = *filter, count_max = std::min(*count, kPageMax)](
+                 const agent::Caller& caller, const Reply& reply) {
     engine.audit_query(filter, count_max, caller,
                        [reply](const Result<std::vector<AuditEntry>>& entries) {
                          if (!entries) return reply.error(entries.error());

@@ -9,9 +9,15 @@ bool operation_matches(std::string_view wanted, std::string_view operation) {
   return wanted == operation;
 }
 
+bool is_about(const Event& event, const Uuid& object) {
+  return (event.volume && event.volume->uuid() == object) ||
+         (event.cmk && event.cmk->uuid() == object);
+}
+
 bool identity_matches(const Filter& filter, const Event& event) {
   if (filter.volume && event.volume != filter.volume) return false;
   if (filter.cmk && event.cmk != filter.cmk) return false;
+  if (filter.object && !is_about(event, *filter.object)) return false;
   if (filter.uid && event.actor.uid != filter.uid) return false;
   return true;
 }

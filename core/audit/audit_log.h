@@ -20,6 +20,7 @@ struct Filter {
   std::optional<WallTime> to_time;
   std::optional<VolumeId> volume;
   std::optional<CmkId> cmk;
+  std::optional<Uuid> object;  // What a record is about, volume or key.
   std::string operation;  // Exact, or a family with a star behind the dot: "volume.*". Empty: all.
   std::optional<std::uint32_t> uid;
   std::optional<Kind> kind;

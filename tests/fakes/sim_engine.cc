@@ -459,7 +459,7 @@ void SimEngine::audit_query(const agent::AuditFilter& filter, std::uint32_t coun
                         (filter.to_sequence == 0 || entry.sequence <= filter.to_sequence) &&
                         (!filter.since || entry.time >= *filter.since) &&
                         (!filter.until || entry.time <= *filter.until) &&
-                        (!filter.object || *filter.object == entry.object) &&
+                        (!filter.object || filter.object->str() == entry.object) &&
                         (!filter.operation || *filter.operation == entry.event);
     if (wanted && found.size() < count_max) found.push_back(entry);
   }

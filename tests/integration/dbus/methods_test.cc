@@ -331,6 +331,17 @@ TEST_F(MethodsTest, TheAuditTrailIsReadAndVerified) {
   ASSERT_GT(::sd_bus_message_read(verdict.message.get(), "bts", &ok, &bad, &text), 0);
   EXPECT_EQ(ok, 1);
 
+  const auto about = [&](const char* id) {
+    return admin->call(dbus::kRootPath, dbus::kAuditInterface, "Query", [id](auto* m) {
+      return ::sd_bus_message_append(m, "a{sv}u", 1, "object", "s", id, 10U);
+    });
+  };
+  EXPECT_TRUE(about(a.str().c_str()).ok());
+  // Neither a volume nor a key: not taken for "all records".
+  for (const char* id : {"vol-a", "", "main", "*"}) {
+    EXPECT_EQ(about(id).error, kInvalidArgs) << id;
+  }
+
   engine->fail_next(Error(Reason::kAuditUnavailable, "disk full"));
   EXPECT_EQ(query(0).error, ours("AuditUnavailable"));
   EXPECT_EQ(admin

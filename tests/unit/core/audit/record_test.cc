@@ -119,12 +119,25 @@ TEST(AuditFilterTest, EveryFieldNarrowsTheChoice) {
   EXPECT_TRUE(differs([](auto& f) { f.operation = "key.*"; }));
   EXPECT_TRUE(differs([](auto& f) { f.volume = *VolumeId::random(); }));
   EXPECT_TRUE(differs([](auto& f) { f.cmk = *CmkId::random(); }));
+  EXPECT_TRUE(differs([](auto& f) { f.object = *Uuid::random(); }));
   EXPECT_TRUE(differs([](auto& f) { f.uid = 0; }));
   EXPECT_TRUE(differs([](auto& f) { f.kind = audit::Kind::kResult; }));
   EXPECT_TRUE(differs([](auto& f) { f.from_sequence = 43; }));
   EXPECT_TRUE(differs([](auto& f) { f.to_sequence = 41; }));
   EXPECT_TRUE(differs([](auto& f) { *f.from_time += std::chrono::microseconds(1); }));
   EXPECT_TRUE(differs([](auto& f) { *f.to_time -= std::chrono::microseconds(1); }));
+}
+
+TEST(AuditFilterTest, AnObjectIsAVolumeOrAKey) {
+  audit::Filter filter;
+  filter.object = kVolume.uuid();
+  EXPECT_TRUE(matches(filter, sample()));
+  filter.object = kCmk.uuid();
+  EXPECT_TRUE(matches(filter, sample()));
+  Record about_nothing = sample();
+  about_nothing.event.volume.reset();
+  about_nothing.event.cmk.reset();
+  EXPECT_FALSE(matches(filter, about_nothing));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
+#include "agent/key_trial.h"
 
 namespace coffer::agent {
 namespace {
@@ -152,12 +153,32 @@ Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& c
   }
   const auto job = jobs_.add("test-provider", {}, caller, false);
   if (!job) return job;
+  struct Trial {
+    keyring::VaultHealth health;
+    Result<std::chrono::microseconds> taken = fail(Reason::kHsmAbsent, "not tried");
+  };
   run_beside(
-      unlock_pool_, [this] { return parts_.vault.health(); },
-      [this, id = *job](const keyring::VaultHealth& health) {
-        const bool came_up = provider_.take(health);
+      unlock_pool_,
+      [this, key = choose_trial_key(keys_), actor = actor_of(caller)] {
+        Trial trial;
+        trial.health = parts_.vault.health();
+        if (trial.health.state != keyring::VaultState::kUp) return trial;
+        trial.taken = key ? try_key(parts_.keyring, *key, parts_.host_id, actor, parts_.clock)
+                          : Result<std::chrono::microseconds>(tl::unexpected(key.error()));
+        return trial;
+      },
+      [this, id = *job](const Trial& trial) {
+        const bool came_up = provider_.take(trial.health);
         const ProviderInfo& info = provider_.info();
-        jobs_.end_job(id, info.last_error, "the token answers: " + info.detail);
+        if (provider_.up() && !trial.taken) {
+          jobs_.end_job(id, trial.taken.error(), "");
+        } else {
+          jobs_.end_job(
+              id, info.last_error,
+              "wrapped and unwrapped a key in " +
+                  std::to_string(trial.taken.value_or(std::chrono::microseconds(0)).count()) +
+                  " us: " + info.detail);
+        }
         if (observer_ != nullptr) observer_->provider_changed(info.name);
         if (came_up) retry_after_return();
       },

@@ -19,6 +19,11 @@ class FlakyVault final : public keyring::KeyVault {
     away_ = true;
   }
   void come_back() { away_ = false; }
+  // Keys are wrapped, and none is unwrapped again: a token that lost its root key.
+  void refuse_unwraps(Reason reason) {
+    reason_ = reason;
+    unwraps_refused_ = true;
+  }
   int calls() const { return calls_; }
   // The next delivery is done, and its answer gets lost.
   void lose_answer(Reason reason) {
@@ -44,6 +49,13 @@ class FlakyVault final : public keyring::KeyVault {
   }
   std::vector<Result<SecretBytes>> unwrap(ByteView record,
                                           std::span<const keyring::Presented> keys) override {
+    if (unwraps_refused_) {
+      std::vector<Result<SecretBytes>> refused;
+      for (std::size_t i = 0; i < keys.size(); ++i) {
+        refused.emplace_back(fail(reason_, "not unwrapped as the test asked"));
+      }
+      return refused;
+    }
     return all_or(keys.size(), [&] { return vault_.unwrap(record, keys); });
   }
   std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
@@ -91,6 +103,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};
   std::atomic<bool> lose_answer_{false};
+  std::atomic<bool> unwraps_refused_{false};
 };
 
 }  // namespace coffer::tests

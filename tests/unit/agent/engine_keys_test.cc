@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys, providers and the audit trail as a caller of the engine sees them.
+#include <gmock/gmock.h>
+
 #include <algorithm>
 
 #include "tests/unit/agent/engine_fixture.h"
@@ -52,6 +54,36 @@ TEST_F(EngineKeysTest, TheTrailOfAVolumeIsFoundByItsId) {
 
 TEST_F(EngineKeysTest, AnObjectThatNothingIsAboutHasNoTrail) {
   EXPECT_TRUE(query(about(*Uuid::random())).empty());
+}
+
+TEST_F(EngineKeysTest, TestingAProviderWrapsAndUnwrapsAKey) {
+  const agent::JobInfo job = finish(engine->test_provider("local", admin()));
+  EXPECT_EQ(job.state, agent::JobState::kDone) << job.message;
+  EXPECT_EQ(audit.count(audit::Kind::kResult, "key.wrap"), 1U);
+  EXPECT_EQ(audit.count(audit::Kind::kResult, "key.unwrap"), 1U);
+}
+
+TEST_F(EngineKeysTest, ATokenThatDoesNotUnwrapFailsItsTest) {
+  vault->refuse_unwraps(Reason::kHsmFailed);
+  const agent::JobInfo job = finish(engine->test_provider("local", admin()));
+  EXPECT_EQ(job.state, agent::JobState::kFailed);
+  EXPECT_THAT(job.message, ::testing::HasSubstr("unwrap"));
+}
+
+TEST_F(EngineKeysTest, ATokenThatIsAwayFailsItsTestWithoutUsingAKey) {
+  vault->go_away();
+  const agent::JobInfo job = finish(engine->test_provider("local", admin()));
+  EXPECT_EQ(job.state, agent::JobState::kFailed);
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "key.wrap"), 0U);
+}
+
+TEST_F(EngineKeysTest, AProviderIsNotTestedWithADisabledKey) {
+  bool disabled = false;
+  engine->disable_key(key_id(), admin(), [&](const Result<void>&) { disabled = true; });
+  run_until([&] { return disabled; });
+  const agent::JobInfo job = finish(engine->test_provider("local", admin()));
+  EXPECT_EQ(job.state, agent::JobState::kFailed);
+  EXPECT_THAT(job.message, ::testing::HasSubstr("no key is enabled"));
 }
 
 }  // namespace

@@ -118,9 +118,6 @@ void HostEngine::launch_provision(JobId job, const VolumeId& id) {
     volume.open = end.made->activated.has_value();
     const auto state = volume.open ? VolumeState::kUnlocked : VolumeState::kLocked;
     volumes_.set_state(volume, state, "provisioned");
-    for (const CmkId& key : volume.row.keys) {
-      if (observer_ != nullptr) observer_->key_changed(key);
-    }
     if (!volume.open) return finish_item(job, id, outcome);
     const SteadyTime now = parts_.clock.steady();
     wait_settled({job, id, outcome, now, now + parts_.config.settle_timeout});

@@ -2,6 +2,8 @@
 #include "agent/volume_table.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 
 #include "agent/unlock/find_candidates.h"
 #include "core/keyring/wrapped_key.h"
@@ -72,6 +74,7 @@ Volume& VolumeTable::put(const VolumeRow& row) {
   const bool is_new = !volumes_.contains(row.id);
   Volume& volume = volumes_[row.id];
   const VolumeState before = volume.info.state;
+  const std::vector<CmkId> keys_before = volume.row.keys;
   volume.row = row;
   fill(volume);
   if (is_new) {
@@ -81,13 +84,27 @@ Volume& VolumeTable::put(const VolumeRow& row) {
   } else {
     tell(volume, before);
   }
+  tell_keys(keys_before, row.keys);
   return volume;
 }
 
 void VolumeTable::erase(const VolumeId& id) {
-  if (volumes_.erase(id) == 0) return;
+  const auto gone = volumes_.extract(id);
+  if (gone.empty()) return;
   paths_.erase(id);
   if (observer_ != nullptr) observer_->volume_removed(id);
+  tell_keys(gone.mapped().row.keys, {});
+}
+
+// A key counts its volumes: those that one volume came to use or no longer uses have changed.
+void VolumeTable::tell_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now) {
+  if (observer_ == nullptr) return;
+  const std::set<CmkId> old_keys(before.begin(), before.end());
+  const std::set<CmkId> new_keys(now.begin(), now.end());
+  std::vector<CmkId> changed;
+  std::set_symmetric_difference(old_keys.begin(), old_keys.end(), new_keys.begin(), new_keys.end(),
+                                std::back_inserter(changed));
+  for (const CmkId& key : changed) observer_->key_changed(key);
 }
 
 void VolumeTable::fill(Volume& volume) const {

@@ -75,6 +75,7 @@ class VolumeTable {
  private:
   void fill(Volume& volume) const;
   void tell(const Volume& volume, VolumeState before);
+  void tell_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now);
 
   const std::string provider_;
   EngineObserver* observer_ = nullptr;

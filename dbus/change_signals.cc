@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dbus/change_signals.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "dbus/message.h"
@@ -81,6 +82,7 @@ std::string text(std::string_view words) {
 ChangeSignals::ChangeSignals(sd_bus* bus, agent::Engine& engine, ipc::EventLoop& loop)
     : bus_(bus), engine_(engine), loop_(loop), manager_(engine.manager()) {
   for (auto& volume : engine_.volumes()) volumes_.emplace(volume.id, std::move(volume));
+  for (const auto& key : engine_.keys()) key_states_.emplace(key.record.id, key.record.state);
   for (const auto& job : engine_.jobs())
     jobs_[job.id] = {job.operation, std::string(job_state_name(job.state))};
   engine_.set_observer(this);
@@ -175,12 +177,28 @@ void ChangeSignals::job_removed(agent::JobId id) {
 
 void ChangeSignals::key_added(const CmkId& id) {
   ::sd_bus_emit_object_added(bus_, key_path(id).c_str());
+  tell_volumes_of(id);
 }
 
 void ChangeSignals::key_changed(const CmkId& id) {
   ::sd_bus_emit_properties_changed(bus_, key_path(id).c_str(), kKeyInterface, "Alias",
                                    "Description", "State", "Version", "Versions", "Protection",
                                    "TokenKind", "NVolumes", nullptr);
+  tell_volumes_of(id);
+}
+
+// A volume's Keys shows the state of each of its keys, which is no part of VolumeInfo.
+void ChangeSignals::tell_volumes_of(const CmkId& id) {
+  const auto key = engine_.key(id.str());
+  if (!key) return;
+  const auto told = key_states_.find(id);
+  if (told != key_states_.end() && told->second == key->record.state) return;
+  key_states_.insert_or_assign(id, key->record.state);
+  for (const auto& [volume, info] : volumes_) {
+    const auto is_it = [&](const agent::VolumeKey& used) { return used.cmk == id; };
+    if (std::any_of(info.keys.begin(), info.keys.end(), is_it))
+      emit_changed(bus_, volume_path(volume), kVolumeInterface, {"Keys"});
+  }
 }
 
 void ChangeSignals::provider_changed(const std::string& name) {

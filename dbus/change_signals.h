@@ -50,6 +50,7 @@ class ChangeSignals final : public agent::EngineObserver {
     std::string operation;
     std::string result;
   };
+  void tell_volumes_of(const CmkId& id);
   void mark_manager();
   void mark_job(agent::JobId id);
   void arm();
@@ -67,6 +68,7 @@ class ChangeSignals final : public agent::EngineObserver {
   std::set<agent::JobId> jobs_dirty_;
   std::map<VolumeId, agent::VolumeInfo> volumes_;  // As last told.
   std::map<agent::JobId, EndedJob> jobs_;          // For JobRemoved, when the engine forgot it.
+  std::map<CmkId, keyring::KeyState> key_states_;  // As last told.
   agent::ManagerInfo manager_;                     // As last told.
 };
 

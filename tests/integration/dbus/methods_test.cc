@@ -379,6 +379,26 @@ TEST_F(MethodsTest, SignalsTellWhatHappens) {
   EXPECT_THAT(admin->heard(), Contains("Completed " + job));
 }
 
+TEST_F(MethodsTest, TheVolumesOfAKeyAreToldItsState) {
+  const CmkId key = engine->add_key("main");
+  const VolumeId uses_it = engine->add_volume("vol-c");
+  admin->listen("org.freedesktop.DBus.Properties");
+  const auto told = [&](const VolumeId& id) {
+    return std::count(admin->heard().begin(), admin->heard().end(),
+                      "PropertiesChanged " + dbus::volume_path(id));
+  };
+  const auto on_key = [&](const char* method) {
+    return admin->call(dbus::key_path(key), dbus::kKeyInterface, method, no_options);
+  };
+  ASSERT_TRUE(on_key("Disable").ok());
+  EXPECT_TRUE(run_until(*loop, [&] { return told(uses_it) == 1; }));
+  // A change that leaves the key's state alone is none of the volume's properties.
+  ASSERT_TRUE(on_key("Rotate").ok());
+  ASSERT_TRUE(on_key("Enable").ok());
+  EXPECT_TRUE(run_until(*loop, [&] { return told(uses_it) == 2; }));
+  EXPECT_EQ(told(a), 0);
+}
+
 TEST_F(MethodsTest, CountersOfTheManagerAreToldTogether) {
   admin->listen("org.freedesktop.DBus.Properties");
   const auto told = [&] {

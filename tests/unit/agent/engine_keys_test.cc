@@ -12,6 +12,27 @@ namespace {
 using agent::AuditEntry;
 using agent::AuditFilter;
 
+// Hears of keys; of the rest nothing.
+class KeyListener final : public agent::EngineObserver {
+ public:
+  void volume_added(const VolumeId&) override {}
+  void volume_changed(const VolumeId&, agent::VolumeState) override {}
+  void volume_removed(const VolumeId&) override {}
+  void job_added(agent::JobId) override {}
+  void job_changed(agent::JobId) override {}
+  void job_item_done(agent::JobId, const agent::JobItem&) override {}
+  void job_completed(agent::JobId) override {}
+  void job_removed(agent::JobId) override {}
+  void key_added(const CmkId&) override {}
+  void key_changed(const CmkId& id) override { changed.push_back(id); }
+  void provider_changed(const std::string&) override {}
+  void manager_changed() override {}
+  void audit_recorded(std::uint64_t, const std::string&, const std::string&) override {}
+  void alert(const std::string&, Reason, const std::string&, const std::string&) override {}
+
+  std::vector<CmkId> changed;
+};
+
 class EngineKeysTest : public EngineFixture {
  protected:
   std::vector<AuditEntry> query(const AuditFilter& filter) {
@@ -84,6 +105,28 @@ TEST_F(EngineKeysTest, AProviderIsNotTestedWithADisabledKey) {
   const agent::JobInfo job = finish(engine->test_provider("local", admin()));
   EXPECT_EQ(job.state, agent::JobState::kFailed);
   EXPECT_THAT(job.message, ::testing::HasSubstr("no key is enabled"));
+}
+
+TEST_F(EngineKeysTest, AKeyIsToldWhenAVolumeComesToUseItAndWhenItIsForgotten) {
+  KeyListener listener;
+  const auto told = [&] { return std::exchange(listener.changed, {}); };
+  const VolumeId id = provision(plug("vda"), "db");
+  finish(engine->lock({id}, {}, admin()));
+  run_until_idle();
+  engine->set_observer(&listener);
+  bool forgotten = false;
+  engine->forget(id, admin(), [&](const Result<void>& result) {
+    EXPECT_THAT(result, Succeeds());
+    forgotten = true;
+  });
+  run_until([&] { return forgotten; });
+  EXPECT_THAT(told(), ::testing::Contains(key_id()));
+  EXPECT_EQ(engine->key("default")->volume_count, 0U);
+
+  finish(engine->adopt("/dev/vda", {}, admin()));
+  EXPECT_THAT(told(), ::testing::Contains(key_id()));
+  EXPECT_EQ(engine->key("default")->volume_count, 1U);
+  engine->set_observer(nullptr);
 }
 
 }  // namespace

@@ -60,6 +60,7 @@ HostEngine::HostEngine(Parts parts)
 HostEngine::~HostEngine() {
   for (auto& [id, work] : works_) work.cancelled->store(true);  // No key is asked for any more.
   parts_.log.set_observer({});
+  record_floods();
   // All run to their end, and post; what is posted finds nobody.
   unlock_pool_.stop();
   lock_pool_.stop();

@@ -13,6 +13,7 @@
 #include "agent/job_table.h"
 #include "agent/observed_log.h"
 #include "agent/provider_monitor.h"
+#include "agent/refusal_counter.h"
 #include "agent/unlock/unlock_batch.h"
 #include "agent/volume/life.h"
 #include "agent/volume_queue.h"
@@ -209,6 +210,7 @@ class HostEngine final : public Engine {
   void change_key(const std::string& what, const Done<void>& done,
                   std::function<Result<keyring::CmkRecord>()> change);
   void take_key(const keyring::CmkRecord& record, bool is_new);
+  void record_floods();
 
   Parts parts_;
   EngineObserver* observer_ = nullptr;
@@ -228,8 +230,7 @@ class HostEngine final : public Engine {
   bool seen_ = false;                 // A refresh has come back.
   bool intents_closed_ = false;       // And one of them had the list of mappings.
   std::uint64_t records_before_ = 0;  // Of the journal, when this agent started.
-  std::uint32_t refusals_in_second_ = 0;
-  std::uint64_t refusals_counted_ = 0;
+  RefusalCounter refusals_;           // Its period is a tick.
   SteadyTime started_at_{};
   WallTime boot_finished_{};
   std::chrono::microseconds boot_duration_{0};

@@ -9,7 +9,6 @@
 namespace coffer::agent {
 namespace {
 
-constexpr std::uint32_t kRefusalsPerSecondMax = 20;  // In full; beyond that a count.
 constexpr std::size_t kQueryMax = 10'000;
 
 audit::Filter filter_of(const AuditFilter& wanted) {
@@ -59,6 +58,15 @@ Result<std::vector<AuditEntry>> query(audit::AuditLog& log, audit::Filter filter
     filter.from_sequence = page->next_sequence;
   }
   return entries;
+}
+
+audit::Event refusal_event(const std::string& operation, const Error& error, const Caller& caller) {
+  audit::Event event;
+  event.kind = audit::Kind::kRefused;
+  event.actor = actor_of(caller);
+  event.operation = operation;
+  event.outcome = std::string(error.name());
+  return event;
 }
 
 }  // namespace
@@ -215,32 +223,34 @@ void HostEngine::audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequ
 
 void HostEngine::record_refusal(const std::string& operation, const std::string& object,
                                 const Error& error, const Caller& caller) {
-  // The first ones of a second in full, a flood as a count.
-  if (++refusals_in_second_ > kRefusalsPerSecondMax) {
-    ++refusals_counted_;
-    return;
-  }
-  audit::Event event;
-  event.kind = audit::Kind::kRefused;
-  event.actor = actor_of(caller);
-  event.operation = operation;
+  if (!refusals_.take({operation, error, caller})) return;
+  audit::Event event = refusal_event(operation, error, caller);
   if (const auto id = VolumeId::parse(object); id && volumes_.find(*id) != nullptr) {
     event.volume = *id;
   } else if (const auto key = CmkId::parse(object); key && keys_.contains(*key)) {
     event.cmk = *key;
   }
-  event.outcome = std::string(error.name());
   event.text = printable(object, 200) + ": " + error.message();
-  if (const std::uint64_t more = std::exchange(refusals_counted_, 0); more > 0) {
-    event.text += " (and " + std::to_string(more) + " refusals before it, not recorded one by one)";
-  }
   run_beside(
       pool_,
       [this, event] {
         if (!parts_.log.append_one(event)) parts_.log.append_deferred(event);
         return true;
       },
-      [](bool) {}, [](const Error&) {});
+      [](bool) {}, [this, event](const Error&) { parts_.log.append_deferred(event); });
+}
+
+// One record per user stands for the refusals that were over the limit. None of them waits for the
+// disk: whoever is refused that often waits for nothing.
+void HostEngine::record_floods() {
+  for (const RefusalCounter::Flood& flood : refusals_.end_period()) {
+    audit::Event event = refusal_event(flood.last.operation, flood.last.error, flood.last.caller);
+    if (flood.many_users) event.actor.uid.reset();
+    event.text = std::to_string(flood.count) + " further refusals of " +
+                 (flood.many_users ? "several users" : "this user") +
+                 ", not recorded one by one; this is the last";
+    parts_.log.append_deferred(event);
+  }
 }
 
 }  // namespace coffer::agent

@@ -333,7 +333,7 @@ void HostEngine::tick() {
   }
   recover_again(parts_.clock.steady());
   check_boot();
-  if (refusals_in_second_ > 0) refusals_in_second_ = 0;
+  record_floods();
 }
 
 }  // namespace coffer::agent

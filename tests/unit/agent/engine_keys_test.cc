@@ -129,5 +129,36 @@ TEST_F(EngineKeysTest, AKeyIsToldWhenAVolumeComesToUseItAndWhenItIsForgotten) {
   engine->set_observer(nullptr);
 }
 
+TEST_F(EngineKeysTest, AFloodOfRefusalsIsRecordedByItselfAndHidesNobody) {
+  const auto refuse = [&](std::uint32_t uid, int count) {
+    agent::Caller caller = admin();
+    caller.uid = uid;
+    for (int i = 0; i < count; ++i) {
+      engine->record_refusal("volume.unlock", "db", Error(Reason::kAccessDenied, "no"), caller);
+    }
+  };
+  refuse(1000, 500);
+  refuse(1001, 1);
+  const auto recorded = [&](std::uint32_t uid) {
+    std::vector<std::string> texts;
+    for (const audit::Event& event : audit.events()) {
+      if (event.kind == audit::Kind::kRefused && event.actor.uid == uid)
+        texts.push_back(event.text);
+    }
+    return texts;
+  };
+  // No further refusal is needed to tell of them.
+  run_until([&] { return recorded(1000).size() == 21 && recorded(1001).size() == 1; });
+  EXPECT_THAT(recorded(1000), ::testing::Contains(::testing::HasSubstr("480 further refusals")));
+}
+
+TEST_F(EngineKeysTest, AFloodIsRecordedWhenTheAgentStops) {
+  for (int i = 0; i < 30; ++i) {
+    engine->record_refusal("volume.unlock", "db", Error(Reason::kAccessDenied, "no"), admin());
+  }
+  stop();
+  EXPECT_EQ(audit.count(audit::Kind::kRefused, "volume.unlock"), 21U);
+}
+
 }  // namespace
 }  // namespace coffer::tests

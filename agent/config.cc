@@ -116,7 +116,8 @@ void read_all(Reader& reader, Config& config) {
   reader.path("paths", "run", config.run_folder);
   reader.path("paths", "host_id", config.host_id_file);
   reader.token_name("vault", "token", config.vault_token);
-  reader.seconds("boot", "deadline_seconds", 3600, config.boot_deadline);
+  // units/boot_wait.cc and the unit it runs in wait a little longer than this.
+  reader.seconds("boot", "deadline_seconds", 150, config.boot_deadline);
   reader.seconds("boot", "device_wait_seconds", 3600, config.boot_device_wait);
   reader.seconds("boot", "retry_wait_seconds", 3600, config.boot_retry_wait);
   reader.seconds("unlock", "timeout_seconds", 3600, config.unlock_timeout);

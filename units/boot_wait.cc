@@ -17,14 +17,18 @@ namespace {
 constexpr std::string_view kUsage =
     "usage: coffer-boot-wait [--socket PATH] [--deadline SECONDS] [--limit SECONDS] [--strict]\n"
     "  --deadline  how long to wait for the volumes (default: as cofferd is configured)\n"
-    "  --limit     give up on cofferd itself after this (default 75)\n"
+    "  --limit     give up on cofferd itself when it has not answered for this long (default 75)\n"
     "  --strict    fail unless every volume is open\n";
 constexpr int kExitUsage = 64;
 constexpr std::chrono::milliseconds kPauseMax{500};
+constexpr std::chrono::milliseconds kFirstWait{1};  // For the answer that says: I am there.
+// Above the longest boot.deadline_seconds that cofferd takes (150), below TimeoutStartSec= of
+// coffer-boot.service (180).
+constexpr std::chrono::seconds kAnswerMax{165};
 
 struct Arguments {
   std::string socket = "/run/coffer/boot.sock";
-  std::chrono::seconds deadline{0};
+  std::chrono::milliseconds deadline{0};
   std::chrono::seconds limit{75};
   bool strict = false;
 };
@@ -62,7 +66,13 @@ std::optional<Arguments> parse(int argc, char** argv) {
   return out;
 }
 
-// Asks until cofferd answers: it may be killed and come back meanwhile.
+Deadline earlier(const Deadline& a, const Deadline& b) {
+  return a.at() < b.at() ? a : b;
+}
+
+// Asks until cofferd answers: it may be killed and come back meanwhile. Whether it is there at all
+// shows in an answer that waits for nothing; how long its volumes then take is its own deadline's
+// matter, not the limit's.
 Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   ipc::Client::Options options;
   options.peer = "cofferd";
@@ -70,14 +80,24 @@ Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   options.backoff_max = kPauseMax;
   options.connect = [&](Deadline deadline) { return ipc::connect_to(arguments.socket, deadline); };
   ipc::Client client(std::move(options));
-  const Deadline limit = Deadline::after(arguments.limit);
+  const Deadline end = Deadline::after(kAnswerMax);
+  Deadline limit = earlier(Deadline::after(arguments.limit), end);
+  bool is_there = false;
   while (true) {
+    const auto wait = is_there ? arguments.deadline : kFirstWait;
     const auto reply =
-        client.call(ipc::kTypeBootWait, ipc::encode_boot_request(arguments.deadline), limit);
-    if (reply) return ipc::decode_boot_report(reply->body);
-    if (limit.passed() || reply.error().reason() != Reason::kAgentUnreachable) {
-      return tl::unexpected(reply.error());
+        client.call(ipc::kTypeBootWait, ipc::encode_boot_request(wait), is_there ? end : limit);
+    if (reply) {
+      auto report = ipc::decode_boot_report(reply->body);
+      if (is_there || !report || report->finished) return report;
+      is_there = true;
+      continue;
     }
+    if (limit.passed() && !is_there) return tl::unexpected(reply.error());
+    if (reply.error().reason() != Reason::kAgentUnreachable) return tl::unexpected(reply.error());
+    if (!is_there) continue;
+    is_there = false;
+    limit = earlier(Deadline::after(arguments.limit), end);
   }
 }
 

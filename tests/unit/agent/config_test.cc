@@ -83,7 +83,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Bad{"boot = 3\n", "boot"},
                       Bad{"[boot]\ndeadline_seconds = \"3\"\n", "boot.deadline_seconds"},
                       Bad{"[boot]\ndeadline_seconds = 0\n", "boot.deadline_seconds"},
-                      Bad{"[boot]\ndeadline_seconds = 3601\n", "boot.deadline_seconds"},
+                      Bad{"[boot]\ndeadline_seconds = 151\n", "boot.deadline_seconds"},
                       Bad{"[boot]\ndeadline_seconds = 1.5\n", "boot.deadline_seconds"},
                       Bad{"[paths]\nstate = \"relative\"\n", "paths.state"},
                       Bad{"[paths]\nstate = 7\n", "paths.state"},

@@ -118,16 +118,18 @@ def device_that_is_not_empty(s):
 
 @scenario(host=True)
 def device_shorter_than_its_header_says(s):
-    """A device that ends before the data that its header places on it is refused."""
+    """A device that was cut short, before or within its data, is refused."""
     host = locked_host(s, ["data1"])
     m, disk = host.machine, host.machine.disk("data1")
-    m.unplug(disk)
-    with open(disk.path, "r+b") as file:
-        file.truncate(8 * 1024 * 1024)
-    m.plug(disk)
-    m.wait_disks([disk])
-    host.wait_states({"data1": "failed"}) if host.states()["data1"] == "unlocking" else None
-    refused(s, host, "data1", "short device")
+    for size_mb in (24, 8):  # the data begin at 16
+        m.unplug(disk)
+        host.wait_states({"data1": "absent"})
+        with open(disk.path, "r+b") as file:
+            file.truncate(size_mb * 1024 * 1024)
+        m.plug(disk)
+        m.wait_disks([disk])
+        error, _ = refused(s, host, "data1", f"device of {size_mb} MiB")
+        assert error == "DeviceTooSmall", error
 
 
 # Makes a disabled key's record say Enabled (docs/formats/cmk-record.md), and keeps the store as it was.

@@ -14,7 +14,7 @@ TOOLS = Path(__file__).resolve().parent.parent / "guest" / "tools"
 HUNT, ASK = TOOLS / "key_hunt.py", TOOLS / "ask_for_key.py"
 
 UNITS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
-         "coffer-reader.service", "coffer-boot.service", "coffer-close.service"]
+         "coffer-reader.service", "coffer-boot.service", "coffer-close.service", "coffer-pin@local.service"]
 
 
 @scenario(host=True)

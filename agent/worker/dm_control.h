@@ -11,7 +11,7 @@
 
 #include "core/base/result.h"
 
-struct dm_ioctl;  // linux/dm-ioctl.h
+struct dm_ioctl;  // NOLINT(readability-identifier-naming): of linux/dm-ioctl.h.
 
 namespace coffer::agent {
 

@@ -89,7 +89,23 @@ INSTANTIATE_TEST_SUITE_P(
                       Bad{"[paths]\nstate = 7\n", "paths.state"},
                       Bad{"[vault]\ntoken = \"../x\"\n", "vault.token"},
                       Bad{"[retry]\nmin_seconds = 20\n", "retry.min_seconds"},
-                      Bad{"[boot\n", "line 1"}, Bad{"[boot]\n[boot]\n", "line 2"}));
+                      Bad{"[boot\n", "line 1"}, Bad{"[boot]\n[boot]\n", "line 2"},
+                      // What the library would stop at, or may.
+                      Bad{"\n[boot]\n\xc3\xa9 = 1\n", "line 3"}, Bad{"[]\n", "line 1"},
+                      Bad{"[boot]\ndeadline_seconds = [1]\n", "line 2"},
+                      Bad{"[paths]\nstate = \"/a\\n\"\n", "line 2"},
+                      Bad{"[paths]\nstate = '/a'\n", "line 2"},
+                      Bad{"[paths]\nstate = \"/a\" \"/b\"\n", "line 2"}));
+
+TEST(ConfigTest, CommentsMayStandAnywhereAndHoldAnything) {
+  const auto config = parse_config(
+      "# \xff \"\r\n  [boot] # one\ndeadline_seconds=7# two \"x\"\n"
+      "[paths]\n\tstate = \"/a#b\"\t# \"three\"\n",
+      "c");
+  ASSERT_THAT(config, Succeeds());
+  EXPECT_EQ(config->boot_deadline.count(), 7);
+  EXPECT_EQ(config->state_folder, "/a#b");
+}
 
 TEST(ConfigTest, AFileThatIsNotThereIsTheDefaultsAndALargeOneRefused) {
   EXPECT_EQ(load_config("/nonexistent/cofferd.toml").value(), Config());

@@ -380,8 +380,9 @@ TEST_F(MethodsTest, SignalsTellWhatHappens) {
 }
 
 TEST_F(MethodsTest, TheVolumesOfAKeyAreToldItsState) {
-  const CmkId key = engine->add_key("main");
-  const VolumeId uses_it = engine->add_volume("vol-c");
+  const CmkId key = engine->volume(a)->keys.front().cmk;
+  engine->change_volume(b, [](auto& volume) { volume.keys.clear(); });
+  admin->text_property(dbus::volume_path(b), dbus::kVolumeInterface, "State");  // That is told.
   admin->listen("org.freedesktop.DBus.Properties");
   const auto told = [&](const VolumeId& id) {
     return std::count(admin->heard().begin(), admin->heard().end(),
@@ -391,12 +392,12 @@ TEST_F(MethodsTest, TheVolumesOfAKeyAreToldItsState) {
     return admin->call(dbus::key_path(key), dbus::kKeyInterface, method, no_options);
   };
   ASSERT_TRUE(on_key("Disable").ok());
-  EXPECT_TRUE(run_until(*loop, [&] { return told(uses_it) == 1; }));
+  EXPECT_TRUE(run_until(*loop, [&] { return told(a) == 1; }));
   // A change that leaves the key's state alone is none of the volume's properties.
   ASSERT_TRUE(on_key("Rotate").ok());
   ASSERT_TRUE(on_key("Enable").ok());
-  EXPECT_TRUE(run_until(*loop, [&] { return told(uses_it) == 2; }));
-  EXPECT_EQ(told(a), 0);
+  EXPECT_TRUE(run_until(*loop, [&] { return told(a) == 2; }));
+  EXPECT_EQ(told(b), 0);
 }
 
 TEST_F(MethodsTest, CountersOfTheManagerAreToldTogether) {

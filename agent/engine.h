@@ -90,6 +90,7 @@ class Engine {
   virtual std::vector<ProviderInfo> providers() const = 0;
   virtual Result<JobId> test_provider(const std::string& name, const Caller& caller) = 0;
 
+  virtual AuditHead audit_head() const = 0;  // From memory, kept current.
   virtual void audit_query(const AuditFilter& filter, std::uint32_t count_max, const Caller& caller,
                            Done<std::vector<AuditEntry>> done) = 0;
   virtual void audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence,

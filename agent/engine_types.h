@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/bytes.h"
 #include "core/base/clock.h"
 #include "core/base/id.h"
 #include "core/base/result.h"
@@ -111,7 +112,12 @@ struct JobInfo {
   std::uint32_t started_by_uid = 0;
   bool cancelable = true;
   WallTime started{};
-  WallTime ended{};     // Zero while it runs.
+  WallTime ended{};  // Zero while it runs.
+  // Should the rest take as long as what is done. Zero: nothing is done yet, or all.
+  WallTime expected_end{};
+  // Of work that is measured in bytes: how many it is about, and how many a second. Else zero.
+  std::uint64_t bytes = 0;
+  std::uint64_t bytes_per_second = 0;
   std::string message;  // One sentence once it ended.
 };
 
@@ -161,6 +167,11 @@ struct AuditFilter {
   std::optional<Uuid> object;  // Of a volume or a key.
   std::optional<std::string> operation;
   std::optional<std::uint32_t> uid;
+};
+// The last record that is known to be durable. Sequence 0: there is none.
+struct AuditHead {
+  std::uint64_t sequence = 0;
+  Bytes hash;
 };
 struct AuditVerdict {
   bool ok = false;

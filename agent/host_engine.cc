@@ -106,11 +106,15 @@ Result<void> HostEngine::load() {
 void HostEngine::start() {
   started_ = true;
   started_at_ = parts_.clock.steady();
-  records_before_ = parts_.log.head().sequence;
+  const audit::Head head = parts_.log.head();
+  records_before_ = head.sequence;
+  take_head(head);
   const auto guard = std::weak_ptr(alive_);
   parts_.log.set_observer([this, guard](std::uint64_t sequence, const audit::Event& event) {
     if (guard.expired()) return;
-    post([this, sequence, event] {
+    // Asked here: the journal may be busy with a disk, which the loop does not wait for.
+    post([this, sequence, event, now = parts_.log.head()] {
+      take_head(now);
       if (observer_ == nullptr) return;
       const std::string object = event.volume ? event.volume->str()
                                  : event.cmk  ? event.cmk->str()

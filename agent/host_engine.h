@@ -114,6 +114,7 @@ class HostEngine final : public Engine {
   void rotate_key(const CmkId& id, const Caller& caller, Done<void> done) override;
   std::vector<ProviderInfo> providers() const override;
   Result<JobId> test_provider(const std::string& name, const Caller& caller) override;
+  AuditHead audit_head() const override { return audit_head_; }
   void audit_query(const AuditFilter& filter, std::uint32_t count_max, const Caller& caller,
                    Done<std::vector<AuditEntry>> done) override;
   void audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence, const Caller& caller,
@@ -211,6 +212,7 @@ class HostEngine final : public Engine {
                   std::function<Result<keyring::CmkRecord>()> change);
   void take_key(const keyring::CmkRecord& record, bool is_new);
   void record_floods();
+  void take_head(const audit::Head& head);
 
   Parts parts_;
   EngineObserver* observer_ = nullptr;
@@ -230,7 +232,8 @@ class HostEngine final : public Engine {
   bool seen_ = false;                 // A refresh has come back.
   bool intents_closed_ = false;       // And one of them had the list of mappings.
   std::uint64_t records_before_ = 0;  // Of the journal, when this agent started.
-  RefusalCounter refusals_;           // Its period is a tick.
+  AuditHead audit_head_;
+  RefusalCounter refusals_;  // Its period is a tick.
   SteadyTime started_at_{};
   WallTime boot_finished_{};
   std::chrono::microseconds boot_duration_{0};

@@ -194,6 +194,12 @@ Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& c
   return job;
 }
 
+// Appends end on many threads: an older head may come behind a newer one.
+void HostEngine::take_head(const audit::Head& head) {
+  if (head.sequence < audit_head_.sequence) return;
+  audit_head_ = {head.sequence, Bytes(head.hash.begin(), head.hash.end())};
+}
+
 void HostEngine::audit_query(const AuditFilter& filter, std::uint32_t count_max,
                              const Caller& /*caller*/, Done<std::vector<AuditEntry>> done) {
   const std::size_t most = std::min<std::size_t>(count_max, kQueryMax);

@@ -140,6 +140,10 @@ void JobTable::end_item_at(Job& job, std::size_t at, const Outcome& outcome) {
   item.settled = outcome.settled;
   ++job.info.done;
   if (outcome.result == "failed") ++job.info.failed;
+  const auto per_item = (clock_.steady() - job.started) / job.info.done;
+  job.info.expected_end =
+      clock_.wall() + std::chrono::duration_cast<std::chrono::microseconds>(
+                          per_item * (job.info.total - std::min(job.info.done, job.info.total)));
   if (observer_ == nullptr) return;
   observer_->job_item_done(job.info.id, item);
   observer_->job_changed(job.info.id);
@@ -165,6 +169,7 @@ void JobTable::end(Job& job, JobState state, const std::string& message) {
   job.info.state = state;
   job.info.message = message;
   job.info.ended = clock_.wall();
+  job.info.expected_end = {};
   job.info.cancelable = false;
   job.ended = clock_.steady();
   --active_count_;

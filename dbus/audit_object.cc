@@ -107,6 +107,21 @@ Result<Plan> on_verify(Context& context, sd_bus_message* call) {
   return plan;
 }
 
+int get_sequence(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
+                 void* userdata, sd_bus_error*) noexcept try {
+  return append_value(reply, static_cast<Context*>(userdata)->engine.audit_head().sequence);
+} catch (const std::exception&) {
+  return -ENOMEM;
+}
+
+int get_head(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply, void* userdata,
+             sd_bus_error*) noexcept try {
+  const auto head = static_cast<Context*>(userdata)->engine.audit_head();
+  return ::sd_bus_message_append_array(reply, SD_BUS_TYPE_BYTE, head.hash.data(), head.hash.size());
+} catch (const std::exception&) {
+  return -ENOMEM;
+}
+
 constexpr auto kAnyone = SD_BUS_VTABLE_UNPRIVILEGED;  // The dispatcher decides.
 
 const sd_bus_vtable kVtable[] = {
@@ -117,7 +132,9 @@ const sd_bus_vtable kVtable[] = {
                             SD_BUS_RESULT("b", ok, "t", bad_seq, "s", text), &on_call<&on_verify>,
                             kAnyone),
     SD_BUS_SIGNAL_WITH_ARGS("Recorded", SD_BUS_ARGS("t", seq, "s", event, "s", volume), 0),
-    SD_BUS_VTABLE_END};
+    // They change with every record, which Recorded tells.
+    SD_BUS_PROPERTY("Seq", "t", &get_sequence, 0, 0),
+    SD_BUS_PROPERTY("Head", "ay", &get_head, 0, 0), SD_BUS_VTABLE_END};
 
 }  // namespace
 

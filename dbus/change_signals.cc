@@ -265,9 +265,9 @@ void ChangeSignals::emit_manager() {
 
 void ChangeSignals::emit_job(agent::JobId id) {
   jobs_dirty_.erase(id);
-  emit_changed(
-      bus_, job_path(id), kJobInterface,
-      {"State", "Progress", "Total", "Done", "Failed", "EndTime", "Cancelable", "Message"});
+  emit_changed(bus_, job_path(id), kJobInterface,
+               {"State", "Progress", "Total", "Done", "Failed", "Bytes", "Rate", "ExpectedEndTime",
+                "EndTime", "Cancelable", "Message"});
 }
 
 }  // namespace coffer::dbus

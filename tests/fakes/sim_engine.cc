@@ -450,6 +450,10 @@ Result<agent::JobId> SimEngine::test_provider(const std::string& name,
   return job;
 }
 
+agent::AuditHead SimEngine::audit_head() const {
+  return {audit_.size(), Bytes(32, std::byte{0xA5})};
+}
+
 void SimEngine::audit_query(const agent::AuditFilter& filter, std::uint32_t count_max,
                             const agent::Caller&, Done<std::vector<agent::AuditEntry>> done) {
   if (failed(done)) return;

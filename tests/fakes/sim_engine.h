@@ -87,6 +87,7 @@ class SimEngine final : public agent::Engine {
   void rotate_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
   std::vector<agent::ProviderInfo> providers() const override;
   Result<agent::JobId> test_provider(const std::string& name, const agent::Caller& caller) override;
+  agent::AuditHead audit_head() const override;
   void audit_query(const agent::AuditFilter& filter, std::uint32_t count_max,
                    const agent::Caller& caller, Done<std::vector<agent::AuditEntry>> done) override;
   void audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence,

@@ -322,6 +322,15 @@ TEST_F(MethodsTest, TheAuditTrailIsReadAndVerified) {
             0);
   EXPECT_EQ(std::string(event) + " " + object, "unlock vol-a");
 
+  const auto head = admin->call(
+      dbus::kRootPath, "org.freedesktop.DBus.Properties", "Get",
+      [](auto* m) { return ::sd_bus_message_append(m, "ss", dbus::kAuditInterface, "Seq"); });
+  std::uint64_t last = 0;
+  ASSERT_TRUE(head.ok()) << head.text;
+  ASSERT_GT(::sd_bus_message_read(head.message.get(), "v", "t", &last), 0);
+  EXPECT_EQ(last, engine->audit_head().sequence);
+  EXPECT_GE(last, seq);
+
   const auto verdict = admin->call(dbus::kRootPath, dbus::kAuditInterface, "Verify", [](auto* m) {
     return ::sd_bus_message_append(m, "tt", std::uint64_t{0}, std::uint64_t{0});
   });

@@ -77,6 +77,16 @@ TEST_F(EngineKeysTest, AnObjectThatNothingIsAboutHasNoTrail) {
   EXPECT_TRUE(query(about(*Uuid::random())).empty());
 }
 
+TEST_F(EngineKeysTest, TheHeadOfTheTrailIsKnownWithoutAskingTheJournal) {
+  provision(plug("vda"), "db");
+  EXPECT_TRUE(run_until([&] { return engine->audit_head().sequence == audit.head().sequence; }));
+  EXPECT_EQ(engine->audit_head().hash.size(), audit.head().hash.size());
+  stop();
+  const std::uint64_t last = audit.head().sequence;
+  start();
+  EXPECT_EQ(engine->audit_head().sequence, last) << "before it records anything itself";
+}
+
 TEST_F(EngineKeysTest, TestingAProviderWrapsAndUnwrapsAKey) {
   const agent::JobInfo job = finish(engine->test_provider("local", admin()));
   EXPECT_EQ(job.state, agent::JobState::kDone) << job.message;

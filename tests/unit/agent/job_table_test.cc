@@ -52,6 +52,19 @@ TEST_F(JobTableTest, AJobGoesFromQueuedToDone) {
   EXPECT_FALSE(jobs.job(id)->cancelable);
 }
 
+TEST_F(JobTableTest, ItsEndIsExpectedByTheSpeedSoFar) {
+  const JobId id = add({a, b, {VolumeId::random().value(), "c"}});
+  EXPECT_EQ(jobs.job(id)->expected_end, WallTime{}) << "nothing is done yet";
+  clock.now += std::chrono::seconds(4);
+  jobs.end_item(id, a.volume, {});
+  EXPECT_EQ(jobs.job(id)->expected_end, clock.wall() + std::chrono::seconds(8));
+  clock.now += std::chrono::seconds(2);
+  jobs.end_item(id, b.volume, {});
+  EXPECT_EQ(jobs.job(id)->expected_end, clock.wall() + std::chrono::seconds(3));
+  jobs.end_item(id, jobs.job_items(id)->back().volume, {});
+  EXPECT_EQ(jobs.job(id)->expected_end, WallTime{});
+}
+
 TEST_F(JobTableTest, OneFailureMakesItPartialAndAllMakeItFailed) {
   const JobId partial = add({a, b});
   jobs.end_item(partial, a.volume, {});

@@ -189,6 +189,7 @@ class HostEngine final : public Engine {
   void launch_provision(JobId job, const VolumeId& id);
   void launch_adopt(JobId job, const VolumeId& id);
   void launch_recover(JobId job, const VolumeId& id);
+  void launch_first_opening(JobId job, Volume& volume);
 
   // host_engine_watch.cc: what is there, and what should be open.
   void request_refresh();

@@ -3,6 +3,7 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/volume/adopt.h"
+#include "agent/volume/first_opening.h"
 #include "agent/volume/lock.h"
 #include "agent/volume/provision.h"
 #include "agent/volume/recover.h"
@@ -188,6 +189,7 @@ void HostEngine::launch_adopt(JobId job, const VolumeId& id) {
 void HostEngine::launch_recover(JobId job, const VolumeId& id) {
   Volume* volume = volumes_.find(id);
   if (volume == nullptr) return finish_item(job, id, {});
+  if (lacks_file_system(volume->row)) return launch_first_opening(job, *volume);
   struct End {
     VolumeRow row;
     Result<Recovered> recovered = fail(Reason::kInternal, "not begun");
@@ -208,7 +210,7 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
       Volume& ready = volumes_.put(end.row);
       volumes_.set_state(ready, VolumeState::kLocked, "provisioning finished after a restart");
       outcome.note = "provisioning finished after a restart";
-      if (!ready.row.file_system.empty()) outcome.note += "; its file system was not made";
+      ready.recover_tried = false;  // Its file system comes next.
     } else if (*end.recovered == Recovered::kUndone) {
       outcome.note = "provisioning undone after a restart";
     } else {
@@ -233,6 +235,53 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
       [take, row = volume->row](const Error& error) {
         End end{.row = row};
         end.recovered = tl::unexpected(error);
+        take(end);
+      });
+}
+
+// The end of a provisioning that was cut off when the header stood already.
+void HostEngine::launch_first_opening(JobId job, Volume& volume) {
+  struct End {
+    VolumeRow row;
+    Result<FirstOpening> opening = fail(Reason::kInternal, "not begun");
+  };
+  const VolumeId id = volume.row.id;
+  LifeCall call = life_call(job, works_.at(job).caller, kProvisionTimeout);
+  call.reason_text = "provisioning finished after a restart";
+  const auto take = [this, job, id, why = call.reason_text](const End& end) {
+    Volume* now = volumes_.find(id);
+    if (now == nullptr) return finish_item(job, id, {});
+    now->tried = true;
+    if (!end.opening) {
+      const Error& error = end.opening.error();
+      if (!now->open) volumes_.set_failed(*now, error);
+      if (may_pass(error.reason()) || error.reason() == Reason::kBusy) recover_later(*now);
+      print(4, end.row.name + ": " + error.str(), &id, &error);
+      return finish_item(job, id, failed(error));
+    }
+    volumes_.put(end.row);
+    now->open = true;
+    volumes_.set_state(*now, VolumeState::kUnlocked, why);
+    JobTable::Outcome outcome;
+    outcome.note = why + (end.opening->note.empty() ? "" : "; " + end.opening->note);
+    print(5, end.row.name + ": " + outcome.note, &id);
+    const SteadyTime begun = parts_.clock.steady();
+    wait_settled({job, id, outcome, begun, begun + parts_.config.settle_timeout});
+  };
+  volumes_.set_state(volume, VolumeState::kUnlocking, call.reason_text);
+  run_beside(
+      pool_,
+      [this, row = volume.row, call] {
+        End end{.row = row};
+        const auto disks = parts_.watch.list();
+        end.opening = disks ? open_first(end.row, *disks, call, life_parts())
+                            : Result<FirstOpening>(tl::unexpected(disks.error()));
+        return end;
+      },
+      take,
+      [take, row = volume.row](const Error& error) {
+        End end{.row = row};
+        end.opening = tl::unexpected(error);
         take(end);
       });
 }

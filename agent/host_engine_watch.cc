@@ -5,6 +5,7 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/unlock/open_intents.h"
+#include "agent/volume/first_opening.h"
 
 namespace coffer::agent {
 namespace {
@@ -159,7 +160,7 @@ bool HostEngine::wants_opening(const Volume& volume) const {
   return volume.row.automatic && !volume.row.locked_by_admin &&
          volume.row.state == RowState::kReady && volume.present && !volume.open &&
          !volume.lingering && volume.info.state != VolumeState::kLocking &&
-         !queue_.busy(volume.row.id);
+         !lacks_file_system(volume.row) && !queue_.busy(volume.row.id);
 }
 
 void HostEngine::open_automatic() {
@@ -180,7 +181,9 @@ void HostEngine::recover_rows() {
   for (const VolumeId& id : volumes_.ids()) {
     Volume& volume = *volumes_.find(id);
     const bool tried = volume.recover_tried || queue_.busy(id);
-    if (volume.row.state != RowState::kProvisioning || tried) continue;
+    const bool unmade = volume.present && !volume.lingering && !volume.row.locked_by_admin &&
+                        lacks_file_system(volume.row);
+    if (tried || (volume.row.state != RowState::kProvisioning && !unmade)) continue;
     volume.recover_tried = true;  // Again when its device has come.
     open_ends.push_back(id);
   }

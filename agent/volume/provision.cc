@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "agent/unlock/scan_headers.h"
-#include "agent/unlock/unlock_pipeline.h"
+#include "agent/volume/first_opening.h"
 #include "core/luks2/token.h"
 
 namespace coffer::agent {
@@ -259,38 +259,6 @@ class Maker {
   Bytes blob_;
 };
 
-// Opens the new volume by the ordinary path and makes its file system. The volume is there whatever
-// comes of it.
-void open_new(const ProvisionCall& call, std::span<const Disk> disks, const LifeParts& parts,
-              Provisioned& made) {
-  UnlockBatch batch;
-  batch.actor = call.call.actor;
-  batch.request_id = call.call.request_id;
-  batch.deadline = call.call.deadline;
-  batch.targets.emplace_back(made.row, true);
-  run_unlock(batch, disks, parts.unlock);
-  const UnlockTarget& target = batch.targets.front();
-  if (target.error) {
-    made.note += "; not opened: " + target.error->str();
-    return;
-  }
-  made.activated = target.activated;
-  parts.reached("open");
-  if (made.row.file_system.empty()) return;
-  const auto done =
-      parts.unlock.worker.make_file_system(made.row.mapped_name, made.row.id, made.row.file_system,
-                                           made.row.name.substr(0, 12), call.call.deadline);
-  if (!done) {
-    made.note += "; no file system: " + done.error().str();
-    return;
-  }
-  parts.reached("file system");
-  made.row.file_system_made = true;
-  if (const auto stored = parts.registry.put(made.row); !stored) {
-    made.note += "; not noted: " + stored.error().str();
-  }
-}
-
 // As systemd.unit(5) names a device's unit: in it '-' stands for '/'.
 std::string unit_escaped(std::string_view name) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -343,7 +311,15 @@ Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> d
 
   made.row = plan->row;
   made.note = fstab_line(made.row);
-  if (!call.options.dry_run) open_new(call, disks, parts, made);
+  if (call.options.dry_run) return made;
+  // The volume is there whatever comes of this.
+  const auto opening = open_first(made.row, disks, call.call, parts);
+  if (!opening) {
+    made.note += "; not opened: " + opening.error().str();
+    return made;
+  }
+  made.activated = opening->activated;
+  if (!opening->note.empty()) made.note += "; " + opening->note;
   return made;
 }
 

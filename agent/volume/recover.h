@@ -14,7 +14,8 @@ enum class Recovered : std::uint8_t {
   kWaits,     // Its device is not there: nothing is known, the row stays.
 };
 
-// Completes or undoes a provisioning. Only bytes that match the print are ever wiped.
+// Completes or undoes a provisioning up to `ready`; first_opening.h has what comes then. Only bytes
+// that match the print are ever wiped.
 //   kWorkerLost, kIoError, kStoreUnavailable, kAuditUnavailable   and the row stays.
 Result<Recovered> recover(VolumeRow& row, std::span<const Disk> disks, const LifeCall& call,
                           const LifeParts& parts);

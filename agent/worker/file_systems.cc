@@ -43,7 +43,38 @@ std::string last_words(int fd) {
   words.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   for (char& c : words)
     if (c == '\n' || c == '\r' || c == '\b') c = ' ';
+  while (words.ends_with(' ')) words.pop_back();
   return printable(words, 400);
+}
+
+struct Ended {
+  int status = 0;  // Of wait(2).
+  std::string words;
+};
+Result<Ended> run(const std::vector<std::string>& command, Deadline deadline) {
+  const auto output = make_memfd("coffer-mkfs", 0);
+  if (!output) return tl::unexpected(output.error());
+  const auto pid = start_program(command, -1, output->get());
+  if (!pid) return tl::unexpected(pid.error());
+  const auto status = end_program(*pid, deadline);
+  if (!status) return tl::unexpected(status.error());
+  return Ended{*status, last_words(output->get())};
+}
+
+// What blkid(8) finds on `node`: "" nothing, else the type of a file system or partition table.
+Result<std::string> content_of(const std::string& node, Deadline deadline) {
+  const auto program = find_program("blkid");
+  if (program.empty()) return fail(Reason::kUnsupported, "blkid is not installed");
+  const auto ended =
+      run({program, "-p", "-o", "value", "-s", "TYPE", "-s", "PTTYPE", node}, deadline);
+  if (!ended) return tl::unexpected(ended.error());
+  constexpr int kNothing = 2;
+  constexpr int kAmbivalent = 8;
+  const int exit_status = WIFEXITED(ended->status) ? WEXITSTATUS(ended->status) : -1;
+  if (exit_status == kNothing && ended->words.empty()) return std::string();
+  if (exit_status == kAmbivalent) return std::string("data of several kinds");
+  if (exit_status == 0) return ended->words;
+  return fail(Reason::kIoError, "blkid failed: " + ended->words);
 }
 
 }  // namespace
@@ -61,18 +92,20 @@ Result<void> make_file_system_on(const std::string& node, const std::string& typ
   if (program.empty())
     return fail(Reason::kUnsupported, std::string(maker->program) + " is not installed");
 
+  // mkfs.ext4 overwrites what it finds when nobody sits at a terminal.
+  const auto content = content_of(node, deadline);
+  if (!content) return pass(content.error(), "look what is on " + node);
+  if (*content == type) return {};
+  if (!content->empty())
+    return fail(Reason::kForeignData, "there is " + *content + " on " + node + " already");
+
   std::vector<std::string> command{program, "-q"};
   if (!label.empty()) command.insert(command.end(), {"-L", label});
   command.push_back(node);
-  const auto output = make_memfd("coffer-mkfs", 0);
-  if (!output) return tl::unexpected(output.error());
-  const auto pid = start_program(command, -1, output->get());
-  if (!pid) return tl::unexpected(pid.error());
-  const auto status = end_program(*pid, deadline);
-  if (!status) return pass(status.error(), "make the file system");
-  if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 0)
-    return fail(Reason::kIoError,
-                std::string(maker->program) + " failed: " + last_words(output->get()));
+  const auto ended = run(command, deadline);
+  if (!ended) return pass(ended.error(), "make the file system");
+  if (!WIFEXITED(ended->status) || WEXITSTATUS(ended->status) != 0)
+    return fail(Reason::kIoError, std::string(maker->program) + " failed: " + ended->words);
   return {};
 }
 

@@ -8,7 +8,10 @@
 
 namespace coffer::agent {
 
-// Makes a file system on the block device `node` ("/dev/dm-3") with the system's own program.
+// Makes a file system on the block device `node` ("/dev/dm-3") with the system's own program. One
+// of that type that is there already is left as it is, and a success: who asks again after a crash
+// does not know that it was made.
+//   kForeignData  something else is there already: nothing was written.
 //   kUnsupported  not "ext4" or "xfs", or its program is not installed.
 //   kInvalidArgs  a label that the type does not take.
 //   kIoError      the program failed: its last words.    kTimedOut

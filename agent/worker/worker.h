@@ -235,8 +235,11 @@ class Worker {
   virtual Result<HeaderPresence> wipe_header(DeviceHandle handle, const HeaderPrint& print,
                                              Deadline deadline) = 0;
 
-  // Makes a file system on a mapping of ours. kUnsupported: not "ext4" or "xfs", or its program is
-  // not installed. kBusy, kIoError: the program's own words.
+  // Makes a file system on a mapping of ours; one of that type that is there already is left alone,
+  // and a success.
+  //   kUnsupported  not "ext4" or "xfs", or its program is not installed.
+  //   kForeignData  something else is on it: nothing was written.
+  //   kBusy, kIoError: the program's own words
   virtual Result<void> make_file_system(const std::string& mapping, const VolumeId& volume,
                                         const std::string& type, const std::string& label,
                                         Deadline deadline) = 0;

@@ -82,7 +82,76 @@ TEST_F(ProvisionTest, EveryStopIsCompletedOrUndoneAtTheNextStart) {
     if (undone) continue;
     EXPECT_EQ(rows.front().state, RowState::kReady);
     run_until([&] { return state(made->row.id) == VolumeState::kUnlocked; });
+    EXPECT_EQ(volume(made->row.id).file_system, "ext4");
+    EXPECT_EQ(worker.disk("/dev/vda").file_system, "ext4");
   }
+}
+
+// A volume as a crash leaves it that came after `ready`; its id.
+class FirstOpeningTest : public ProvisionTest {
+ protected:
+  VolumeId cut_off_when_ready() {
+    plug("vda");
+    std::optional<agent::VolumeRow> ready;
+    auto traced = parts();
+    traced.reached = [&](std::string_view step) {
+      if (step == "ready") ready = registry->load()->rows.front();
+    };
+    EXPECT_THAT(agent::provision(provision_call(), *watch.list(), traced), Succeeds());
+    EXPECT_THAT(worker.deactivate("data", ready->id, agent::DeactivateMode::kPlain,
+                                  Deadline::after(std::chrono::seconds(1))),
+                Succeeds());
+    EXPECT_THAT(registry->put(*ready), Succeeds());
+    worker.disk("/dev/vda").file_system.clear();
+    stop();
+    return ready->id;
+  }
+};
+
+TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheTokenIsBack) {
+  const VolumeId id = cut_off_when_ready();
+  vault->go_away(Reason::kHsmAbsent);
+  start();
+  run_until([&] { return state(id) == VolumeState::kFailed; });
+  EXPECT_TRUE(run_until([&] { return engine->boot_status().finished; }));
+
+  vault->come_back();
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+  EXPECT_EQ(volume(id).file_system, "ext4");
+}
+
+TEST_F(FirstOpeningTest, OneThatIsStillBeingMadeIsWaitedFor) {
+  const VolumeId id = cut_off_when_ready();
+  worker.fail_next("make_file_system", Reason::kBusy);
+  start();
+  run_until([&] { return engine->volume(id)->file_system == "ext4"; });
+  EXPECT_EQ(state(id), VolumeState::kUnlocked);
+}
+
+TEST_F(FirstOpeningTest, AFileSystemThatCannotBeMadeIsNotTriedOnWhatItsAdminUses) {
+  const VolumeId id = cut_off_when_ready();
+  worker.fail_next("make_file_system", Reason::kForeignData);
+  start();
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+  stop();
+  start();
+  run_until_idle();
+  EXPECT_EQ(worker.called("make_file_system"), 2) << "provisioning and one start";
+  EXPECT_EQ(volume(id).file_system, "");
+}
+
+TEST_F(FirstOpeningTest, AnAdminsLockComesFirst) {
+  const VolumeId id = cut_off_when_ready();
+  registry = agent::Registry::open((folder / "registry.db").string()).value();
+  auto row = registry->find(id).value();
+  row.locked_by_admin = true;
+  row.locked_boot_id = boot_id;
+  ASSERT_THAT(registry->put(row), Succeeds());
+  registry.reset();
+  start();
+  run_until_idle();
+  EXPECT_EQ(state(id), VolumeState::kLocked);
+  EXPECT_EQ(worker.disk("/dev/vda").file_system, "");
 }
 
 TEST_F(ProvisionTest, AFailureBeforeTheFirstByteLeavesNothing) {

@@ -87,6 +87,62 @@ TEST_F(ProvisionTest, EveryStopIsCompletedOrUndoneAtTheNextStart) {
   }
 }
 
+// A row that a crash left in `provisioning` after its header was written.
+class CutOffTest : public ProvisionTest {
+ protected:
+  void SetUp() override {
+    ProvisionTest::SetUp();
+    plug("vda");
+    std::optional<agent::VolumeRow> row;
+    auto traced = parts();
+    traced.reached = [&](std::string_view step) {
+      if (step == "written") row = registry->load()->rows.front();
+    };
+    ASSERT_THAT(agent::provision(provision_call(), *watch.list(), traced), Succeeds());
+    ASSERT_THAT(worker.deactivate("data", row->id, agent::DeactivateMode::kPlain,
+                                  Deadline::after(std::chrono::seconds(1))),
+                Succeeds());
+    ASSERT_THAT(registry->put(*row), Succeeds());
+    id = row->id;
+    stop();
+  }
+  Result<void> forget() {
+    std::optional<Result<void>> result;
+    engine->forget(id, admin(), [&](Result<void> done) { result = std::move(done); });
+    run_until([&] { return result.has_value(); });
+    return *result;
+  }
+  bool recover_ended() {
+    for (const auto& job : engine->jobs()) {
+      if (job.operation == "recover" && job.state > agent::JobState::kRunning) return true;
+    }
+    return false;
+  }
+
+  VolumeId id{Uuid()};
+};
+
+TEST_F(CutOffTest, OneWhoseDeviceNeverReturnsCanBeForgotten) {
+  config.retry_min = std::chrono::seconds(60);
+  unplug("vda");
+  start();
+  run_until([&] { return recover_ended(); });
+  EXPECT_EQ(state(id), VolumeState::kProvisioning);
+  EXPECT_THAT(forget(), Succeeds());
+  EXPECT_TRUE(registry->load()->rows.empty());
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "volume.forget"), 1U);
+  EXPECT_EQ(audit.count(audit::Kind::kResult, "volume.forget"), 1U);
+}
+
+TEST_F(CutOffTest, OneWhoseDeviceIsThereIsCompletedNotForgotten) {
+  config.retry_min = std::chrono::seconds(60);
+  worker.fail_next("check_written", Reason::kIoError);
+  start();
+  run_until([&] { return recover_ended(); });
+  EXPECT_THAT(forget(), FailsWith(Reason::kInProgress));
+  EXPECT_EQ(registry->load()->rows.size(), 1U);
+}
+
 // A volume as a crash leaves it that came after `ready`; its id.
 class FirstOpeningTest : public ProvisionTest {
  protected:

@@ -211,7 +211,6 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
       Volume& ready = volumes_.put(end.row);
       volumes_.set_state(ready, VolumeState::kLocked, "provisioning finished after a restart");
       outcome.note = "provisioning finished after a restart";
-      ready.recover_tried = false;  // Its file system comes next.
     } else if (*end.recovered == Recovered::kUndone) {
       outcome.note = "provisioning undone after a restart";
     } else {

@@ -75,6 +75,7 @@ Volume& VolumeTable::put(const VolumeRow& row) {
   Volume& volume = volumes_[row.id];
   const VolumeState before = volume.info.state;
   const std::vector<CmkId> keys_before = volume.row.keys;
+  if (volume.row.state != row.state) volume.recover_tried = false;  // The next step may be due.
   volume.row = row;
   fill(volume);
   if (is_new) {

@@ -66,6 +66,15 @@ VolumeRow row_of(const Found& found, const AdoptCall& call) {
   return row;
 }
 
+// A provisioning that a crash cut off ends here: the header stands, and says what the row does not.
+void complete(VolumeRow& row, const VolumeRow& from_header) {
+  row.state = RowState::kReady;
+  row.generation = from_header.generation;
+  row.context = from_header.context;
+  row.wraps = from_header.wraps;
+  row.keys = from_header.keys;
+}
+
 Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call,
                         const LifeParts& parts) {
   if (const auto known = parts.registry.find(row.id)) {
@@ -80,6 +89,7 @@ Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call
     moved.header_device = row.header_device;
     moved.device_bytes = row.device_bytes;
     if (!call.options.name.empty()) moved.name = call.options.name;
+    if (moved.state == RowState::kProvisioning) complete(moved, row);
     row = std::move(moved);
   }
   const auto adopted = parts.unlock.keyring.adopt(found.header.token->records, call.call.actor);

@@ -16,7 +16,8 @@ struct AdoptCall {
 // Takes in a volume of this host whose registry entry is lost, from its header and token alone: its
 // keys come back as Disabled. What is taken from the header is not believed: it is the context of
 // the wrapped key, so the first unlock proves it or fails. A volume that is registered already is
-// only moved: to the disk it stands on now, and only when everything the registry pins holds.
+// only moved: to the disk it stands on now, and only when everything the registry pins holds. One
+// whose provisioning was cut off is ready then.
 //   kNotLuks2, kHeaderDamaged, kHeaderInvalid, kHeaderUnusual, kTokenMissing, kTokenInvalid
 //   kWrongVolume, kWrongHost, kWrongPurpose   the token's context is another one's.
 //   kProfileMismatch                          it is for another profile than the header has.

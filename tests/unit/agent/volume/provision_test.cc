@@ -143,6 +143,17 @@ TEST_F(CutOffTest, OneWhoseDeviceIsThereIsCompletedNotForgotten) {
   EXPECT_EQ(registry->load()->rows.size(), 1U);
 }
 
+TEST_F(CutOffTest, AdoptingItCompletesIt) {
+  config.retry_min = std::chrono::seconds(60);
+  worker.fail_next("check_written", Reason::kIoError);
+  start();
+  run_until([&] { return recover_ended(); });
+  EXPECT_EQ(finish(engine->adopt("/dev/vda", {}, admin())).state, agent::JobState::kDone);
+  EXPECT_EQ(registry->find(id)->state, RowState::kReady);
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+  EXPECT_EQ(volume(id).file_system, "ext4");
+}
+
 // A volume as a crash leaves it that came after `ready`; its id.
 class FirstOpeningTest : public ProvisionTest {
  protected:

@@ -14,11 +14,8 @@ from machine import Deadline, MachineError
 BUS = "org.coffer.Agent1"
 ROOT = "/org/coffer/Agent1"
 
-# The fstab line that `coffer provision` prints: the volume is mounted when it opens, also if that is late, and before
-# anyone can log in; a boot without it goes on.
-FSTAB = ("/dev/mapper/{name} /srv/{name} ext4 nofail,x-systemd.wanted-by=local-fs.target,"
-         "x-systemd.wanted-by=dev-mapper-{name}.device,x-systemd.before=systemd-user-sessions.service,"
-         "x-systemd.device-timeout=60s 0 0\n")
+# What the note of a provisioned volume may add to its fstab line when all is well.
+SLOW_UDEV = "udev has not made its links yet"
 
 # One volume's result in a job; times in seconds.
 Item = namedtuple("Item", "volume result error started duration")
@@ -26,6 +23,11 @@ Item = namedtuple("Item", "volume result error started duration")
 
 class JobFailed(MachineError):
     """A job that had to succeed did not; the message holds each volume's error."""
+
+
+def mount_unit(name):
+    """The unit of /srv/NAME, as systemd writes it."""
+    return "srv-" + name.replace("-", r"\x2d") + ".mount"
 
 
 class CofferHost:
@@ -62,23 +64,31 @@ class CofferHost:
                 options.append(f"header-device s {headers[disk.serial].by_id}")
             jobs[disk.serial] = self.call("Manager", "Provision",
                                           f"sa{{sv}} {disk.by_id} {len(options)} {' '.join(options)}")
-        seconds = {}
+        seconds, lines = {}, {}
         for name, job in jobs.items():
             self.wait_job(job)
+            lines[name] = self.fstab_line(job)
             seconds[name] = (self.get("Job", "EndTime", job) - self.get("Job", "StartTime", job)) / 1e6
         if file_system and mount:
-            self.mount_at_boot([disk.serial for disk in disks])
+            self.mount_at_boot(lines)
         return seconds
 
-    def mount_at_boot(self, names):
-        """Adds the volumes to fstab and mounts those that are open now."""
-        lines = "".join(FSTAB.format(name=name) for name in names)
+    def fstab_line(self, job):
+        """The line that `coffer provision` prints: the note of the job's only volume."""
+        note = self.call("Job", "GetDetails", "uu 0 1", job)[0]["note"]["data"]
+        line, _, trouble = note.partition("; ")
+        assert line.startswith("/dev/mapper/") and trouble in ("", SLOW_UDEV), note
+        return line
+
+    def mount_at_boot(self, lines):
+        """Adds these lines (name -> line) to fstab as they are, and mounts their volumes."""
+        names, table = list(lines), "\n".join(lines.values())
         folders = " ".join(f"/srv/{name}" for name in names)
-        self.machine.must(f"mkdir -p {folders}; cat >> /etc/fstab <<'END'\n{lines}END\n"
+        self.machine.must(f"mkdir -p {folders}; cat >> /etc/fstab <<'END'\n{table}\nEND\n"
                           f"systemctl daemon-reload")
         self.unlock(names)
         # As at boot: systemd waits until udev has made the links.
-        self.machine.must("systemctl start " + " ".join(f"srv-{n}.mount" for n in names), timeout=120)
+        self.machine.must("systemctl start " + " ".join(shlex.quote(mount_unit(n)) for n in names), timeout=120)
 
     # --- the API -------------------------------------------------------------------------------
 

@@ -12,7 +12,9 @@ from machine import Machine, Template, cache
 Scenario = namedtuple("Scenario", "name summary function timeout long host")
 
 # The volumes of a prepared host: made, open and mounted at /srv/NAME.
-VOLUMES = [f"data{number}" for number in range(1, 9)]
+# One of them has a name that systemd spells otherwise in the names of its units.
+DASHED = "data7-b"
+VOLUMES = [*(f"data{number}" for number in range(1, 7)), DASHED, "data8"]
 # The header of this one stands on a disk of its own.
 DETACHED, HEADER_DISK = "data8", "data8-header"
 

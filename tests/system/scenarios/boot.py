@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host unlocks its own volumes: at boot, when plugged in, and after anything of it was killed."""
 
-from scenario import DETACHED, VOLUMES, scenario
+from coffer_host import mount_unit
+from scenario import DASHED, DETACHED, VOLUMES, scenario
 
 PROGRAMS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
             "coffer-reader.service"]
@@ -13,7 +14,7 @@ def assert_open_before_login(s, host):
     login = m.wait_for_login()
     prompt = host.seconds_of_unit("serial-getty@ttyS0.service")
     assert host.mounted(VOLUMES) == set(VOLUMES), host.states()
-    mounted = {name: host.seconds_of_unit(f"srv-{name}.mount") for name in VOLUMES}
+    mounted = {name: host.seconds_of_unit(mount_unit(name)) for name in VOLUMES}
     assert all(at and at <= prompt for at in mounted.values()), (prompt, mounted)
     host.wait_up()
     assert set(host.states().values()) == {"unlocked"}, host.states()
@@ -50,14 +51,14 @@ def volumes_open_before_login_twice_in_a_row(s):
 def plugged_volume_opens_by_itself(s):
     """A volume that is pulled out becomes absent, and opens and mounts by itself when it is back."""
     host = s.host()
-    m, disk = host.machine, host.machine.disk("data7")
-    host.unmount(["data7"])
+    m, disk = host.machine, host.machine.disk(DASHED)
+    host.unmount([DASHED])
     m.unplug(disk)
-    s.log(f"absent after {host.wait_states({'data7': 'absent'}):.1f} s")
-    m.wait_until("! dmsetup info data7")
+    s.log(f"absent after {host.wait_states({DASHED: 'absent'}):.1f} s")
+    m.wait_until(f"! dmsetup info {DASHED}")
     m.plug(disk)
-    s.log(f"open after {host.wait_states({'data7': 'unlocked'}):.1f} s")
-    m.wait_until("mountpoint -q /srv/data7")
+    s.log(f"open after {host.wait_states({DASHED: 'unlocked'}):.1f} s")
+    m.wait_until(f"mountpoint -q /srv/{DASHED}")
     assert_files_are_there(host)
 
 

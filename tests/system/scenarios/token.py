@@ -17,7 +17,7 @@ def boot_goes_on(s, host):
     is open. Returns the names of the errors that they give."""
     m = host.machine
     # The mounts wait for what will not come: no longer than needed.
-    m.must("sed -i s/device-timeout=60s/device-timeout=10s/ /etc/fstab; sync")
+    m.must("sed -i s/device-timeout=90s/device-timeout=10s/ /etc/fstab; grep -q device-timeout=10s /etc/fstab; sync")
     m.cut_power()
     m.boot()
     login = m.wait_for_login()

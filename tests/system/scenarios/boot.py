@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host unlocks its own volumes: at boot, when plugged in, and after anything of it was killed."""
 
+import json
+
 from coffer_host import mount_unit
 from scenario import DASHED, DETACHED, VOLUMES, scenario
 
@@ -67,8 +69,17 @@ def volume_pulled_out_in_use_is_cleaned_up(s):
     """A volume that is pulled out while mounted is reported, and its mapping goes with its mount."""
     host = s.host()
     m = host.machine
+    identity = host.volumes()["data1"]["Id"]
+    m.must("busctl monitor --json=short --match \"type='signal',member='Alert'\" >/run/alerts 2>/run/ready & "
+           "echo $! >/run/monitor")
+    m.wait_until("grep -q Monitoring /run/ready /run/alerts")
     m.unplug(m.disk("data1"))
     host.wait_states({"data1": "absent"})
+    told = m.wait_until("grep -a '\"member\":\"Alert\"' /run/alerts")[0].splitlines()
+    m.must("kill $(cat /run/monitor)")
+    alerts = [json.loads(line)["payload"]["data"] for line in told]
+    s.log(f"alerts: {alerts}")
+    assert [alert[:3] for alert in alerts] == [["error", "org.coffer.Agent1.Error.DeviceAbsent", identity]], alerts
     m.run("umount /srv/data1")
     m.wait_until("! mountpoint -q /srv/data1 && ! dmsetup info data1")
     others = VOLUMES[1:]

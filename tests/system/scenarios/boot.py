@@ -4,6 +4,7 @@
 import json
 
 from coffer_host import mount_unit
+from machine import Deadline
 from scenario import DASHED, DETACHED, VOLUMES, scenario
 
 PROGRAMS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
@@ -174,11 +175,19 @@ def kill_once(s, host, program, before, until, moment):
     assert set(states.values()) <= {"unlocked", "locked", "failed"}, states
     mapped = host.mappings() & set(VOLUMES)
     assert mapped == {name for name, state in states.items() if state == "unlocked"}, (mapped, states)
+    wait_token(host)
     host.unlock(VOLUMES)
     assert set(host.states().values()) == {"unlocked"}
     assert_recorded(host, records)
     s.log(f"{program} killed when {moment}: {len(open_then)} were open then, {len(mapped)} a little later")
     return open_then
+
+
+def wait_token(host, timeout=60):
+    """Waits until the vault's token answers: before, an unlock says HsmTimeout and is tried again later."""
+    deadline = Deadline(timeout, "the token")
+    while any(provider["State"] != "up" for provider in host.objects("KeyProvider").values()):
+        deadline.pause(0.2)
 
 
 def assert_recorded(host, since):

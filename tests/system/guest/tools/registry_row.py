@@ -15,7 +15,7 @@ def generation_at(body):
     at = 2 + 16
     for field in range(8):  # name, mapped name, two devices of three texts
         at += 4 + int.from_bytes(body[at:at + 4], "big")
-    at += 1  # state
+    at += 8 + 1  # size of the device, state
     return at + 4 + int.from_bytes(body[at:at + 4], "big")  # profile
 
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/delivery_client.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/ipc/sockets.h"
@@ -9,13 +10,14 @@
 namespace coffer::hsm {
 
 Result<void> DeliveryClient::deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                                     const keyring::Digest& profile_digest,
-                                     const SecretBytes& dek) {
+                                     const keyring::Digest& profile_digest, const SecretBytes& dek,
+                                     Deadline call_deadline) {
   const auto packet = encode_delivery(ticket, index, profile_digest, dek);
   if (!packet) return tl::unexpected(packet.error());
 
-  const auto deadline = Deadline::after(options_.timeout);
-  const std::scoped_lock lock(mutex_);
+  const Deadline deadline(std::min(Deadline::after(options_.timeout).at(), call_deadline.at()));
+  const std::unique_lock turn(mutex_, deadline.at());
+  if (!turn) return fail(Reason::kWorkerLost, "deliver a key: the worker is busy with others");
   if (const auto sent = send(*packet, deadline); !sent) return pass(sent.error(), "deliver a key");
   const auto answer = channel_.receive(deadline);
   if (!answer) {

@@ -13,7 +13,8 @@ namespace coffer::hsm {
 // DeliveryClient brings DEKs to the worker over its socket `deliver`, one at a time. It connects
 // when the first one is to be delivered, and again when the worker was started anew.
 //
-// Thread-safe; each call waits for the worker's answer, at most `timeout`.
+// Thread-safe; each call waits for its turn and the worker's answer, at most `timeout` and never
+// beyond its deadline.
 class DeliveryClient final : public keyring::DekSink {
  public:
   struct Options {
@@ -25,13 +26,14 @@ class DeliveryClient final : public keyring::DekSink {
   //   kWorkerLost      it cannot be reached, went away, or did not answer. It may have the key.
   //   kTicketUnknown and other answers of the worker.
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek) override;
+                       const keyring::Digest& profile_digest, const SecretBytes& dek,
+                       Deadline deadline) override;
 
  private:
   Result<void> send(const SecretBytes& packet, Deadline deadline);
 
   const Options options_;
-  std::mutex mutex_;  // Guards channel_: one delivery and its answer at a time.
+  std::timed_mutex mutex_;  // Guards channel_: one delivery and its answer at a time.
   ipc::Channel channel_;
 };
 

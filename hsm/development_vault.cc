@@ -26,24 +26,26 @@ class DevelopmentVault final : public keyring::KeyVault {
     return vault_.change_cmk(current, change);
   }
   Result<void> present(ByteView record) override { return vault_.present(record); }
-  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
-                                                std::span<const Plain> keys) override {
-    return vault_.wrap(record, keys);
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
+                                                Deadline deadline) override {
+    return vault_.wrap(record, keys, deadline);
   }
-  std::vector<Result<SecretBytes>> unwrap(ByteView record,
-                                          std::span<const keyring::Presented> keys) override {
-    return vault_.unwrap(record, keys);
+  std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const keyring::Presented> keys,
+                                          Deadline deadline) override {
+    return vault_.unwrap(record, keys, deadline);
   }
   std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
                                                      std::span<const keyring::KeyContext> contexts,
                                                      const keyring::Ticket& ticket,
-                                                     std::uint32_t first_index) override {
-    return vault_.make_deks(record, contexts, ticket, first_index);
+                                                     std::uint32_t first_index,
+                                                     Deadline deadline) override {
+    return vault_.make_deks(record, contexts, ticket, first_index, deadline);
   }
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
-                                    std::span<const std::uint32_t> indexes) override {
-    return vault_.deliver(record, keys, ticket, indexes);
+                                    std::span<const std::uint32_t> indexes,
+                                    Deadline deadline) override {
+    return vault_.deliver(record, keys, ticket, indexes, deadline);
   }
   Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
   keyring::VaultHealth health() override { return vault_.health(); }

@@ -33,10 +33,19 @@ std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
   return results;
 }
 
-// Results that wait for their value: whatever is left unset at the end is a mistake of ours.
-template <class T>
-std::vector<Result<T>> pending(std::size_t count) {
-  return all_fail<T>(count, Error(Reason::kInternal, "the token gave no answer"));
+// Does the keys of a call in turn, none of them after the deadline. One at a time, so that what is
+// wrapped or unwrapped is also handed over before the next one costs time.
+template <class T, class Step>
+std::vector<Result<T>> in_turn(std::size_t count, Deadline deadline, const Clock& clock,
+                               const Step& step) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  while (results.size() < count && !deadline.passed(clock)) results.push_back(step(results.size()));
+  while (results.size() < count) {
+    results.emplace_back(
+        fail(Reason::kHsmTimeout, "the time for the call was over before this key's turn"));
+  }
+  return results;
 }
 
 std::optional<Error> too_many(std::size_t count) {
@@ -44,14 +53,6 @@ std::optional<Error> too_many(std::size_t count) {
   return Error(Reason::kLimitsExceeded, std::to_string(count) + " keys in one call, at most " +
                                             std::to_string(keyring::KeyVault::kKeysPerCallMax));
 }
-
-// One key of a call on its way to the token: its place in the call, and what it is bound to.
-struct Bound {
-  std::size_t index;
-  WrappedKey blob;  // Header alone, until the token has encrypted.
-  Bytes aad;
-  std::span<const std::byte> plain;
-};
 
 Error wrong_length(Reason reason) {
   return {reason, "the key has another length than its context says"};
@@ -73,15 +74,16 @@ class RuledVault::Core {
   // The record in `sealed`, after its root key and seal were checked, and counted as used.
   Result<CmkRecord> open_and_present(ByteView sealed);
 
-  // Encrypts what is bound; a result for each at its index.
-  void encrypt(const CmkRecord& record, std::vector<Bound> bound,
-               std::vector<Result<WrappedKey>>& results);
-  std::vector<Result<SecretBytes>> decrypt(const CmkRecord& record, std::span<const Presented> keys,
-                                           PurposeRule rule);
+  // Wraps `plain` under the current version, bound to `context`. Its use was taken before.
+  Result<WrappedKey> encrypt(const CmkRecord& record, std::span<const std::byte> plain,
+                             const KeyContext& context);
+  Result<SecretBytes> decrypt(const CmkRecord& record, const Presented& key, PurposeRule rule);
 
   // Counts `count` more wraps of the current version. kKeyExhausted: the record has not leased
   // them.
   Result<void> take_uses(const CmkRecord& record, std::size_t count);
+  // Of those, wraps that the time did not suffice for: nothing was done for them.
+  void give_back_uses(const CmkRecord& record, std::size_t count);
 
   // A volume's DEK as its context asks for it.
   Result<SecretBytes> draw_dek(const KeyContext& context);
@@ -206,42 +208,29 @@ Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t co
   return {};
 }
 
-void RuledVault::Core::encrypt(const CmkRecord& record, std::vector<Bound> bound,
-                               std::vector<Result<WrappedKey>>& results) {
-  if (bound.empty()) return;
-  const auto refuse_all = [&](const Error& error) {
-    for (const auto& one : bound) results[one.index] = tl::unexpected(error);
-  };
-  // Counted before: a wrap that fails half-way may have used its nonce.
-  if (auto taken = take_uses(record, bound.size()); !taken) return refuse_all(taken.error());
+void RuledVault::Core::give_back_uses(const CmkRecord& record, std::size_t count) {
+  const std::lock_guard lock(mutex_);
+  uses_[{record.id, record.current().number}] -= count;
+}
 
-  std::vector<EncryptJob> jobs;
-  jobs.reserve(bound.size());
-  for (const auto& one : bound) jobs.push_back({one.plain, one.aad});
-  auto made = parts.token.encrypt({record, record.current()}, jobs);
-  if (made.size() != bound.size()) return;  // The results still say that there was no answer.
-
-  for (std::size_t i = 0; i < bound.size(); ++i) {
-    auto& result = results[bound[i].index];
-    if (!made[i]) {
-      result = pass(made[i].error(), "wrap under key " + record.id.str());
-      continue;
-    }
-    WrappedKey& blob = bound[i].blob;
-    blob.nonce = std::move(made[i]->nonce);
-    blob.ciphertext = std::move(made[i]->bytes);
-    blob.tag = std::move(made[i]->tag);
-    if (blob.profile != KekProfile::kAesGcm) {
-      const auto mac = parts.token.mac(MacKey::kWrap,
-                                       wrap_mac_message(bound[i].aad, blob.nonce, blob.ciphertext));
-      if (!mac) {
-        result = tl::unexpected(mac.error());
-        continue;
-      }
-      blob.tag.assign(mac->begin(), mac->end());
-    }
-    result = std::move(blob);
-  }
+Result<WrappedKey> RuledVault::Core::encrypt(const CmkRecord& record,
+                                             std::span<const std::byte> plain,
+                                             const KeyContext& context) {
+  WrappedKey blob{record.current().profile, record.id, record.current().number, {}, {}, {}};
+  const Bytes aad = wrap_aad(blob, context);
+  const EncryptJob job{plain, aad};
+  auto made = parts.token.encrypt({record, record.current()}, {&job, 1});
+  if (made.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
+  if (!made.front()) return pass(made.front().error(), "wrap under key " + record.id.str());
+  blob.nonce = std::move(made.front()->nonce);
+  blob.ciphertext = std::move(made.front()->bytes);
+  blob.tag = std::move(made.front()->tag);
+  if (blob.profile == KekProfile::kAesGcm) return blob;
+  const auto mac =
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+  if (!mac) return tl::unexpected(mac.error());
+  blob.tag.assign(mac->begin(), mac->end());
+  return blob;
 }
 
 Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad) {
@@ -253,50 +242,26 @@ Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad)
   return fail(Reason::kBlobInvalid, "the wrapped key does not authenticate with its context");
 }
 
-std::vector<Result<SecretBytes>> RuledVault::Core::decrypt(const CmkRecord& record,
-                                                           std::span<const Presented> keys,
-                                                           PurposeRule rule) {
-  auto results = pending<SecretBytes>(keys.size());
-  std::vector<Bytes> aads(keys.size());
-  std::map<const KeyVersion*, std::vector<std::size_t>> by_version;
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const auto& [blob, context] = keys[i];
-    const auto checked = [&]() -> Result<const KeyVersion*> {
-      if (auto allowed = require_context(context, rule); !allowed) {
-        return tl::unexpected(allowed.error());
-      }
-      auto version = version_of(record, blob);
-      if (!version) return version;
-      aads[i] = wrap_aad(blob, context);
-      // Checked before the token decrypts: these mechanisms bind nothing themselves.
-      if (auto bound = require_mac(blob, aads[i]); !bound) return tl::unexpected(bound.error());
-      return version;
-    }();
-    if (checked) {
-      by_version[*checked].push_back(i);
-    } else {
-      results[i] = tl::unexpected(checked.error());
-    }
+Result<SecretBytes> RuledVault::Core::decrypt(const CmkRecord& record, const Presented& key,
+                                              PurposeRule rule) {
+  const auto& [blob, context] = key;
+  if (auto allowed = require_context(context, rule); !allowed) {
+    return tl::unexpected(allowed.error());
   }
-  for (const auto& [version, indexes] : by_version) {
-    std::vector<DecryptJob> jobs;
-    for (const std::size_t i : indexes) {
-      const auto& blob = keys[i].blob;
-      const bool is_gcm = blob.profile == KekProfile::kAesGcm;
-      jobs.push_back(
-          {blob.nonce, blob.ciphertext, is_gcm ? ByteView(blob.tag) : ByteView(), aads[i]});
-    }
-    auto plain = parts.token.decrypt({record, *version}, jobs);
-    if (plain.size() != jobs.size()) continue;
-    for (std::size_t k = 0; k < jobs.size(); ++k) {
-      const std::size_t i = indexes[k];
-      results[i] = std::move(plain[k]);
-      if (results[i] && results[i]->size() != keys[i].context.key_bytes) {
-        results[i] = tl::unexpected(wrong_length(Reason::kBlobInvalid));
-      }
-    }
-  }
-  return results;
+  const auto version = version_of(record, blob);
+  if (!version) return tl::unexpected(version.error());
+  const Bytes aad = wrap_aad(blob, context);
+  // Checked before the token decrypts: these mechanisms bind nothing themselves.
+  if (auto bound = require_mac(blob, aad); !bound) return tl::unexpected(bound.error());
+
+  const bool is_gcm = blob.profile == KekProfile::kAesGcm;
+  const DecryptJob job{blob.nonce, blob.ciphertext, is_gcm ? ByteView(blob.tag) : ByteView(), aad};
+  auto plain = parts.token.decrypt({record, **version}, {&job, 1});
+  if (plain.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
+  auto& one = plain.front();
+  if (one && one->size() != context.key_bytes)
+    return tl::unexpected(wrong_length(Reason::kBlobInvalid));
+  return std::move(one);
 }
 
 Result<SecretBytes> RuledVault::Core::draw_dek(const KeyContext& context) {
@@ -327,85 +292,84 @@ Result<void> RuledVault::present(ByteView record) {
   return {};
 }
 
-std::vector<Result<WrappedKey>> RuledVault::wrap(ByteView record, std::span<const Plain> keys) {
-  if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
+std::vector<Result<WrappedKey>> RuledVault::wrap(ByteView record, std::span<const Plain> keys,
+                                                 Deadline deadline) {
+  const std::size_t count = keys.size();
+  if (const auto error = too_many(count)) return all_fail<WrappedKey>(count, *error);
   const auto opened = core_->open_and_present(record);
-  if (!opened) return all_fail<WrappedKey>(keys.size(), opened.error());
-  if (auto may = require_may_wrap(*opened); !may) {
-    return all_fail<WrappedKey>(keys.size(), may.error());
-  }
-  auto results = pending<WrappedKey>(keys.size());
-  std::vector<Bound> bound;
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const auto& [key, context] = keys[i];
-    if (auto allowed = require_context(context, PurposeRule::kNoVolume); !allowed) {
-      results[i] = tl::unexpected(allowed.error());
-    } else if (key.size() != context.key_bytes) {
-      results[i] = tl::unexpected(wrong_length(Reason::kInvalidArgs));
-    } else {
-      WrappedKey blob{opened->current().profile, opened->id, opened->current().number, {}, {}, {}};
-      Bytes aad = wrap_aad(blob, context);
-      bound.push_back({i, std::move(blob), std::move(aad), key.reveal()});
-    }
-  }
-  core_->encrypt(*opened, std::move(bound), results);
+  if (!opened) return all_fail<WrappedKey>(count, opened.error());
+  if (auto may = require_may_wrap(*opened); !may) return all_fail<WrappedKey>(count, may.error());
+  // Counted before: a wrap that fails half-way may have used its nonce.
+  if (auto taken = core_->take_uses(*opened, count); !taken)
+    return all_fail<WrappedKey>(count, taken.error());
+
+  std::size_t begun = 0;
+  auto results = in_turn<WrappedKey>(
+      count, deadline, core_->parts.clock, [&](std::size_t i) -> Result<WrappedKey> {
+        ++begun;
+        const auto& [key, context] = keys[i];
+        if (auto allowed = require_context(context, PurposeRule::kNoVolume); !allowed)
+          return tl::unexpected(allowed.error());
+        if (key.size() != context.key_bytes)
+          return tl::unexpected(wrong_length(Reason::kInvalidArgs));
+        return core_->encrypt(*opened, key.reveal(), context);
+      });
+  core_->give_back_uses(*opened, count - begun);
   return results;
 }
 
 std::vector<Result<SecretBytes>> RuledVault::unwrap(ByteView record,
-                                                    std::span<const Presented> keys) {
-  if (const auto error = too_many(keys.size())) return all_fail<SecretBytes>(keys.size(), *error);
+                                                    std::span<const Presented> keys,
+                                                    Deadline deadline) {
+  const std::size_t count = keys.size();
+  if (const auto error = too_many(count)) return all_fail<SecretBytes>(count, *error);
   const auto opened = core_->open_and_present(record);
-  if (!opened) return all_fail<SecretBytes>(keys.size(), opened.error());
-  if (auto may = require_may_unwrap(*opened); !may) {
-    return all_fail<SecretBytes>(keys.size(), may.error());
-  }
-  return core_->decrypt(*opened, keys, PurposeRule::kNoVolume);
+  if (!opened) return all_fail<SecretBytes>(count, opened.error());
+  if (auto may = require_may_unwrap(*opened); !may)
+    return all_fail<SecretBytes>(count, may.error());
+  return in_turn<SecretBytes>(count, deadline, core_->parts.clock, [&](std::size_t i) {
+    return core_->decrypt(*opened, keys[i], PurposeRule::kNoVolume);
+  });
 }
 
 std::vector<Result<WrappedKey>> RuledVault::make_deks(ByteView record,
                                                       std::span<const KeyContext> contexts,
                                                       const keyring::Ticket& ticket,
-                                                      std::uint32_t first_index) {
+                                                      std::uint32_t first_index,
+                                                      Deadline deadline) {
   const std::size_t count = contexts.size();
   if (const auto error = too_many(count)) return all_fail<WrappedKey>(count, *error);
   const auto opened = core_->open_and_present(record);
   if (!opened) return all_fail<WrappedKey>(count, opened.error());
   if (auto may = require_may_wrap(*opened); !may) return all_fail<WrappedKey>(count, may.error());
+  if (auto taken = core_->take_uses(*opened, count); !taken)
+    return all_fail<WrappedKey>(count, taken.error());
 
-  auto results = pending<WrappedKey>(count);
-  std::vector<SecretBytes> deks(count);
-  std::vector<Bound> bound;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (auto allowed = require_context(contexts[i], PurposeRule::kVolumeOnly); !allowed) {
-      results[i] = tl::unexpected(allowed.error());
-      continue;
-    }
-    auto dek = core_->draw_dek(contexts[i]);
-    if (!dek) {
-      results[i] = tl::unexpected(dek.error());
-      continue;
-    }
-    deks[i] = std::move(*dek);
-    WrappedKey blob{opened->current().profile, opened->id, opened->current().number, {}, {}, {}};
-    Bytes aad = wrap_aad(blob, contexts[i]);
-    bound.push_back({i, std::move(blob), std::move(aad), deks[i].reveal()});
-  }
-  core_->encrypt(*opened, std::move(bound), results);
-
-  // Delivered last: the worker is given only keys whose wraps exist.
-  for (std::size_t i = 0; i < count; ++i) {
-    if (!results[i]) continue;
-    const auto taken = core_->parts.sink.deliver(
-        ticket, first_index + static_cast<std::uint32_t>(i), contexts[i].profile_digest, deks[i]);
-    if (!taken) results[i] = pass(taken.error(), "deliver a new key");
-  }
+  std::size_t begun = 0;
+  auto results = in_turn<WrappedKey>(
+      count, deadline, core_->parts.clock, [&](std::size_t i) -> Result<WrappedKey> {
+        ++begun;
+        if (auto allowed = require_context(contexts[i], PurposeRule::kVolumeOnly); !allowed)
+          return tl::unexpected(allowed.error());
+        const auto dek = core_->draw_dek(contexts[i]);
+        if (!dek) return tl::unexpected(dek.error());
+        auto blob = core_->encrypt(*opened, dek->reveal(), contexts[i]);
+        if (!blob) return blob;
+        // Delivered last: the worker is given only keys whose wraps exist.
+        const auto taken =
+            core_->parts.sink.deliver(ticket, first_index + static_cast<std::uint32_t>(i),
+                                      contexts[i].profile_digest, *dek, deadline);
+        if (!taken) return pass(taken.error(), "deliver a new key");
+        return blob;
+      });
+  core_->give_back_uses(*opened, count - begun);
   return results;
 }
 
 std::vector<Result<void>> RuledVault::deliver(ByteView record, std::span<const Presented> keys,
                                               const keyring::Ticket& ticket,
-                                              std::span<const std::uint32_t> indexes) {
+                                              std::span<const std::uint32_t> indexes,
+                                              Deadline deadline) {
   const std::size_t count = keys.size();
   if (const auto error = too_many(count)) return all_fail<void>(count, *error);
   if (indexes.size() != count) {
@@ -415,19 +379,12 @@ std::vector<Result<void>> RuledVault::deliver(ByteView record, std::span<const P
   if (!opened) return all_fail<void>(count, opened.error());
   if (auto may = require_may_unwrap(*opened); !may) return all_fail<void>(count, may.error());
 
-  auto deks = core_->decrypt(*opened, keys, PurposeRule::kVolumeOnly);
-  std::vector<Result<void>> results;
-  results.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    if (!deks[i]) {
-      results.emplace_back(tl::unexpected(deks[i].error()));
-      continue;
-    }
-    const SecretBytes dek = std::move(*deks[i]);  // Wiped as soon as it is handed over.
-    results.push_back(
-        core_->parts.sink.deliver(ticket, indexes[i], keys[i].context.profile_digest, dek));
-  }
-  return results;
+  return in_turn<void>(count, deadline, core_->parts.clock, [&](std::size_t i) -> Result<void> {
+    const auto dek = core_->decrypt(*opened, keys[i], PurposeRule::kVolumeOnly);
+    if (!dek) return tl::unexpected(dek.error());
+    return core_->parts.sink.deliver(ticket, indexes[i], keys[i].context.profile_digest, *dek,
+                                     deadline);
+  });
 }
 
 Result<SecretBytes> RuledVault::random(std::size_t size_bytes) {

@@ -33,17 +33,19 @@ class RuledVault final : public keyring::KeyVault {
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override;
   Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override;
   Result<void> present(ByteView record) override;
-  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
-                                                std::span<const Plain> keys) override;
-  std::vector<Result<SecretBytes>> unwrap(ByteView record,
-                                          std::span<const keyring::Presented> keys) override;
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
+                                                Deadline deadline) override;
+  std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const keyring::Presented> keys,
+                                          Deadline deadline) override;
   std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
                                                      std::span<const keyring::KeyContext> contexts,
                                                      const keyring::Ticket& ticket,
-                                                     std::uint32_t first_index) override;
+                                                     std::uint32_t first_index,
+                                                     Deadline deadline) override;
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
-                                    std::span<const std::uint32_t> indexes) override;
+                                    std::span<const std::uint32_t> indexes,
+                                    Deadline deadline) override;
   Result<SecretBytes> random(std::size_t size_bytes) override;
   keyring::VaultHealth health() override;
 

@@ -19,8 +19,10 @@ using keyring::WrappedKey;
 
 namespace {
 
-// What stands before the keys of a message, beside the record: lengths, ticket, first index.
-constexpr std::size_t kHeadBytes = 32;
+// What stands before the keys of a message, beside the record: time, lengths, ticket, first index.
+constexpr std::size_t kHeadBytes = 36;
+// What a message's time leaves for its way and the answer's.
+constexpr std::chrono::milliseconds kWayMax{500};
 
 ipc::Client::Options client_options(const VaultClient::Options& options) {
   ipc::Client::Options out;
@@ -56,42 +58,62 @@ struct Batch {
   std::vector<std::size_t> items;  // Their places in the call, ascending.
 };
 
-// Which items go into which message. `contiguous`: a message has no gaps.
-std::vector<Batch> split(std::span<const Item> items, std::size_t head_bytes, bool contiguous,
-                         std::size_t items_max) {
-  std::vector<Batch> batches;
-  std::size_t request = 0;
-  std::size_t answer = 0;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (items[i].refused) continue;
+struct Limits {
+  std::size_t head_bytes;
+  bool contiguous;  // A message has no gaps.
+  std::size_t items_max;
+};
+
+// The first of `waiting` that go into one message.
+Batch first_batch(std::span<const Item> items, std::span<const std::size_t> waiting,
+                  const Limits& limits) {
+  Batch batch;
+  std::size_t request = limits.head_bytes;
+  std::size_t answer = 4;
+  for (const std::size_t i : waiting) {
     request += items[i].request_bytes;
     answer += items[i].answer_bytes + kResultOverheadBytes;
-    const bool joins = !batches.empty() && batches.back().items.size() < items_max &&
-                       request <= ipc::kFrameBodyBytesMax && answer <= ipc::kFrameBodyBytesMax &&
-                       (!contiguous || batches.back().items.back() + 1 == i);
-    if (!joins) {
-      batches.emplace_back();
-      request = head_bytes + items[i].request_bytes;
-      answer = items[i].answer_bytes + kResultOverheadBytes + 4;
-    }
-    batches.back().items.push_back(i);
+    const bool joins =
+        batch.items.empty() ||
+        (batch.items.size() < limits.items_max && request <= ipc::kFrameBodyBytesMax &&
+         answer <= ipc::kFrameBodyBytesMax && (!limits.contiguous || batch.items.back() + 1 == i));
+    if (!joins) break;
+    batch.items.push_back(i);
   }
-  return batches;
+  return batch;
 }
 
-// Sends the batches by `send`, which gives one result per item of a batch.
+// Asks for the items, message by message, until none is left or the deadline has passed. `send`
+// gives one result per item of its message.
 template <class T, class Send>
-std::vector<Result<T>> in_messages(std::span<const Item> items, const std::vector<Batch>& batches,
-                                   const Send& send) {
+std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& limits,
+                                   Deadline deadline, const Send& send) {
   std::vector<Result<T>> results;
-  for (const auto& item : items)
+  std::vector<std::size_t> waiting;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (!items[i].refused) waiting.push_back(i);
     results.emplace_back(tl::unexpected(
-        item.refused ? *item.refused : Error(Reason::kInternal, "the key was not sent")));
-  for (const auto& batch : batches) {
+        items[i].refused
+            ? *items[i].refused
+            : Error(Reason::kHsmTimeout, "the time was over before it was asked for")));
+  }
+  while (!waiting.empty() && !deadline.passed()) {
+    const Batch batch = first_batch(items, waiting, limits);
     Result<std::vector<Result<T>>> some = send(batch);
-    if (!some) some = all_fail<T>(batch.items.size(), some.error());
-    for (std::size_t i = 0; i < batch.items.size(); ++i)
-      results[batch.items[i]] = std::move((*some)[i]);
+    const bool silent = !some && some.error().reason() == Reason::kHsmTimeout;
+    if (!some) some = all_fail<T>(silent ? waiting.size() : batch.items.size(), some.error());
+    std::vector<std::size_t> again;
+    for (std::size_t k = 0; k < some->size(); ++k) {
+      // The vault's time was over before this key's turn: it goes into the next message.
+      const bool begun = (*some)[k] || (*some)[k].error().reason() != Reason::kHsmTimeout;
+      if (!begun && !silent) again.push_back(waiting[k]);
+      results[waiting[k]] = std::move((*some)[k]);
+    }
+    // Who does not answer one message is not asked again, each time for as long.
+    if (silent) break;
+    waiting.erase(waiting.begin(),
+                  waiting.begin() + static_cast<std::ptrdiff_t>(batch.items.size()));
+    waiting.insert(waiting.begin(), again.begin(), again.end());
   }
   return results;
 }
@@ -132,8 +154,15 @@ VaultClient::VaultClient(Options options)
 
 VaultClient::~VaultClient() = default;
 
-Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteView> parts) {
-  auto reply = client_.call(type, parts, {}, Deadline::after(options_.call_timeout));
+Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteView> parts,
+                                      Deadline caller) {
+  const Deadline deadline(std::min(Deadline::after(options_.call_timeout).at(), caller.at()));
+  // The vault stops before the caller does, so that what it has done by then is known.
+  const auto left = deadline.left();
+  const Bytes time = encode_request_time(left - std::min(left / 8, kWayMax));
+  std::vector<ByteView> all{time};
+  all.insert(all.end(), parts.begin(), parts.end());
+  auto reply = client_.call(type, all, {}, deadline);
   if (reply) return std::move(reply->secret);
   if (reply.error().reason() == Reason::kTimedOut)
     return fail(Reason::kHsmTimeout, reply.error().message());
@@ -151,6 +180,10 @@ SealedRecord ordinary(const SecretBytes& body) {
 }
 
 }  // namespace
+
+Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteView> parts) {
+  return call(type, parts, Deadline::after(options_.call_timeout));
+}
 
 Result<SealedRecord> VaultClient::create_cmk(const keyring::CmkParameters& parameters) {
   const auto body = encode_parameters(parameters);
@@ -174,7 +207,8 @@ Result<void> VaultClient::present(ByteView record) {
   return {};
 }
 
-std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<const Plain> keys) {
+std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<const Plain> keys,
+                                                  Deadline deadline) {
   if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
   std::vector<Item> items;
   for (const auto& key : keys) {
@@ -188,24 +222,24 @@ std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<con
     items.push_back(std::move(item));
   }
   // A message has at most kMessagePartsMax parts, and a key needs two.
-  const auto batches =
-      split(items, record.size() + kHeadBytes, false, (ipc::kMessagePartsMax - 4) / 2);
+  const Limits limits{record.size() + kHeadBytes, false, (ipc::kMessagePartsMax - 4) / 2};
   return in_messages<WrappedKey>(
-      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
         const auto head = encode_keys_head(record, batch.items.size());
         std::vector<ByteView> parts{head};
         for (const auto i : batch.items) {
           parts.emplace_back(items[i].encoded);
           if (!keys[i].key.empty()) parts.push_back(keys[i].key.reveal());
         }
-        const auto answer = call(type_of(VaultRequest::kWrap), parts);
+        const auto answer = call(type_of(VaultRequest::kWrap), parts, deadline);
         if (!answer) return tl::unexpected(answer.error());
         return decode_wrapped_results(answer->reveal(), batch.items.size());
       });
 }
 
 std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
-                                                     std::span<const Presented> keys) {
+                                                     std::span<const Presented> keys,
+                                                     Deadline deadline) {
   if (const auto error = too_many(keys.size())) return all_fail<SecretBytes>(keys.size(), *error);
   std::vector<Item> items;
   for (const auto& key : keys) {
@@ -216,13 +250,13 @@ std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
     item.answer_bytes = key.blob.ciphertext.size();
     items.push_back(std::move(item));
   }
-  const auto batches = split(items, record.size() + kHeadBytes, false, kKeysPerMessageMax);
+  const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
   return in_messages<SecretBytes>(
-      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
         Bytes body = encode_keys_head(record, batch.items.size());
         add_items(body, items, batch);
         const ByteView part = body;
-        const auto answer = call(type_of(VaultRequest::kUnwrap), {&part, 1});
+        const auto answer = call(type_of(VaultRequest::kUnwrap), {&part, 1}, deadline);
         if (!answer) return tl::unexpected(answer.error());
         return decode_secret_results(answer->reveal(), batch.items.size());
       });
@@ -231,7 +265,8 @@ std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
 std::vector<Result<WrappedKey>> VaultClient::make_deks(ByteView record,
                                                        std::span<const KeyContext> contexts,
                                                        const keyring::Ticket& ticket,
-                                                       std::uint32_t first_index) {
+                                                       std::uint32_t first_index,
+                                                       Deadline deadline) {
   if (const auto error = too_many(contexts.size()))
     return all_fail<WrappedKey>(contexts.size(), *error);
   std::vector<Item> items;
@@ -244,14 +279,14 @@ std::vector<Result<WrappedKey>> VaultClient::make_deks(ByteView record,
     items.push_back(std::move(item));
   }
   // The keys of a message have indexes that follow each other.
-  const auto batches = split(items, record.size() + kHeadBytes, true, kKeysPerMessageMax);
+  const Limits limits{record.size() + kHeadBytes, true, kKeysPerMessageMax};
   return in_messages<WrappedKey>(
-      items, batches, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
         const auto first = first_index + static_cast<std::uint32_t>(batch.items.front());
         Bytes body = encode_make_head(record, ticket, first, batch.items.size());
         add_items(body, items, batch);
         const ByteView part = body;
-        const auto answer = call(type_of(VaultRequest::kMakeDeks), {&part, 1});
+        const auto answer = call(type_of(VaultRequest::kMakeDeks), {&part, 1}, deadline);
         if (!answer) return tl::unexpected(answer.error());
         return decode_wrapped_results(answer->reveal(), batch.items.size());
       });
@@ -259,7 +294,8 @@ std::vector<Result<WrappedKey>> VaultClient::make_deks(ByteView record,
 
 std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const Presented> keys,
                                                const keyring::Ticket& ticket,
-                                               std::span<const std::uint32_t> indexes) {
+                                               std::span<const std::uint32_t> indexes,
+                                               Deadline deadline) {
   if (const auto error = too_many(keys.size())) return all_fail<void>(keys.size(), *error);
   if (keys.size() != indexes.size())
     return all_fail<void>(keys.size(), Error(Reason::kInvalidArgs, "each key needs an index"));
@@ -268,19 +304,19 @@ std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const 
     items.push_back(presented_item(key));
     items.back().request_bytes += sizeof(std::uint32_t);
   }
-  const auto batches = split(items, record.size() + kHeadBytes, false, kKeysPerMessageMax);
-  return in_messages<void>(items, batches,
-                           [&](const Batch& batch) -> Result<std::vector<Result<void>>> {
-                             std::vector<std::uint32_t> some;
-                             some.reserve(batch.items.size());
-                             for (const auto i : batch.items) some.push_back(indexes[i]);
-                             Bytes body = encode_deliver_head(record, ticket, some);
-                             add_items(body, items, batch);
-                             const ByteView part = body;
-                             const auto answer = call(type_of(VaultRequest::kDeliver), {&part, 1});
-                             if (!answer) return tl::unexpected(answer.error());
-                             return decode_void_results(answer->reveal(), batch.items.size());
-                           });
+  const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
+  return in_messages<void>(
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<void>>> {
+        std::vector<std::uint32_t> some;
+        some.reserve(batch.items.size());
+        for (const auto i : batch.items) some.push_back(indexes[i]);
+        Bytes body = encode_deliver_head(record, ticket, some);
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kDeliver), {&part, 1}, deadline);
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_void_results(answer->reveal(), batch.items.size());
+      });
 }
 
 Result<SecretBytes> VaultClient::random(std::size_t size_bytes) {

@@ -11,9 +11,12 @@
 namespace coffer::hsm {
 
 // VaultClient is the KeyVault of a program that talks to a vault process: cofferd. Calls are split
-// into messages that fit; nothing is ever repeated by itself.
+// into messages that fit, and each message says how long the vault may work on it: less than
+// `call_timeout`. A vault that is slow answers in time with what it has done, and is asked for the
+// rest in the next message, until the call's deadline; nothing that was begun is ever repeated.
 //
-// Thread-safe. A call blocks for at most `call_timeout` per message. Beside the errors of KeyVault:
+// Thread-safe. A call with a deadline blocks until that, one without for at most `call_timeout`; a
+// message that gets no answer at all ends the call. Beside the errors of KeyVault:
 //   kHsmAbsent   no vault process answers, or it went away with the call.
 //   kHsmTimeout  it did not answer in time: a call into the token's module hangs, most likely.
 class VaultClient final : public keyring::KeyVault {
@@ -26,7 +29,7 @@ class VaultClient final : public keyring::KeyVault {
     // Instead of socket_path, for tests.
     std::function<Result<UniqueFd>(Deadline)> connect;
   };
-  // Keys in one message: a slow token is through with them in time.
+  // Keys in one message: what a death of the vault leaves unknown.
   static constexpr std::size_t kKeysPerMessageMax = 64;
 
   explicit VaultClient(Options options);
@@ -35,22 +38,25 @@ class VaultClient final : public keyring::KeyVault {
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override;
   Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override;
   Result<void> present(ByteView record) override;
-  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
-                                                std::span<const Plain> keys) override;
-  std::vector<Result<SecretBytes>> unwrap(ByteView record,
-                                          std::span<const keyring::Presented> keys) override;
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
+                                                Deadline deadline) override;
+  std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const keyring::Presented> keys,
+                                          Deadline deadline) override;
   std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
                                                      std::span<const keyring::KeyContext> contexts,
                                                      const keyring::Ticket& ticket,
-                                                     std::uint32_t first_index) override;
+                                                     std::uint32_t first_index,
+                                                     Deadline deadline) override;
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
-                                    std::span<const std::uint32_t> indexes) override;
+                                    std::span<const std::uint32_t> indexes,
+                                    Deadline deadline) override;
   Result<SecretBytes> random(std::size_t size_bytes) override;
   keyring::VaultHealth health() override;
 
  private:
   Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts);
+  Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts, Deadline caller);
 
   const Options options_;
   ipc::Client client_;

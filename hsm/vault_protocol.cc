@@ -99,6 +99,22 @@ Result<std::vector<Result<T>>> decode_results(ByteView body, std::size_t count,
 
 }  // namespace
 
+Bytes encode_request_time(std::chrono::milliseconds time) {
+  const auto most = std::min(time, kRequestTimeMax).count();
+  ByteWriter out;
+  out.u32(static_cast<std::uint32_t>(std::max<std::chrono::milliseconds::rep>(most, 0)));
+  return out.take();
+}
+
+Result<TimedRequest> decode_request_time(ByteView message) {
+  constexpr std::size_t kTimeBytes = 4;
+  ByteReader in(message.first(std::min(message.size(), kTimeBytes)));
+  const std::chrono::milliseconds time(in.u32());
+  if (const auto end = finish(in, "the time for a request"); !end)
+    return tl::unexpected(end.error());
+  return TimedRequest{std::min(time, kRequestTimeMax), message.subspan(kTimeBytes)};
+}
+
 Bytes encode_presented(const Presented& presented) {
   ByteWriter out;
   out.bytes(presented.blob.encode()).bytes(presented.context.encode());

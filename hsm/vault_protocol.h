@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,6 +36,17 @@ inline constexpr std::size_t kResultTextBytesMax = 200;  // Of an error's text i
 inline constexpr std::size_t kResultOverheadBytes = kResultTextBytesMax + 32;
 // What a wrapped key takes more than the key in it: header, nonce, tag, padding, lengths.
 inline constexpr std::size_t kWrapOverheadBytes = 160;
+
+// In front of every request stands how long the vault may work on it, counted from its receipt; a
+// vault takes no longer than kRequestTimeMax, whatever stands there.
+inline constexpr std::chrono::milliseconds kRequestTimeMax{30'000};
+Bytes encode_request_time(std::chrono::milliseconds time);
+struct TimedRequest {
+  std::chrono::milliseconds time;
+  ByteView body;  // What the functions below decode.
+};
+// kMessageInvalid: too short to hold a time.
+Result<TimedRequest> decode_request_time(ByteView message);
 
 // Requests. Each list is of one message, so at most KeyVault::kKeysPerCallMax long.
 struct ChangeRequest {

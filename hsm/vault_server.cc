@@ -29,26 +29,33 @@ Result<void> require_no_volume(std::span<const Presented> keys) {
 }  // namespace
 
 Result<ipc::Reply> VaultServer::handle(const ipc::Request& request) {
+  const auto timed = decode_request_time(request.body);
+  if (!timed) return tl::unexpected(timed.error());
+  const ByteView body = timed->body;
+  const Deadline deadline(request.received + timed->time);
+  if (deadline.passed())
+    return fail(Reason::kHsmTimeout,
+                "the vault is busy: the request waited until its time was over");
   auto answer = [&]() -> Result<ipc::Reply> {
     switch (static_cast<VaultRequest>(request.type)) {
       case VaultRequest::kCreateCmk:
-        return create(request.body);
+        return create(body);
       case VaultRequest::kChangeCmk:
-        return change(request.body);
+        return change(body);
       case VaultRequest::kPresent:
-        return present(request.body);
+        return present(body);
       case VaultRequest::kWrap:
-        return wrap(request.body);
+        return wrap(body, deadline);
       case VaultRequest::kUnwrap:
-        return unwrap(request.body);
+        return unwrap(body, deadline);
       case VaultRequest::kMakeDeks:
-        return make_deks(request.body);
+        return make_deks(body, deadline);
       case VaultRequest::kDeliver:
-        return deliver(request.body);
+        return deliver(body, deadline);
       case VaultRequest::kRandom:
-        return random(request.body);
+        return random(body);
       case VaultRequest::kHealth:
-        return health(request.body);
+        return health(body);
     }
     return fail(Reason::kMessageInvalid, "the vault knows no such request");
   }();
@@ -79,36 +86,36 @@ Result<ipc::Reply> VaultServer::present(ByteView body) {
   return ipc::Reply();
 }
 
-Result<ipc::Reply> VaultServer::wrap(ByteView body) {
+Result<ipc::Reply> VaultServer::wrap(ByteView body, Deadline deadline) {
   const auto request = decode_wrap(body);
   if (!request) return tl::unexpected(request.error());
-  return reply(encode_results(vault_.wrap(request->record, request->keys)));
+  return reply(encode_results(vault_.wrap(request->record, request->keys, deadline)));
 }
 
-Result<ipc::Reply> VaultServer::unwrap(ByteView body) {
+Result<ipc::Reply> VaultServer::unwrap(ByteView body, Deadline deadline) {
   const auto request = decode_unwrap(body);
   if (!request) return tl::unexpected(request.error());
   if (const auto allowed = require_no_volume(request->keys); !allowed)
     return tl::unexpected(allowed.error());
-  auto results = encode_results(vault_.unwrap(request->record, request->keys));
+  auto results = encode_results(vault_.unwrap(request->record, request->keys, deadline));
   if (!results) return tl::unexpected(results.error());
   ipc::Reply out;
   out.secret = std::move(*results);
   return out;
 }
 
-Result<ipc::Reply> VaultServer::make_deks(ByteView body) {
+Result<ipc::Reply> VaultServer::make_deks(ByteView body, Deadline deadline) {
   const auto request = decode_make_deks(body);
   if (!request) return tl::unexpected(request.error());
-  return reply(encode_results(
-      vault_.make_deks(request->record, request->contexts, request->ticket, request->first_index)));
+  return reply(encode_results(vault_.make_deks(request->record, request->contexts, request->ticket,
+                                               request->first_index, deadline)));
 }
 
-Result<ipc::Reply> VaultServer::deliver(ByteView body) {
+Result<ipc::Reply> VaultServer::deliver(ByteView body, Deadline deadline) {
   const auto request = decode_deliver(body);
   if (!request) return tl::unexpected(request.error());
   return reply(encode_results(
-      vault_.deliver(request->record, request->keys, request->ticket, request->indexes)));
+      vault_.deliver(request->record, request->keys, request->ticket, request->indexes, deadline)));
 }
 
 Result<ipc::Reply> VaultServer::random(ByteView body) {

@@ -9,6 +9,9 @@ namespace coffer::hsm {
 // VaultServer answers the requests of vault_protocol.h with a KeyVault: give its handler to an
 // ipc::Server whose requests are received into locked memory (Options::secret).
 //
+// Each request says how long its caller waits for it: the vault is given that time, from the
+// receipt of the request on, so that nothing works for a caller who has gone.
+//
 // Thread-safe, as the vault is. The vault outlives it.
 class VaultServer {
  public:
@@ -16,6 +19,7 @@ class VaultServer {
 
   // The answer, or the error to send back.
   //   kMessageInvalid  the request is none.
+  //   kHsmTimeout      its time was over before its turn came: nothing was done.
   //   kLimitsExceeded  its answer would not fit into a message: ask for less at a time.
   Result<ipc::Reply> handle(const ipc::Request& request);
 
@@ -23,10 +27,10 @@ class VaultServer {
   Result<ipc::Reply> create(ByteView body);
   Result<ipc::Reply> change(ByteView body);
   Result<ipc::Reply> present(ByteView body);
-  Result<ipc::Reply> wrap(ByteView body);
-  Result<ipc::Reply> unwrap(ByteView body);
-  Result<ipc::Reply> make_deks(ByteView body);
-  Result<ipc::Reply> deliver(ByteView body);
+  Result<ipc::Reply> wrap(ByteView body, Deadline deadline);
+  Result<ipc::Reply> unwrap(ByteView body, Deadline deadline);
+  Result<ipc::Reply> make_deks(ByteView body, Deadline deadline);
+  Result<ipc::Reply> deliver(ByteView body, Deadline deadline);
   Result<ipc::Reply> random(ByteView body);
   Result<ipc::Reply> health(ByteView body);
 

@@ -21,7 +21,7 @@ void deliver_group(UnlockBatch& batch, const KeyGroup& group, keyring::Keyring& 
     members.push_back(group.members[i]);
   }
   if (deliveries.empty()) return;
-  const auto results = keyring.deliver(deliveries, group.ticket);
+  const auto results = keyring.deliver(deliveries, group.ticket, batch.deadline);
   for (std::size_t i = 0; i < members.size(); ++i) {
     UnlockTarget& target = batch.targets[members[i]];
     if (i >= results.size()) {

@@ -201,8 +201,8 @@ class Maker {
       return expected;
     }
     const keyring::DekRequest request{.context = plan_.context, .intent = intent_};
-    auto made =
-        parts_.unlock.keyring.make_deks(plan_.key, {&request, 1}, ticket_, 0, call_.call.actor);
+    auto made = parts_.unlock.keyring.make_deks(plan_.key, {&request, 1}, ticket_, 0,
+                                                call_.call.actor, call_.call.deadline);
     if (made.empty()) return fail(Reason::kInternal, "the keyring made no key");
     if (!made.front()) return tl::unexpected(made.front().error());
     blob_ = made.front()->encode();

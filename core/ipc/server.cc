@@ -111,7 +111,8 @@ class Server::Impl {
   Result<PeerCredentials> check_peer(const Channel& channel) const;
   void run(const ConnectionPtr& connection);
   Result<void> take(const ConnectionPtr& connection, Received received);
-  void answer(Connection& connection, const FrameHeader& header, ByteView body, Received& received);
+  void answer(Connection& connection, const FrameHeader& header, ByteView body, Received& received,
+              SteadyTime received_at);
   void send(Connection& connection, const FrameHeader& header, const Result<Reply>& reply);
   void report(const Error& error) const {
     if (options_.on_fault) {
@@ -243,15 +244,16 @@ Result<void> Server::Impl::take(const ConnectionPtr& connection, Received receiv
   if (frame->header.type > kTypeMax)
     return fail(Reason::kMessageInvalid, options_.name + ": answer from a client");
   const FrameHeader header = frame->header;
+  const auto now = std::chrono::steady_clock::now();
   if (pool_ == nullptr) {
-    answer(*connection, header, frame->body, received);
+    answer(*connection, header, frame->body, received, now);
     return {};
   }
   connection->begin();
   // The body stays where it is: moving a buffer does not move what it points to.
   auto queued = pool_->submit(
-      [this, connection, header, body = frame->body, kept = std::move(received)]() mutable {
-        answer(*connection, header, body, kept);
+      [this, connection, header, body = frame->body, kept = std::move(received), now]() mutable {
+        answer(*connection, header, body, kept, now);
         connection->end();
       });
   if (!queued) {
@@ -262,12 +264,13 @@ Result<void> Server::Impl::take(const ConnectionPtr& connection, Received receiv
 }
 
 void Server::Impl::answer(Connection& connection, const FrameHeader& header, ByteView body,
-                          Received& received) {
+                          Received& received, SteadyTime received_at) {
   Request request{.type = header.type,
                   .body = body,
                   .fds = std::move(received.fds),
                   .peer = connection.peer,
                   .connection = connection.id,
+                  .received = received_at,
                   .notice = header.request_id == 0};
   const Result<Reply> reply = handler_(request);
   if (!request.notice) send(connection, header, reply);

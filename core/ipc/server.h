@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/base/unique_fd.h"
 #include "core/ipc/channel.h"
@@ -24,7 +26,8 @@ struct Request {
   std::vector<UniqueFd> fds;
   PeerCredentials peer;
   std::uint64_t connection = 0;  // Number of the connection: never used again.
-  bool notice = false;           // Nobody waits for an answer.
+  SteadyTime received = std::chrono::steady_clock::now();  // Before it waited for its turn.
+  bool notice = false;                                     // Nobody waits for an answer.
 };
 
 // Server answers the requests of the other processes. One thread reads each connection; handlers

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
 #include "core/keyring/cmk_record.h"
@@ -76,9 +77,12 @@ class DekSink {
  public:
   virtual ~DekSink() = default;
   // Hands over the key at `index` of the delivery `ticket`, for the volume whose pinned profile has
-  // `profile_digest`. kTicketUnknown: the worker does not expect it. kWorkerLost.
+  // `profile_digest`; waits no longer than until `deadline`.
+  //   kTicketUnknown  the worker does not expect it.
+  //   kWorkerLost     no answer: it may have the key.
   virtual Result<void> deliver(const Ticket& ticket, std::uint32_t index,
-                               const Digest& profile_digest, const SecretBytes& dek) = 0;
+                               const Digest& profile_digest, const SecretBytes& dek,
+                               Deadline deadline) = 0;
 };
 
 // KeyVault is the only place where CMK bytes exist. Makers: the PKCS#11 token, the development
@@ -88,12 +92,15 @@ class DekSink {
 // The vault keeps no store of keys. Each call brings the sealed record of the CMK; the vault checks
 // its seal and state, and refuses one older than the newest it has been asked to use.
 //
-// A call takes at most kKeysPerCallMax keys; with more, every result is kLimitsExceeded.
+// A call takes at most kKeysPerCallMax keys; with more, every result is kLimitsExceeded. Its keys
+// are taken one after another, and none is begun once `deadline` has passed: what was finished
+// until then counts, and the others are kHsmTimeout.
 //
 // Thread-safe. Every call may block on hardware for up to its maker's stated deadline, so none is
 // made on an event loop. Errors of every call beside those named:
 //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmTimeout, kHsmBusy, kHsmFailed
-//                       the token; nothing changed.
+//                       the token; nothing changed. kHsmTimeout of one key of several: the time
+//                       was over before its turn; asking for it again is safe.
 //   kRecordInvalid      the seal does not hold, or the record is of another root key.
 //   kRecordSuperseded   a newer revision of the record was already used.
 class KeyVault {
@@ -125,28 +132,30 @@ class KeyVault {
     SecretBytes key;
     KeyContext context;
   };
-  virtual std::vector<Result<WrappedKey>> wrap(ByteView record, std::span<const Plain> keys) = 0;
+  virtual std::vector<Result<WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
+                                               Deadline deadline) = 0;
 
   // Unwraps each of `keys` under the version that made it. One result per key.
   //   kWrongPurpose       purpose is kVolumeKey: such a key is only ever delivered.
   //   kBlobInvalid        the blob or its context is not what wrap() produced.
-  virtual std::vector<Result<SecretBytes>> unwrap(ByteView record,
-                                                  std::span<const Presented> keys) = 0;
+  virtual std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const Presented> keys,
+                                                  Deadline deadline) = 0;
 
   // Makes a random DEK for each of `contexts` (purpose kVolumeKey), wraps it and delivers it under
   // `ticket`, index by index from `first_index`. A key that could not be delivered is not returned:
   // its result is the error of the sink.
   virtual std::vector<Result<WrappedKey>> make_deks(ByteView record,
                                                     std::span<const KeyContext> contexts,
-                                                    const Ticket& ticket,
-                                                    std::uint32_t first_index) = 0;
+                                                    const Ticket& ticket, std::uint32_t first_index,
+                                                    Deadline deadline) = 0;
 
   // Unwraps each of `keys` and delivers it under `ticket`, with its index in `indexes`.
   //   kWrongPurpose       purpose is not kVolumeKey.
   //   kBlobInvalid        the blob or its context is not what make_deks() produced.
   virtual std::vector<Result<void>> deliver(ByteView record, std::span<const Presented> keys,
                                             const Ticket& ticket,
-                                            std::span<const std::uint32_t> indexes) = 0;
+                                            std::span<const std::uint32_t> indexes,
+                                            Deadline deadline) = 0;
 
   // Random bytes from the token.
   virtual Result<SecretBytes> random(std::size_t size_bytes) = 0;

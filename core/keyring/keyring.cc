@@ -266,6 +266,7 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
   const auto intent = core_->parts.log.append_one(event);
   if (!intent) return all_fail<WrappedKey>(keys.size(), intent.error());
 
+  const auto deadline = Deadline::after(kUseTimeMax, core_->parts.clock);
   std::vector<Result<WrappedKey>> results;
   for (std::size_t at = 0; at < keys.size(); at += KeyVault::kKeysPerCallMax) {
     const auto part = keys.subspan(at, std::min(KeyVault::kKeysPerCallMax, keys.size() - at));
@@ -274,7 +275,7 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
       continue;
     }
     append(results, core_->with_record<WrappedKey>(id, part.size(), [&](ByteView record) {
-      return core_->parts.vault.wrap(record, part);
+      return core_->parts.vault.wrap(record, part, deadline);
     }));
   }
   event.kind = audit::Kind::kResult;
@@ -299,6 +300,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
   const auto intents = core_->parts.log.append(events);
   if (!intents) return all_fail<SecretBytes>(keys.size(), intents.error());
 
+  const auto deadline = Deadline::after(kUseTimeMax, core_->parts.clock);
   auto results = all_fail<SecretBytes>(keys.size(), Error(Reason::kInternal, "not unwrapped"));
   std::size_t group = 0;
   for (const auto& [id, places] : groups) {
@@ -308,7 +310,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
       std::vector<Presented> part;
       for (std::size_t k = at; k < end; ++k) part.push_back(keys[places[k]]);
       append(plain, core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record) {
-        return core_->parts.vault.unwrap(record, part);
+        return core_->parts.vault.unwrap(record, part, deadline);
       }));
     }
     auto& event = events[group];
@@ -327,7 +329,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
 std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
                                                    std::span<const DekRequest> requests,
                                                    const Ticket& ticket, std::uint32_t first_index,
-                                                   const audit::Actor& actor) {
+                                                   const audit::Actor& actor, Deadline deadline) {
   // Indexes count through, so one request without an intent refuses all.
   if (std::ranges::any_of(requests, [](const auto& request) { return request.intent == 0; })) {
     return all_fail<WrappedKey>(requests.size(),
@@ -344,14 +346,14 @@ std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
     }
     const auto index = first_index + static_cast<std::uint32_t>(at);
     append(results, core_->with_record<WrappedKey>(id, contexts.size(), [&](ByteView record) {
-      return core_->parts.vault.make_deks(record, contexts, ticket, index);
+      return core_->parts.vault.make_deks(record, contexts, ticket, index, deadline);
     }));
   }
   return results;
 }
 
 std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveries,
-                                           const Ticket& ticket) {
+                                           const Ticket& ticket, Deadline deadline) {
   auto results = all_fail<void>(
       deliveries.size(), Error(Reason::kAuditUnavailable, "deliver a key: no intent recorded"));
   const auto groups =
@@ -369,7 +371,7 @@ std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveri
         indexes.push_back(deliveries[places[k]].index);
       }
       auto delivered = core_->with_record<void>(id, keys.size(), [&](ByteView record) {
-        return core_->parts.vault.deliver(record, keys, ticket, indexes);
+        return core_->parts.vault.deliver(record, keys, ticket, indexes, deadline);
       });
       for (std::size_t k = at; k < end; ++k) results[places[k]] = std::move(delivered[k - at]);
     }

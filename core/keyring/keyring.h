@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -69,6 +70,8 @@ struct DekDelivery {
 //   kHsm…, kRecordSuperseded            as KeyVault.
 class Keyring {
  public:
+  static constexpr std::chrono::seconds kUseTimeMax{30};
+
   // Called after a change is durable and recorded, on the thread that made it, with no lock held.
   using Observer = std::function<void(const CmkRecord& now, bool is_new)>;
 
@@ -121,7 +124,7 @@ class Keyring {
   std::vector<Result<SealedRecord>> sealed_records(std::span<const CmkId> ids) const;
 
   // Keys of every purpose but kVolumeKey. One intent before and one result after per call; one
-  // result per key, in order. unwrap() takes blobs of several CMKs.
+  // result per key, in order. unwrap() takes blobs of several CMKs. The vault is given kUseTimeMax.
   //   kWrongPurpose, kBlobInvalid   as KeyVault.
   //   kKeyDisabled, …               the CMK's state; an archived one still unwraps.
   //   kKeyExhausted                 the version has wrapped 2^32 keys: rotate it.
@@ -132,16 +135,18 @@ class Keyring {
 
   // Makes a DEK per request under the current version of `id`, and hands each to the holder of
   // `ticket`, index by index from `first_index`. One result per request, in order. `actor` is who a
-  // new lease of uses is recorded for.
+  // new lease of uses is recorded for. kHsmTimeout: `deadline` passed first.
   std::vector<Result<WrappedKey>> make_deks(const CmkId& id, std::span<const DekRequest> requests,
                                             const Ticket& ticket, std::uint32_t first_index,
-                                            const audit::Actor& actor);
+                                            const audit::Actor& actor, Deadline deadline);
 
   // Unwraps each key under the version that made it and hands it to the holder of `ticket`: one
   // call of the vault per CMK. One result per key, in order.
   //   kBlobInvalid     the blob or its context is not what make_deks() produced.
   //   kTicketUnknown, kWorkerLost   the worker does not take it.
-  std::vector<Result<void>> deliver(std::span<const DekDelivery> deliveries, const Ticket& ticket);
+  //   kHsmTimeout      `deadline` passed before its turn, or before the vault answered.
+  std::vector<Result<void>> deliver(std::span<const DekDelivery> deliveries, const Ticket& ticket,
+                                    Deadline deadline);
 
  private:
   class Core;

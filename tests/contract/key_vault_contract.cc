@@ -60,7 +60,7 @@ WrappedKey KeyVaultContract::wrap_one(const SealedRecord& record, ByteView key) 
   std::vector<keyring::KeyVault::Plain> keys(1);
   keys[0].key = *SecretBytes::copy_of(key);
   keys[0].context = data_context();
-  auto wrapped = vault().wrap(record, keys);
+  auto wrapped = vault().wrap(record, keys, soon());
   EXPECT_EQ(wrapped.size(), 1U);
   EXPECT_THAT(wrapped.at(0), Succeeds());
   return wrapped.at(0) ? *wrapped.at(0) : WrappedKey{{}, CmkId(Uuid()), 0, {}, {}, {}};
@@ -69,14 +69,14 @@ WrappedKey KeyVaultContract::wrap_one(const SealedRecord& record, ByteView key) 
 Result<SecretBytes> KeyVaultContract::unwrap_one(ByteView record, const WrappedKey& blob,
                                                  const KeyContext& context) {
   const keyring::Presented key{blob, context};
-  auto results = vault().unwrap(record, {&key, 1});
+  auto results = vault().unwrap(record, {&key, 1}, soon());
   if (results.size() != 1) return fail(Reason::kInternal, "not one result per key");
   return std::move(results.front());
 }
 
 WrappedKey KeyVaultContract::make_dek(const SealedRecord& record) {
   const KeyContext context = volume_context();
-  auto made = vault().make_deks(record, {&context, 1}, ticket_, 0);
+  auto made = vault().make_deks(record, {&context, 1}, ticket_, 0, soon());
   EXPECT_EQ(made.size(), 1U);
   EXPECT_THAT(made.at(0), Succeeds());
   return made.at(0) ? *made.at(0) : WrappedKey{{}, CmkId(Uuid()), 0, {}, {}, {}};
@@ -86,7 +86,7 @@ Result<void> KeyVaultContract::deliver_one(ByteView record, const WrappedKey& bl
                                            const KeyContext& context) {
   const keyring::Presented key{blob, context};
   const std::uint32_t index = 0;
-  auto results = vault().deliver(record, {&key, 1}, ticket_, {&index, 1});
+  auto results = vault().deliver(record, {&key, 1}, ticket_, {&index, 1}, soon());
   if (results.size() != 1) return fail(Reason::kInternal, "not one result per key");
   return std::move(results.front());
 }

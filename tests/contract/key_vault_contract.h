@@ -56,6 +56,9 @@ class KeyVaultContract : public testing::TestWithParam<VaultMaker> {
   // Unwraps one key, for a look at its result.
   Result<SecretBytes> unwrap_one(ByteView record, const keyring::WrappedKey& blob,
                                  const keyring::KeyContext& context);
+  // Ample time for any call here.
+  static Deadline soon() { return Deadline::after(std::chrono::seconds(60)); }
+
   // Makes one DEK for volume_context() and delivers it with index 0.
   keyring::WrappedKey make_dek(const keyring::SealedRecord& record);
   Result<void> deliver_one(ByteView record, const keyring::WrappedKey& blob,

@@ -196,7 +196,7 @@ TEST_P(KeyVaultContract, ARotatedKeyWrapsAnewAndStillOpensWhatIsOld) {
   // One call may hold blobs of several versions.
   const std::vector<keyring::Presented> mixed{{wrap_one(second, kSomeKey), data_context()},
                                               {old_data, data_context()}};
-  for (const auto& plain : vault().unwrap(second, mixed)) EXPECT_THAT(plain, Succeeds());
+  for (const auto& plain : vault().unwrap(second, mixed, soon())) EXPECT_THAT(plain, Succeeds());
 }
 
 TEST_P(KeyVaultContract, ADisabledKeyDoesNothingUntilItIsEnabledAgain) {
@@ -211,10 +211,10 @@ TEST_P(KeyVaultContract, ADisabledKeyDoesNothingUntilItIsEnabledAgain) {
   keys[0].key = *SecretBytes::copy_of(kSomeKey);
   keys[0].context = data_context();
   const KeyContext context = volume_context();
-  EXPECT_THAT(vault().wrap(disabled, keys).at(0), FailsWith(Reason::kKeyDisabled));
+  EXPECT_THAT(vault().wrap(disabled, keys, soon()).at(0), FailsWith(Reason::kKeyDisabled));
   EXPECT_THAT(unwrap_one(disabled, blob, data_context()), FailsWith(Reason::kKeyDisabled));
   EXPECT_THAT(deliver_one(disabled, dek, volume_context()), FailsWith(Reason::kKeyDisabled));
-  EXPECT_THAT(vault().make_deks(disabled, {&context, 1}, ticket_, 0).at(0),
+  EXPECT_THAT(vault().make_deks(disabled, {&context, 1}, ticket_, 0, soon()).at(0),
               FailsWith(Reason::kKeyDisabled));
   EXPECT_THAT(vault().change_cmk(disabled, CmkChange::kRotate), FailsWith(Reason::kKeyDisabled));
   EXPECT_THAT(vault().change_cmk(disabled, CmkChange::kLease), FailsWith(Reason::kKeyDisabled));

@@ -31,14 +31,14 @@ std::vector<KeyVault::Plain> some_keys(std::size_t count, const KeyContext& cont
 TEST_P(KeyVaultContract, AFullCallOfKeysComesBackInOrder) {
   const auto record = create();
   const auto keys = some_keys(KeyVault::kKeysPerCallMax, data_context());
-  const auto wrapped = vault().wrap(record, keys);
+  const auto wrapped = vault().wrap(record, keys, soon());
   ASSERT_EQ(wrapped.size(), keys.size());
   std::vector<Presented> presented;
   for (std::size_t i = 0; i < keys.size(); ++i) {
     ASSERT_THAT(wrapped[i], Succeeds());
     presented.push_back({*wrapped[i], keys[i].context});
   }
-  const auto plain = vault().unwrap(record, presented);
+  const auto plain = vault().unwrap(record, presented, soon());
   ASSERT_EQ(plain.size(), keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
     ASSERT_THAT(plain[i], Succeeds());
@@ -49,7 +49,7 @@ TEST_P(KeyVaultContract, AFullCallOfKeysComesBackInOrder) {
 TEST_P(KeyVaultContract, MoreKeysThanACallTakesAreRefused) {
   const auto record = create();
   const auto wrapped =
-      vault().wrap(record, some_keys(KeyVault::kKeysPerCallMax + 1, data_context()));
+      vault().wrap(record, some_keys(KeyVault::kKeysPerCallMax + 1, data_context()), soon());
   ASSERT_EQ(wrapped.size(), KeyVault::kKeysPerCallMax + 1);
   EXPECT_THAT(wrapped.front(), FailsWith(Reason::kLimitsExceeded));
   EXPECT_THAT(wrapped.back(), FailsWith(Reason::kLimitsExceeded));
@@ -57,10 +57,10 @@ TEST_P(KeyVaultContract, MoreKeysThanACallTakesAreRefused) {
 
 TEST_P(KeyVaultContract, NoKeysGiveNoResults) {
   const auto record = create();
-  EXPECT_TRUE(vault().wrap(record, {}).empty());
-  EXPECT_TRUE(vault().unwrap(record, {}).empty());
-  EXPECT_TRUE(vault().make_deks(record, {}, ticket_, 0).empty());
-  EXPECT_TRUE(vault().deliver(record, {}, ticket_, {}).empty());
+  EXPECT_TRUE(vault().wrap(record, {}, soon()).empty());
+  EXPECT_TRUE(vault().unwrap(record, {}, soon()).empty());
+  EXPECT_TRUE(vault().make_deks(record, {}, ticket_, 0, soon()).empty());
+  EXPECT_TRUE(vault().deliver(record, {}, ticket_, {}, soon()).empty());
 }
 
 TEST_P(KeyVaultContract, KeysOfEveryLengthInUseSurvive) {
@@ -69,7 +69,7 @@ TEST_P(KeyVaultContract, KeysOfEveryLengthInUseSurvive) {
     KeyContext context = data_context();
     context.key_bytes = size;
     const auto keys = some_keys(1, context);
-    const auto wrapped = vault().wrap(record, keys);
+    const auto wrapped = vault().wrap(record, keys, soon());
     ASSERT_THAT(wrapped.at(0), Succeeds()) << size;
     const auto plain = unwrap_one(record, *wrapped[0], keys[0].context);
     ASSERT_THAT(plain, Succeeds()) << size;
@@ -81,14 +81,14 @@ TEST_P(KeyVaultContract, AKeyOfAnotherLengthThanItsContextSaysIsNotWrapped) {
   const auto record = create();
   auto keys = some_keys(1, data_context());
   keys[0].context.key_bytes = 16;
-  EXPECT_THAT(vault().wrap(record, keys).at(0), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(vault().wrap(record, keys, soon()).at(0), FailsWith(Reason::kInvalidArgs));
 }
 
 TEST_P(KeyVaultContract, AContextOutsideItsLimitsIsRefusedAndTheOthersAreNot) {
   const auto record = create();
   auto keys = some_keys(2, data_context());
   keys[0].context.tenant = std::string(65, 'x');
-  const auto wrapped = vault().wrap(record, keys);
+  const auto wrapped = vault().wrap(record, keys, soon());
   EXPECT_THAT(wrapped.at(0), FailsWith(Reason::kInvalidArgs));
   EXPECT_THAT(wrapped.at(1), Succeeds());
 }
@@ -96,7 +96,7 @@ TEST_P(KeyVaultContract, AContextOutsideItsLimitsIsRefusedAndTheOthersAreNot) {
 TEST_P(KeyVaultContract, AVolumeKeyIsNeverTakenFromACaller) {
   const auto record = create();
   const auto keys = some_keys(1, volume_context());
-  EXPECT_THAT(vault().wrap(record, keys).at(0), FailsWith(Reason::kWrongPurpose));
+  EXPECT_THAT(vault().wrap(record, keys, soon()).at(0), FailsWith(Reason::kWrongPurpose));
 }
 
 TEST_P(KeyVaultContract, AVolumeKeyIsNeverReturned) {
@@ -116,7 +116,7 @@ TEST_P(KeyVaultContract, AnyOtherKeyIsNeverDelivered) {
   EXPECT_THAT(deliver_one(record, blob, data_context()), FailsWith(Reason::kWrongPurpose));
   EXPECT_THAT(deliver_one(record, blob, volume_context()), FailsWith(Reason::kBlobInvalid));
   const KeyContext context = data_context();
-  EXPECT_THAT(vault().make_deks(record, {&context, 1}, ticket_, 0).at(0),
+  EXPECT_THAT(vault().make_deks(record, {&context, 1}, ticket_, 0, soon()).at(0),
               FailsWith(Reason::kWrongPurpose));
   EXPECT_TRUE(sink().taken().empty());
 }
@@ -137,7 +137,7 @@ TEST_P(KeyVaultContract, ADekIsDeliveredWhenMadeAndAgainWhenUnwrapped) {
 TEST_P(KeyVaultContract, DeksAreRandomAndTheHalvesOfXtsKeysDiffer) {
   const auto record = create();
   const std::vector<KeyContext> contexts(64, volume_context());
-  for (const auto& made : vault().make_deks(record, contexts, ticket_, 0)) {
+  for (const auto& made : vault().make_deks(record, contexts, ticket_, 0, soon())) {
     EXPECT_THAT(made, Succeeds());
   }
   std::set<Bytes> seen;
@@ -152,14 +152,14 @@ TEST_P(KeyVaultContract, DeksAreRandomAndTheHalvesOfXtsKeysDiffer) {
 TEST_P(KeyVaultContract, DeksAreDeliveredUnderTheIndexesTheyAreGiven) {
   const auto record = create();
   const std::vector<KeyContext> contexts(3, volume_context());
-  const auto made = vault().make_deks(record, contexts, ticket_, 10);
+  const auto made = vault().make_deks(record, contexts, ticket_, 10, soon());
   std::vector<Presented> presented;
   for (const auto& blob : made) {
     ASSERT_THAT(blob, Succeeds());
     presented.push_back({*blob, volume_context()});
   }
   const std::vector<std::uint32_t> indexes{30, 20, 40};
-  for (const auto& result : vault().deliver(record, presented, ticket_, indexes)) {
+  for (const auto& result : vault().deliver(record, presented, ticket_, indexes, soon())) {
     EXPECT_THAT(result, Succeeds());
   }
   EXPECT_EQ(sink().dek(30), sink().dek(10));
@@ -171,7 +171,7 @@ TEST_P(KeyVaultContract, ASinkThatRefusesOneKeyGetsTheOthers) {
   const auto record = create();
   sink().fail_index(1);
   const std::vector<KeyContext> contexts(3, volume_context());
-  const auto made = vault().make_deks(record, contexts, ticket_, 0);
+  const auto made = vault().make_deks(record, contexts, ticket_, 0, soon());
   ASSERT_EQ(made.size(), 3U);
   EXPECT_THAT(made[0], Succeeds());
   EXPECT_THAT(made[1], FailsWith(Reason::kWorkerLost));
@@ -179,10 +179,28 @@ TEST_P(KeyVaultContract, ASinkThatRefusesOneKeyGetsTheOthers) {
   const std::vector<Presented> presented{{*made[0], volume_context()},
                                          {*made[2], volume_context()}};
   const std::vector<std::uint32_t> indexes{0, 1};
-  const auto delivered = vault().deliver(record, presented, ticket_, indexes);
+  const auto delivered = vault().deliver(record, presented, ticket_, indexes, soon());
   ASSERT_EQ(delivered.size(), 2U);
   EXPECT_THAT(delivered[0], Succeeds());
   EXPECT_THAT(delivered[1], FailsWith(Reason::kWorkerLost));
+}
+
+TEST_P(KeyVaultContract, ACallWhoseTimeIsOverDoesNothing) {
+  const auto record = create();
+  const auto blob = make_dek(record);
+  sink().forget();
+  const Deadline over(SteadyTime{});
+  const std::vector<KeyContext> contexts(3, volume_context());
+  for (const auto& made : vault().make_deks(record, contexts, ticket_, 0, over))
+    EXPECT_THAT(made, FailsWith(Reason::kHsmTimeout));
+  const std::vector<Presented> presented(3, {blob, volume_context()});
+  const std::vector<std::uint32_t> indexes{0, 1, 2};
+  for (const auto& result : vault().deliver(record, presented, ticket_, indexes, over))
+    EXPECT_THAT(result, FailsWith(Reason::kHsmTimeout));
+  const auto keys = some_keys(2, data_context());
+  for (const auto& wrapped : vault().wrap(record, keys, over))
+    EXPECT_THAT(wrapped, FailsWith(Reason::kHsmTimeout));
+  EXPECT_TRUE(sink().taken().empty());
 }
 
 TEST_P(KeyVaultContract, ATicketThatTheWorkerDoesNotExpectGetsNothing) {
@@ -202,7 +220,7 @@ TEST_P(KeyVaultContract, NoNonceComesTwice) {
   std::set<Bytes> ciphertexts;
   for (int round = 0; round < 2; ++round) {
     auto keys = some_keys(KeyVault::kKeysPerCallMax, data_context());
-    for (const auto& blob : vault().wrap(record, keys)) {
+    for (const auto& blob : vault().wrap(record, keys, soon())) {
       ASSERT_THAT(blob, Succeeds());
       EXPECT_TRUE(ciphertexts.insert(blob->ciphertext).second);
       // AES key wrap has none.
@@ -229,7 +247,7 @@ TEST_P(KeyVaultContract, ManyThreadsUseOneKey) {
       bool all = true;
       for (int round = 0; round < 8; ++round) {
         auto keys = some_keys(4, data_context());
-        const auto wrapped = vault().wrap(record, keys);
+        const auto wrapped = vault().wrap(record, keys, soon());
         for (std::size_t i = 0; i < keys.size(); ++i) {
           const auto plain = wrapped[i] ? unwrap_one(record, *wrapped[i], keys[i].context)
                                         : Result<SecretBytes>(tl::unexpected(wrapped[i].error()));

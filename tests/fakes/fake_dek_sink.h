@@ -25,7 +25,8 @@ class FakeDekSink final : public keyring::DekSink {
   };
 
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek) override {
+                       const keyring::Digest& profile_digest, const SecretBytes& dek,
+                       Deadline) override {
     const std::lock_guard lock(mutex_);
     if (failing_.contains(index))
       return fail(Reason::kWorkerLost, "the fake sink was told to fail");

@@ -212,7 +212,8 @@ Result<Activated> FakeWorker::activate(const ExpectedKey& key, const crypto::Sha
 }
 
 Result<void> FakeWorker::deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                                 const keyring::Digest& profile_digest, const SecretBytes& dek) {
+                                 const keyring::Digest& profile_digest, const SecretBytes& dek,
+                                 Deadline) {
   const auto lock = begin("deliver");
   if (!lock) return tl::unexpected(lock.error());
   Expected* expected = find(ticket, index);

@@ -80,7 +80,8 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
                                 Deadline deadline) override;
 
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek) override;
+                       const keyring::Digest& profile_digest, const SecretBytes& dek,
+                       Deadline deadline) override;
 
  private:
   struct Expected {

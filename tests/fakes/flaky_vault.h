@@ -43,12 +43,12 @@ class FlakyVault final : public keyring::KeyVault {
     if (const auto gone = away()) return tl::unexpected(*gone);
     return vault_.present(record);
   }
-  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record,
-                                                std::span<const Plain> keys) override {
-    return all_or(keys.size(), [&] { return vault_.wrap(record, keys); });
+  std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
+                                                Deadline deadline) override {
+    return all_or(keys.size(), [&] { return vault_.wrap(record, keys, deadline); });
   }
-  std::vector<Result<SecretBytes>> unwrap(ByteView record,
-                                          std::span<const keyring::Presented> keys) override {
+  std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const keyring::Presented> keys,
+                                          Deadline deadline) override {
     if (unwraps_refused_) {
       std::vector<Result<SecretBytes>> refused;
       for (std::size_t i = 0; i < keys.size(); ++i) {
@@ -56,20 +56,23 @@ class FlakyVault final : public keyring::KeyVault {
       }
       return refused;
     }
-    return all_or(keys.size(), [&] { return vault_.unwrap(record, keys); });
+    return all_or(keys.size(), [&] { return vault_.unwrap(record, keys, deadline); });
   }
   std::vector<Result<keyring::WrappedKey>> make_deks(ByteView record,
                                                      std::span<const keyring::KeyContext> contexts,
                                                      const keyring::Ticket& ticket,
-                                                     std::uint32_t first_index) override {
-    return all_or(contexts.size(),
-                  [&] { return vault_.make_deks(record, contexts, ticket, first_index); });
+                                                     std::uint32_t first_index,
+                                                     Deadline deadline) override {
+    return all_or(contexts.size(), [&] {
+      return vault_.make_deks(record, contexts, ticket, first_index, deadline);
+    });
   }
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
-                                    std::span<const std::uint32_t> indexes) override {
-    auto results =
-        all_or(keys.size(), [&] { return vault_.deliver(record, keys, ticket, indexes); });
+                                    std::span<const std::uint32_t> indexes,
+                                    Deadline deadline) override {
+    auto results = all_or(keys.size(),
+                          [&] { return vault_.deliver(record, keys, ticket, indexes, deadline); });
     if (!lose_answer_.exchange(false)) return results;
     for (auto& result : results) result = fail(reason_, "its answer got lost as the test asked");
     return results;

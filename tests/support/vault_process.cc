@@ -60,9 +60,10 @@ void DeliverySocket::serve(int fd) {
     if (!packet && packet.error().reason() == Reason::kTimedOut) continue;
     if (!packet) return;
     const auto delivery = hsm::decode_delivery(packet->bytes.reveal());
-    const auto outcome = delivery ? sink_.deliver(delivery->ticket, delivery->index,
-                                                  delivery->profile_digest, delivery->key)
-                                  : Result<void>(tl::unexpected(delivery.error()));
+    const auto outcome =
+        delivery ? sink_.deliver(delivery->ticket, delivery->index, delivery->profile_digest,
+                                 delivery->key, Deadline::after(std::chrono::seconds(5)))
+                 : Result<void>(tl::unexpected(delivery.error()));
     const auto sent = channel.send(hsm::encode_delivery_reply(outcome), {},
                                    Deadline::after(std::chrono::seconds(5)));
     if (!sent) return;

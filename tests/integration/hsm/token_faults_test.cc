@@ -42,6 +42,10 @@ keyring::KeyContext data_context() {
   return context;
 }
 
+Deadline soon() {
+  return Deadline::after(std::chrono::seconds(60));
+}
+
 class TokenFaultTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -56,7 +60,7 @@ class TokenFaultTest : public testing::Test {
     keys_.emplace_back();
     keys_[0].key = *SecretBytes::random(32);
     keys_[0].context = data_context();
-    auto wrapped = vault_->wrap(record_, keys_);
+    auto wrapped = vault_->wrap(record_, keys_, soon());
     ASSERT_THAT(wrapped.at(0), Succeeds());
     presented_.push_back({*wrapped.at(0), data_context()});
   }
@@ -76,8 +80,10 @@ class TokenFaultTest : public testing::Test {
 
   static void forget_pin_mark() { std::filesystem::remove(shared().folder.pin_mark(kLabel)); }
 
-  Result<SecretBytes> unwrap() { return std::move(vault_->unwrap(record_, presented_).at(0)); }
-  Result<keyring::WrappedKey> wrap() { return vault_->wrap(record_, keys_).at(0); }
+  Result<SecretBytes> unwrap() {
+    return std::move(vault_->unwrap(record_, presented_, soon()).at(0));
+  }
+  Result<keyring::WrappedKey> wrap() { return vault_->wrap(record_, keys_, soon()).at(0); }
 
   // The token works and gives what was wrapped before.
   void expect_well(std::string_view after) {
@@ -148,7 +154,7 @@ TEST_P(ReturnValueFaultTest, NeverMakesGoodDataBadAndHealsWithTheToken) {
         const auto created = vault_->create_cmk({.alias = "other", .description = "", .id = {}});
         if (created) {
           // Whatever was made can be used, or fails for what the token does now.
-          EXPECT_THAT(vault_->wrap(*created, keys_).at(0),
+          EXPECT_THAT(vault_->wrap(*created, keys_, soon()).at(0),
                       testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
               << line;
         }

@@ -37,7 +37,7 @@ Shared& shared() {
 class MaskingSink final : public keyring::DekSink {
  public:
   Result<void> deliver(const keyring::Ticket&, std::uint32_t, const keyring::Digest&,
-                       const SecretBytes& dek) override {
+                       const SecretBytes& dek, Deadline) override {
     const std::scoped_lock lock(mutex_);
     needles_.emplace_back("DEK", dek.reveal());
     return {};
@@ -51,6 +51,10 @@ class MaskingSink final : public keyring::DekSink {
   mutable std::mutex mutex_;
   std::vector<Needle> needles_;
 };
+
+Deadline soon() {
+  return Deadline::after(std::chrono::seconds(30));
+}
 
 keyring::KeyContext volume_context() {
   keyring::KeyContext context;
@@ -90,11 +94,11 @@ class VaultProcessTest : public testing::Test {
     return record ? *record : Bytes();
   }
   Result<keyring::WrappedKey> make_dek(ByteView record, const keyring::KeyContext& context) {
-    return vault().make_deks(record, {&context, 1}, keyring::Ticket{}, 0).at(0);
+    return vault().make_deks(record, {&context, 1}, keyring::Ticket{}, 0, soon()).at(0);
   }
   Result<void> deliver(ByteView record, const keyring::Presented& presented) {
     const std::uint32_t index = 0;
-    return vault().deliver(record, {&presented, 1}, keyring::Ticket{}, {&index, 1}).at(0);
+    return vault().deliver(record, {&presented, 1}, keyring::Ticket{}, {&index, 1}, soon()).at(0);
   }
 
   MaskingSink sink_;

@@ -43,6 +43,32 @@ INSTANTIATE_TEST_SUITE_P(Development, KeyVaultContract,
                                          maker("AesKeyWrapHmac", KekProfile::kAesKeyWrapHmac)),
                          maker_name);
 
+class HandClock final : public Clock {
+ public:
+  WallTime wall() const override { return system_clock().wall(); }
+  SteadyTime steady() const override { return now; }
+  std::chrono::microseconds since_boot() const override { return system_clock().since_boot(); }
+
+  SteadyTime now{};
+};
+
+// A worker that takes a second for each key.
+class SlowSink final : public keyring::DekSink {
+ public:
+  explicit SlowSink(HandClock& clock) : clock_(clock) {}
+  Result<void> deliver(const keyring::Ticket&, std::uint32_t index, const keyring::Digest&,
+                       const SecretBytes&, Deadline) override {
+    clock_.now += std::chrono::seconds(1);
+    taken.push_back(index);
+    return {};
+  }
+
+  std::vector<std::uint32_t> taken;
+
+ private:
+  HandClock& clock_;
+};
+
 class DevelopmentVaultTest : public testing::Test {
  protected:
   std::unique_ptr<keyring::KeyVault> open(const hsm::UseLimits& limits = {}) {
@@ -50,6 +76,8 @@ class DevelopmentVaultTest : public testing::Test {
     options.limits = limits;
     return std::move(*hsm::open_development_vault(options, sink_));
   }
+
+  static Deadline soon() { return Deadline::after(std::chrono::seconds(60)); }
 
   static std::vector<keyring::KeyVault::Plain> keys(std::size_t count) {
     std::vector<keyring::KeyVault::Plain> all(count);
@@ -90,19 +118,79 @@ TEST_F(DevelopmentVaultTest, AKeyRefusesExactlyAtItsLimitOfUses) {
   parameters.alias = "a";
   const auto first = vault->create_cmk(parameters);
   ASSERT_THAT(first, Succeeds());
-  EXPECT_THAT(vault->wrap(*first, keys(2)).at(1), Succeeds());
-  EXPECT_THAT(vault->wrap(*first, keys(2)).at(0), FailsWith(Reason::kKeyExhausted));
-  EXPECT_THAT(vault->wrap(*first, keys(1)).at(0), Succeeds());
+  EXPECT_THAT(vault->wrap(*first, keys(2), soon()).at(1), Succeeds());
+  EXPECT_THAT(vault->wrap(*first, keys(2), soon()).at(0), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(vault->wrap(*first, keys(1), soon()).at(0), Succeeds());
 
   const auto second = vault->change_cmk(*first, CmkChange::kLease);
   ASSERT_THAT(second, Succeeds());
-  EXPECT_THAT(vault->wrap(*second, keys(2)).at(1), Succeeds());
-  EXPECT_THAT(vault->wrap(*second, keys(1)).at(0), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(vault->wrap(*second, keys(2), soon()).at(1), Succeeds());
+  EXPECT_THAT(vault->wrap(*second, keys(1), soon()).at(0), FailsWith(Reason::kKeyExhausted));
   EXPECT_THAT(vault->change_cmk(*second, CmkChange::kLease), FailsWith(Reason::kKeyExhausted));
 
   const auto third = vault->change_cmk(*second, CmkChange::kRotate);
   ASSERT_THAT(third, Succeeds());
-  EXPECT_THAT(vault->wrap(*third, keys(3)).at(2), Succeeds());
+  EXPECT_THAT(vault->wrap(*third, keys(3), soon()).at(2), Succeeds());
+}
+
+TEST_F(DevelopmentVaultTest, ItStopsWhenTheTimeIsOverAndWhatIsDoneByThenCounts) {
+  HandClock clock;
+  SlowSink sink(clock);
+  DevelopmentVaultOptions options;
+  options.limits = {.lease_block = 5, .wraps_max = 5};
+  const auto vault = std::move(*hsm::open_development_vault(options, sink, clock));
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  const auto record = vault->create_cmk(parameters);
+  ASSERT_THAT(record, Succeeds());
+  keyring::KeyContext context;
+  context.volume = *VolumeId::random();
+  context.cipher = "aes-xts-plain64";
+  context.key_bytes = 64;
+  context.generation = 1;
+  const std::vector<keyring::KeyContext> contexts(5, context);
+  const auto in = [&](int milliseconds) {
+    return Deadline::after(std::chrono::milliseconds(milliseconds), clock);
+  };
+
+  auto made = vault->make_deks(*record, contexts, {}, 0, in(2500));
+  ASSERT_EQ(made.size(), 5U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_THAT(made[i], Succeeds());
+  for (std::size_t i = 3; i < 5; ++i) EXPECT_THAT(made[i], FailsWith(Reason::kHsmTimeout));
+  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0, 1, 2}));
+  // Those that were not made used none of the five that are leased.
+  made = vault->make_deks(*record, {contexts.data(), 2}, {}, 3, in(2500));
+  for (const auto& one : made) EXPECT_THAT(one, Succeeds());
+  made = vault->make_deks(*record, {contexts.data(), 1}, {}, 5, in(2500));
+  EXPECT_THAT(made.at(0), FailsWith(Reason::kKeyExhausted));
+}
+
+TEST_F(DevelopmentVaultTest, ItDeliversNoKeyAfterTheDeadline) {
+  HandClock clock;
+  SlowSink sink(clock);
+  const auto vault = std::move(*hsm::open_development_vault({}, sink, clock));
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  const auto record = vault->create_cmk(parameters);
+  ASSERT_THAT(record, Succeeds());
+  keyring::KeyContext context;
+  context.volume = *VolumeId::random();
+  context.cipher = "aes-xts-plain64";
+  context.key_bytes = 64;
+  context.generation = 1;
+  const auto made = vault->make_deks(*record, {&context, 1}, {}, 9,
+                                     Deadline::after(std::chrono::milliseconds(100), clock));
+  ASSERT_THAT(made.at(0), Succeeds());
+  sink.taken.clear();
+
+  const std::vector<keyring::Presented> presented(4, {*made[0], context});
+  const std::vector<std::uint32_t> indexes{0, 1, 2, 3};
+  const auto results = vault->deliver(*record, presented, {}, indexes,
+                                      Deadline::after(std::chrono::milliseconds(1500), clock));
+  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0, 1}));
+  EXPECT_THAT(results.at(1), Succeeds());
+  EXPECT_THAT(results.at(2), FailsWith(Reason::kHsmTimeout));
+  EXPECT_THAT(results.at(3), FailsWith(Reason::kHsmTimeout));
 }
 
 TEST_F(DevelopmentVaultTest, AFileThatIsNoTokenIsRefused) {

@@ -173,33 +173,44 @@ class OpenVault final : public keyring::KeyVault {
     return Bytes(50, std::byte{1});
   }
   Result<void> present(ByteView) override { return {}; }
-  std::vector<Result<WrappedKey>> wrap(ByteView, std::span<const Plain>) override { return {}; }
-  std::vector<Result<SecretBytes>> unwrap(ByteView, std::span<const Presented> keys) override {
+  std::vector<Result<WrappedKey>> wrap(ByteView, std::span<const Plain>, Deadline) override {
+    return {};
+  }
+  std::vector<Result<SecretBytes>> unwrap(ByteView, std::span<const Presented> keys,
+                                          Deadline given) override {
+    deadline = given;
     std::vector<Result<SecretBytes>> out;
     out.reserve(keys.size());
     for (std::size_t i = 0; i < keys.size(); ++i) out.push_back(SecretBytes::zeroed(4096));
     return out;
   }
   std::vector<Result<WrappedKey>> make_deks(ByteView, std::span<const KeyContext>,
-                                            const keyring::Ticket&, std::uint32_t) override {
+                                            const keyring::Ticket&, std::uint32_t,
+                                            Deadline) override {
     return {};
   }
   std::vector<Result<void>> deliver(ByteView, std::span<const Presented>, const keyring::Ticket&,
-                                    std::span<const std::uint32_t>) override {
+                                    std::span<const std::uint32_t>, Deadline) override {
     return {};
   }
   Result<SecretBytes> random(std::size_t size_bytes) override {
     return SecretBytes::zeroed(size_bytes);
   }
   keyring::VaultHealth health() override { return {}; }
+
+  std::optional<Deadline> deadline;  // Of the last unwrap.
 };
 
 class VaultServerTest : public testing::Test {
  protected:
-  Result<ipc::Reply> ask(VaultRequest type, const Bytes& body) {
+  Result<ipc::Reply> ask(VaultRequest type, const Bytes& body,
+                         std::chrono::milliseconds time = std::chrono::seconds(10)) {
+    Bytes message = encode_request_time(time);
+    append(message, body);
     ipc::Request request;
     request.type = static_cast<std::uint16_t>(type);
-    request.body = body;
+    request.body = message;
+    request.received = received_;
     return server_.handle(request);
   }
   static Bytes unwrap_of(std::size_t count, keyring::Purpose purpose) {
@@ -208,6 +219,7 @@ class VaultServerTest : public testing::Test {
     return body;
   }
 
+  SteadyTime received_ = std::chrono::steady_clock::now();
   OpenVault vault_;
   VaultServer server_{vault_};
 };
@@ -222,6 +234,33 @@ TEST_F(VaultServerTest, VolumesKeyIsNotReturnedEvenByAVaultThatWould) {
 TEST_F(VaultServerTest, AnswerThatDoesNotFitIsAnError) {
   EXPECT_THAT(ask(VaultRequest::kUnwrap, unwrap_of(40, keyring::Purpose::kEnvelopeData)),
               FailsWith(Reason::kLimitsExceeded));
+}
+
+TEST_F(VaultServerTest, TheTimeOfARequestCountsFromItsReceipt) {
+  using std::chrono::seconds;
+  const auto body = unwrap_of(1, keyring::Purpose::kEnvelopeData);
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, body, seconds(7)), Succeeds());
+  ASSERT_TRUE(vault_.deadline.has_value());
+  EXPECT_EQ(vault_.deadline->at(), received_ + seconds(7));
+  // No caller gets more than the most.
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, body, seconds(7000)), Succeeds());
+  EXPECT_EQ(vault_.deadline->at(), received_ + kRequestTimeMax);
+}
+
+TEST_F(VaultServerTest, ARequestThatWaitedTooLongIsNotEvenBegun) {
+  received_ -= std::chrono::seconds(11);
+  const auto body = unwrap_of(1, keyring::Purpose::kEnvelopeData);
+  EXPECT_THAT(ask(VaultRequest::kUnwrap, body), FailsWith(Reason::kHsmTimeout));
+  EXPECT_THAT(ask(VaultRequest::kRandom, Bytes(4, std::byte{1})), FailsWith(Reason::kHsmTimeout));
+  EXPECT_FALSE(vault_.deadline.has_value());
+}
+
+TEST_F(VaultServerTest, ARequestWithoutATimeIsRefused) {
+  const Bytes message(3, std::byte{0});
+  ipc::Request request;
+  request.type = static_cast<std::uint16_t>(VaultRequest::kHealth);
+  request.body = message;
+  EXPECT_THAT(server_.handle(request), FailsWith(Reason::kMessageInvalid));
 }
 
 TEST_F(VaultServerTest, MalformedAndUnknownRequestsAreRefused) {

@@ -24,6 +24,10 @@
 namespace coffer::tests {
 namespace {
 
+Deadline soon() {
+  return Deadline::after(std::chrono::seconds(30));
+}
+
 using keyring::CmkRecord;
 using keyring::DekDelivery;
 using keyring::DekRequest;
@@ -62,11 +66,11 @@ struct Host {
 
   Result<keyring::WrappedKey> make_dek(const CmkId& id) {
     const DekRequest request{volume_context(), 1};
-    return std::move(ring->make_deks(id, {&request, 1}, ticket, 0, actor).front());
+    return std::move(ring->make_deks(id, {&request, 1}, ticket, 0, actor, soon()).front());
   }
   Result<void> deliver(const keyring::WrappedKey& blob) {
     const DekDelivery delivery{{blob, volume_context()}, 0, 1};
-    return std::move(ring->deliver({&delivery, 1}, ticket).front());
+    return std::move(ring->deliver({&delivery, 1}, ticket, soon()).front());
   }
   Result<CmkRecord> create(const std::string& alias) {
     keyring::CmkParameters parameters;

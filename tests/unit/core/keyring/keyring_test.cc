@@ -12,6 +12,10 @@
 namespace coffer::tests {
 namespace {
 
+Deadline soon() {
+  return Deadline::after(std::chrono::seconds(30));
+}
+
 using audit::Kind;
 using keyring::CmkParameters;
 using keyring::CmkRecord;
@@ -68,13 +72,13 @@ class KeyringTest : public testing::Test {
   }
   keyring::WrappedKey make_dek(const CmkId& id, std::uint32_t index = 0) {
     const DekRequest request{volume_context(), 77};
-    auto made = keyring_->make_deks(id, {&request, 1}, ticket_, index, actor_);
+    auto made = keyring_->make_deks(id, {&request, 1}, ticket_, index, actor_, soon());
     EXPECT_THAT(made.at(0), Succeeds());
     return *made.at(0);
   }
   Result<void> deliver(const keyring::WrappedKey& blob, std::uint64_t intent = 77) {
     const DekDelivery delivery{{blob, volume_context()}, 0, intent};
-    return keyring_->deliver({&delivery, 1}, ticket_).at(0);
+    return keyring_->deliver({&delivery, 1}, ticket_, soon()).at(0);
   }
 
   std::vector<std::string> audit_lines() const {
@@ -207,7 +211,7 @@ TEST_F(KeyringTest, NothingHappensWithoutADurableIntent) {
 TEST_F(KeyringTest, KeysAreMadeAndDeliveredUnderARecordedIntentAlone) {
   const auto made = create();
   const std::vector<DekRequest> requests{{volume_context(), 5}, {volume_context(), 0}};
-  for (const auto& result : keyring_->make_deks(made.id, requests, ticket_, 0, actor_)) {
+  for (const auto& result : keyring_->make_deks(made.id, requests, ticket_, 0, actor_, soon())) {
     EXPECT_THAT(result, FailsWith(Reason::kAuditUnavailable));
   }
   EXPECT_TRUE(sink_.taken().empty());
@@ -225,7 +229,7 @@ TEST_F(KeyringTest, DeliveriesOfSeveralKeysComeBackInOrderOneResultEach) {
                                             {{make_dek(a.id, 13), volume_context(2)}, 3, 7},
                                             {{make_dek(b.id, 14), volume_context()}, 4, 7},
                                             {{make_dek(a.id, 15), volume_context()}, 5, 0}};
-  const auto results = keyring_->deliver(deliveries, ticket_);
+  const auto results = keyring_->deliver(deliveries, ticket_, soon());
   ASSERT_EQ(results.size(), deliveries.size());
   EXPECT_THAT(results[0], Succeeds());
   EXPECT_THAT(results[1], Succeeds());
@@ -272,7 +276,7 @@ TEST_F(KeyringTest, UsesAreLeasedInBlocksAndRefusedAtTheLimit) {
   for (int i = 0; i < 20; ++i) make_dek(made.id);
   EXPECT_EQ(log_.count(Kind::kResult, "key.lease"), 2U);  // 8, 16, 20.
   const DekRequest request{volume_context(), 77};
-  EXPECT_THAT(keyring_->make_deks(made.id, {&request, 1}, ticket_, 0, actor_).at(0),
+  EXPECT_THAT(keyring_->make_deks(made.id, {&request, 1}, ticket_, 0, actor_, soon()).at(0),
               FailsWith(Reason::kKeyExhausted));
   ASSERT_THAT(keyring_->rotate(made.id, actor_), Succeeds());
   make_dek(made.id);
@@ -288,7 +292,7 @@ TEST_F(KeyringTest, ARestartCountsTheOpenLeaseAsUsedUp) {
   make_dek(made.id);
   restart();
   const DekRequest request{volume_context(), 77};
-  EXPECT_THAT(keyring_->make_deks(made.id, {&request, 1}, ticket_, 0, actor_).at(0),
+  EXPECT_THAT(keyring_->make_deks(made.id, {&request, 1}, ticket_, 0, actor_, soon()).at(0),
               FailsWith(Reason::kKeyExhausted));
 }
 

@@ -206,6 +206,7 @@ class HostEngine final : public Engine {
   void retry_now(const std::function<bool(const Volume&)>& which);
   void retry_after_return();
   void close_open_intents();
+  void end_unfinished_locks();
   void tick();
 
   // host_engine_keys.cc

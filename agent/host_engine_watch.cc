@@ -78,7 +78,10 @@ void HostEngine::take_view(View view) {
   seen_ = true;
   // Only the worker's list tells what is open. A kernel without device-mapper has nothing open.
   const bool listed = view.mappings || view.mappings.error().reason() == Reason::kUnsupported;
-  if (listed && !std::exchange(intents_closed_, true)) close_open_intents();
+  if (listed && !std::exchange(intents_closed_, true)) {
+    close_open_intents();
+    end_unfinished_locks();
+  }
   recover_rows();
   open_automatic();
   for (const JobId job : std::exchange(scan_jobs_, {})) {
@@ -116,6 +119,29 @@ void HostEngine::close_open_intents() {
         if (!problem.empty()) print(4, "close what a crash left: " + problem);
       },
       [](const Error&) {});
+}
+
+// An agent that was killed after it had noted an admin's lock, and before the mapping went, left
+// the volume open. It is not locked, so it is not held locked either, and opens again after a
+// replug.
+void HostEngine::end_unfinished_locks() {
+  for (const VolumeId& id : volumes_.ids()) {
+    Volume& volume = *volumes_.find(id);
+    if (!volume.open || !volume.row.locked_by_admin || queue_.busy(id)) continue;
+    VolumeRow row = volume.row;
+    row.locked_by_admin = false;
+    row.locked_boot_id.clear();
+    volumes_.put(row);
+    print(4, row.name + " is open: an admin's lock of it was not completed before a restart", &id);
+    queue_.push(id, 0);  // Until its row is stored; there is no job with this number.
+    const auto take = [this, id](const Result<void>& stored) {
+      if (!stored) print(4, stored.error().str(), &id, &stored.error());
+      leave_queue(id);
+    };
+    run_beside(
+        pool_, [this, row] { return parts_.registry.put(row); }, take,
+        [take](const Error& error) { take(tl::unexpected(error)); });
+  }
 }
 
 void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {

@@ -111,6 +111,27 @@ TEST_F(HostEngineTest, AnAdminsLockHoldsThroughARestartAndEndsWithTheBoot) {
   EXPECT_FALSE(volume(id).locked_by_admin);
 }
 
+TEST_F(HostEngineTest, ALockThatAKillCutOffDoesNotHoldAnOpenVolume) {
+  const VolumeId id = provision(plug("vda"), "data");
+  auto row = registry->find(id).value();
+  row.locked_by_admin = true;  // As lock_volume() stores it before it takes the mapping away.
+  row.locked_boot_id = boot_id;
+  ASSERT_THAT(registry->put(row), Succeeds());
+  stop();
+  start();
+  run_until_idle();
+  EXPECT_EQ(state(id), VolumeState::kUnlocked);
+  EXPECT_FALSE(volume(id).locked_by_admin);
+  run_until([&] { return !registry->find(id)->locked_by_admin; });
+
+  const auto disks = worker.disks();
+  unplug("vda");
+  run_until([&] { return state(id) == VolumeState::kAbsent; });
+  worker.restore(disks);
+  plug("vda");
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+}
+
 TEST_F(HostEngineTest, ATokenThatIsBackOpensWhatWaitedForIt) {
   const VolumeId id = provision(plug("vda"), "data");
   stop();

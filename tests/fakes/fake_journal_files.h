@@ -26,6 +26,10 @@ class FakeDisk {
   }
   // Commits wait until resume().
   void stall() { set(stalled_, true); }
+  void wait_stalled() {  // Until one waits.
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return held_ > 0; });
+  }
   void resume() {
     set(stalled_, false);
     changed_.notify_all();
@@ -55,7 +59,10 @@ class FakeDisk {
 
   Result<void> commit(const std::string& name, ByteView bytes, std::uint64_t offset) {
     std::unique_lock lock(mutex_);
+    ++held_;
+    changed_.notify_all();
     changed_.wait(lock, [this] { return !stalled_; });
+    --held_;
     Bytes& file = files_[name];
     const bool failing = commits_to_fail_ > 0;
     const std::size_t kept = failing ? torn_bytes_.value_or(0) : bytes.size();
@@ -141,6 +148,7 @@ class FakeDisk {
   int commits_to_fail_ = 0;
   int creates_to_fail_ = 0;
   int commits_ = 0;
+  int held_ = 0;  // Commits that have begun.
   std::optional<std::size_t> torn_bytes_;
   bool stalled_ = false;
   bool keep_removed_ = false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/audit/journal.h"
 
+#include <atomic>
 #include <filesystem>
 #include <thread>
 
@@ -93,22 +94,34 @@ TEST_F(JournalTest, RefusesNoneAndTooManyEvents) {
   EXPECT_THAT(journal->append(many), FailsWith(Reason::kInvalidArgs));
 }
 
-TEST_F(JournalTest, ConcurrentCallersShareCommits) {
-  auto journal = must_open(disk);
+TEST_F(JournalTest, CallersThatWaitForACommitShareTheNext) {
+  constexpr int kWaiting = 15;
+  constexpr int kTooMany = 5;
+  auto options = small_journal();
+  options.waiting_max = kWaiting;
+  options.deadline = std::chrono::minutes(1);
+  auto journal = must_open(disk, options);
   const int commits_before = disk.commits();
   disk.stall();
-  std::vector<std::uint64_t> sequences(16);
+  std::atomic<int> recorded = 0;
+  std::atomic<int> refused = 0;
+  const auto record = [&] {
+    auto& count = journal->append_one(intent()) ? recorded : refused;
+    ++count;
+    count.notify_all();
+  };
   std::vector<std::thread> callers;
-  callers.reserve(sequences.size());
-  for (auto& mine : sequences) {
-    callers.emplace_back([&] { mine = journal->append_one(intent()).value_or(0); });
-  }
-  // All wait behind the first commit, whichever it has taken.
+  callers.emplace_back(record);
+  disk.wait_stalled();
+  for (int i = 0; i < kWaiting + kTooMany; ++i) callers.emplace_back(record);
+  // Those that are refused tell that all the others wait.
+  for (int seen = refused; seen < kTooMany; seen = refused) refused.wait(seen);
+
   disk.resume();
   for (auto& caller : callers) caller.join();
-  std::sort(sequences.begin(), sequences.end());
-  for (std::size_t i = 0; i < sequences.size(); ++i) EXPECT_EQ(sequences[i], i + 2);
-  EXPECT_LE(disk.commits() - commits_before, 16);
+  EXPECT_EQ(recorded, 1 + kWaiting);
+  EXPECT_EQ(disk.commits() - commits_before, 2) << "one for the first caller, one for all others";
+  EXPECT_EQ(all_records(*journal).back().sequence, 2U + kWaiting);
 }
 
 TEST_F(JournalTest, QueryPagesFiltersAndEnds) {

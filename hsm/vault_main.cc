@@ -38,6 +38,11 @@ constexpr int kExitHang = 75;
 constexpr int kExitConfig = 78;
 constexpr std::size_t kHandlerThreads = 4;
 constexpr std::chrono::seconds kProbeInterval{10};
+// A credential comes with the start of its unit alone. A vault without a PIN says so for this many
+// probes, and then ends to be started anew, in case the PIN is there by now or can be decrypted by
+// now.
+constexpr int kProbesWithoutPin = 3;
+constexpr int kExitWithoutPin = 75;  // EX_TEMPFAIL
 constexpr std::string_view kDeliverSocket = "/run/coffer/deliver.sock";
 
 struct Arguments {
@@ -135,6 +140,9 @@ class Prober {
       ipc::notify_status(text);
     });
   }
+  bool lacks_pin() const {
+    return !token_.connected() && last_ == static_cast<int>(keyring::VaultState::kLoginNeeded);
+  }
   void stop() { pool_.stop(); }
 
  private:
@@ -187,7 +195,13 @@ Result<int> serve(const Arguments& arguments) {
 
   Prober prober(token);
   if (!arguments.connection) prober.probe();
-  const auto again = (*loop)->every(kProbeInterval, [&] { prober.probe(); });
+  const bool pin_comes_with_start = arguments.pin_file.empty() && config->pin_file.empty();
+  int without_pin = 0;
+  const auto again = (*loop)->every(kProbeInterval, [&] {
+    without_pin = pin_comes_with_start && prober.lacks_pin() ? without_pin + 1 : 0;
+    if (without_pin == kProbesWithoutPin) (*loop)->exit(kExitWithoutPin);
+    prober.probe();
+  });
   if (!again) return tl::unexpected(again.error());
   std::vector<ipc::EventSource> signals;
   for (const int number : {SIGTERM, SIGINT}) {

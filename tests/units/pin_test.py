@@ -129,7 +129,7 @@ def main() -> int:
     except (OSError, IndexError, StopIteration, subprocess.SubprocessError) as error:
         print(f"skipped: no cgroup for a systemd of its own: {error}")
         return SKIPPED
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # the inner systemd has a /dev of its own
         folder = pathlib.Path(name)
         for part in ("var", "credentials"):
             (folder / part).mkdir()

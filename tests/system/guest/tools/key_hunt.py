@@ -5,17 +5,29 @@
     key_hunt.py SECRET_FILE VOLUME     SECRET_FILE holds another secret to look for (the PIN)
 
 A probe in the kernel function that takes a new key's bytes catches the key while the volume is
-unlocked. A second later the memory, arguments and environment of every process, the journal, and
-all that went over the bus are searched for it: raw, in hexadecimal and in base64.
+unlocked. A second later the memory, arguments and environment of every process, the journal, all
+that went over the bus and the files below FOLDERS are searched for it: raw, in hexadecimal and in
+base64. Then Coffer's processes crash, and what they leave is searched too. A secret of its own that
+it puts into all these places tells that it finds what is there.
 """
 
 import base64
 import os
+import resource
+import signal
+import stat
 import subprocess
 import sys
 import time
 
 BUS = ["org.coffer.Agent1", "/org/coffer/Agent1", "org.coffer.Agent1.Manager"]
+UNITS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service", "coffer-reader.service"]
+CORES = "/run/cores"
+# The stores, the audit journal and the token; sockets' neighbours, marks and cores; logs; what is temporary.
+FOLDERS = ["/var/lib/coffer", "/etc/coffer", "/run", "/var/log", "/var/lib/systemd", "/tmp", "/var/tmp"]
+# systemd hands the PIN to the vault here, in memory that is not swapped.
+CREDENTIALS = "/run/credentials/coffer-vault@local.service/"
+PLANTED = ["/var/lib/coffer/canary", "/run/coffer/canary"]
 TRACING = "/sys/kernel/tracing"
 # struct key_preparsed_payload: the bytes' address and their number, found by trying.
 DATA_OFFSET, LENGTH_OFFSET = 48, 56
@@ -54,7 +66,7 @@ def forms(secret):
 
 def holders(secrets):
     """Names of all places where one of the secrets is found."""
-    found = []
+    found = files_with(secrets)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) == os.getpid():
             continue
@@ -67,6 +79,30 @@ def holders(secrets):
         if any(form in data for secret in secrets for form in forms(secret)):
             found.append(place)
     return found
+
+
+def files_with(secrets):
+    """Paths of the files that hold one of the secrets; not the one that this program was given."""
+    wanted = [form for secret in secrets for form in forms(secret)]
+    found = []
+    for folder in FOLDERS:
+        for at, _, names in os.walk(folder):
+            for path in (os.path.join(at, name) for name in names):
+                if path == sys.argv[1] or path.startswith(CREDENTIALS):
+                    continue
+                if any(form in file_bytes(path) for form in wanted):
+                    found.append(path)
+    return found
+
+
+def file_bytes(path):
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return b""
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""  # gone
 
 
 def name_of(pid):
@@ -102,14 +138,54 @@ def read_span(memory, start, end):
 
 
 def start_canary():
-    """A process with a secret of its own in its memory, which the hunt has to find."""
-    secret = os.urandom(64)
+    """A process with a secret of its own in its memory, which may leave a core."""
+    secret, size = os.urandom(64), resource.RLIM_INFINITY
     code = "import sys; kept = sys.stdin.buffer.read(64); print(flush=True); sys.stdin.buffer.read()"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (size, size)))
     process.stdin.write(secret)
     process.stdin.flush()
     process.stdout.readline()
     return process, secret
+
+
+def finds_what_is_there():
+    """Plants a secret in each kind of place, a core among them; the kinds that the hunt misses."""
+    os.makedirs(CORES, exist_ok=True)
+    with open("/proc/sys/kernel/core_pattern", "w") as pattern:
+        pattern.write(f"{CORES}/%e.%p")
+    canary, secret = start_canary()
+    for path, text in zip(PLANTED, (secret, secret.hex().encode())):
+        with open(path, "wb") as file:
+            file.write(text)
+    subprocess.run(["systemd-cat"], input=base64.b64encode(secret) + b"\n", check=True)
+    subprocess.run(["journalctl", "--sync"], check=True)
+    found = [place for place in holders([secret]) if place.startswith("memory")]
+    canary.send_signal(signal.SIGSEGV)
+    canary.wait()
+    found += holders([secret])
+    for path in PLANTED:
+        os.unlink(path)
+    kinds = {"memory": "memory", "journal": "journal", "core": CORES} | {path: path for path in PLANTED}
+    return [kind for kind, begin in kinds.items() if not any(place.startswith(begin) for place in found)]
+
+
+def crash():
+    """Coffer's processes die as by a fault of theirs; names of the cores that are there then."""
+    before = {unit: main_pid(unit) for unit in UNITS}
+    for pid in before.values():
+        if pid != "0":
+            os.kill(int(pid), signal.SIGSEGV)
+    end = time.monotonic() + 30
+    while any(pid != "0" and os.path.exists(f"/proc/{pid}") for pid in before.values()):
+        if time.monotonic() > end:
+            raise SystemExit("they do not die")
+    return sorted(os.listdir(CORES))
+
+
+def main_pid(unit):
+    return subprocess.run(["systemctl", "show", "-p", "MainPID", "--value", unit], stdout=subprocess.PIPE,
+                          text=True, check=True).stdout.strip()
 
 
 def memory_now(names):
@@ -120,7 +196,7 @@ def memory_now(names):
 
 def main():
     other = open(sys.argv[1], "rb").read().strip()
-    canary, canary_secret = start_canary()
+    assert other, "nothing else to look for"
     meanwhile = []
     start_probe()
     with open("/run/heard", "wb") as heard:
@@ -136,12 +212,14 @@ def main():
     print(f"{len(keys)} keys of 64 bytes went to the kernel")
     table = subprocess.run(["dmsetup", "table", "--showkeys", sys.argv[2]], stdout=subprocess.PIPE, text=True)
     print("the mapping's table names the key:", ":64:logon:" in table.stdout)
-    print("the hunt finds what is there:", any("memory" in place for place in holders([canary_secret])))
-    canary.kill()
+    print("places that the hunt does not see:", finds_what_is_there() or "none")
     seen = any(form in data for data in meanwhile for key in keys for form in forms(key))
     print(f"{len(meanwhile)} spans; seen in cofferd or reader meanwhile: {seen}")
     print("keys found in:", ", ".join(holders(keys)) or "nothing")
-    print("the other secret found in:", (", ".join(holders([other])) if other else "not looked for") or "nothing")
+    print("the other secret found in:", ", ".join(holders([other])) or "nothing")
+    cores = crash()
+    print("cores but of the canary:", ", ".join(name for name in cores if not name.startswith("python")) or "none")
+    print("after the crash found in:", ", ".join(files_with([*keys, other])) or "nothing")
 
 
 main()

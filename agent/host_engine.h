@@ -132,6 +132,7 @@ class HostEngine final : public Engine {
     std::string device;
     ProvisionOptions provision;
     AdoptOptions adopt;
+    bool identified = false;  // Of adopt: its item is the volume itself, not a stand-in.
     std::vector<VolumeId> ready;
     std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
   };
@@ -188,6 +189,7 @@ class HostEngine final : public Engine {
   void launch_lock(JobId job, const VolumeId& id);
   void launch_provision(JobId job, const VolumeId& id);
   void launch_adopt(JobId job, const VolumeId& id);
+  void identify_adopted(JobId job, const VolumeId& place);
   void launch_recover(JobId job, const VolumeId& id);
   void launch_first_opening(JobId job, Volume& volume);
 

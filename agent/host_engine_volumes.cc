@@ -155,8 +155,37 @@ Result<JobId> HostEngine::adopt(const std::string& device, const AdoptOptions& o
   return start_job({*place}, std::move(work));
 }
 
+// Reads which volume it is, and takes its place in that volume's line: what runs on the volume now
+// ends before its row is written.
+void HostEngine::identify_adopted(JobId job, const VolumeId& place) {
+  const Work& work = works_.at(job);
+  const AdoptCall call{.call = life_call(job, work.caller, kShortTimeout),
+                       .device = work.device,
+                       .options = work.adopt};
+  const auto take = [this, job, place](const Result<VolumeId>& found) {
+    if (!found) {
+      print(4, "adopt: " + found.error().str(), nullptr, &found.error());
+      return finish_item(job, place, failed(found.error()));
+    }
+    works_.at(job).identified = true;
+    const Volume* known = volumes_.find(*found);
+    jobs_.rename_item(job, place, {*found, known != nullptr ? known->row.name : ""});
+    leave_queue(place);
+    if (queue_.push(*found, job)) launch_adopt(job, *found);
+  };
+  run_beside(
+      pool_,
+      [this, call]() -> Result<VolumeId> {
+        const auto disks = parts_.watch.list();
+        if (!disks) return tl::unexpected(disks.error());
+        return identify(call, *disks, life_parts());
+      },
+      take, [take](const Error& error) { take(tl::unexpected(error)); });
+}
+
 void HostEngine::launch_adopt(JobId job, const VolumeId& id) {
   const Work& work = works_.at(job);
+  if (!work.identified) return identify_adopted(job, id);
   const AdoptCall call{.call = life_call(job, work.caller, kShortTimeout),
                        .device = work.device,
                        .options = work.adopt};
@@ -167,21 +196,18 @@ void HostEngine::launch_adopt(JobId job, const VolumeId& id) {
     }
     Volume& volume = volumes_.put(*row);
     volume.present = true;
-    volumes_.mark_changed(volume);
     if (!volume.open) volumes_.set_state(volume, VolumeState::kLocked, "adopted");
+    jobs_.rename_item(job, id, {id, row->name});
     JobTable::Outcome outcome;
     outcome.note = "enable its keys to open it";
-    jobs_.rename_item(job, id, {row->id, row->name});
-    jobs_.end_item(job, row->id, outcome);
-    leave_queue(id);
-    end_work_if_over(job);
+    finish_item(job, id, outcome);
   };
   run_beside(
       pool_,
-      [this, call]() -> Result<VolumeRow> {
+      [this, call, id]() -> Result<VolumeRow> {
         const auto disks = parts_.watch.list();
         if (!disks) return tl::unexpected(disks.error());
-        return agent::adopt(call, *disks, life_parts());
+        return agent::adopt(call, id, *disks, life_parts());
       },
       take, [take](const Error& error) { take(tl::unexpected(error)); });
 }

@@ -4,10 +4,43 @@
 #include <algorithm>
 
 #include "agent/unlock/decide.h"
+#include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
 
 namespace coffer::agent {
 namespace {
+
+// What a scan found to adopt.
+struct Found {
+  Disk disk;
+  std::optional<Disk> header_disk;
+  DeviceIdentity device;
+  luks2::CheckedHeader header;
+};
+
+Result<Found> look(const AdoptCall& call, std::span<const Disk> disks, Worker& worker) {
+  const auto disk = disk_at(disks, call.device);
+  if (!disk) return tl::unexpected(disk.error());
+  std::optional<Disk> header_disk;
+  if (!call.options.header_device.empty()) {
+    const auto found = disk_at(disks, call.options.header_device);
+    if (!found) return tl::unexpected(found.error());
+    header_disk = *found;
+  }
+  const ScanItem item{.device = disk->node, .header_device = header_disk ? header_disk->node : ""};
+  const auto scanned = worker.scan({&item, 1}, call.call.deadline);
+  if (!scanned) return tl::unexpected(scanned.error());
+  if (scanned->empty()) return fail(Reason::kInternal, "the worker scanned nothing");
+  if (!scanned->front()) return tl::unexpected(scanned->front().error());
+  const ScannedDevice& device = *scanned->front();
+  worker.release({&device.handle, 1});
+  const Disk* header = header_disk ? &*header_disk : nullptr;
+  if (const auto same = require_same_devices(*disk, header, device); !same) {
+    return tl::unexpected(same.error());
+  }
+  if (!device.header) return tl::unexpected(device.header.error());
+  return Found{*disk, header_disk, device.device, *device.header};
+}
 
 // Everything the token says must fit the header it is in and this host.
 Result<keyring::KeyContext> require_own(const luks2::CheckedHeader& header,
@@ -34,14 +67,6 @@ Result<keyring::KeyContext> require_own(const luks2::CheckedHeader& header,
   }
   return context;
 }
-
-// What a scan found to adopt.
-struct Found {
-  const Disk& disk;
-  const std::optional<Disk>& header_disk;
-  const DeviceIdentity& device;
-  const luks2::CheckedHeader& header;
-};
 
 VolumeRow row_of(const Found& found, const AdoptCall& call) {
   const auto& [disk, header_disk, device, header] = found;
@@ -75,15 +100,50 @@ void complete(VolumeRow& row, const VolumeRow& from_header) {
   row.keys = from_header.keys;
 }
 
+// A disk of the volume moves only from where it is no more: else what stands here is a copy, and
+// nothing tells which of them is the volume.
+Result<void> require_gone(const VolumeRow& row, const DiskIdentity& registered, const Disk* now,
+                          std::span<const Disk> disks) {
+  if (registered.path.empty()) return {};
+  const Disk* before = find_disk(disks, registered);
+  if (before == nullptr || (now != nullptr && before->node == now->node)) return {};
+  const bool tells =
+      is_stable_path(registered.path) || !registered.serial.empty() || !registered.wwn.empty();
+  // Where nothing but the node is known, another disk may have come to it.
+  if (!tells && before->file_system_uuid != row.id.str()) return {};
+  return fail(Reason::kAmbiguousVolume,
+              row.name + " is registered on " + before->node +
+                  ", which is still there: unplug it, or forget the volume and adopt this copy");
+}
+
+Result<void> require_closed(const VolumeRow& row, Deadline deadline, Worker& worker) {
+  const auto mappings = worker.list_mappings(deadline);
+  // A kernel without device-mapper has nothing open.
+  if (!mappings && mappings.error().reason() == Reason::kUnsupported) return {};
+  if (!mappings) return tl::unexpected(mappings.error());
+  const auto is_its = [&](const Mapping& mapping) {
+    return mapping.marked && mapping.volume == row.id;
+  };
+  if (std::none_of(mappings->begin(), mappings->end(), is_its)) return {};
+  return fail(Reason::kBusy, row.name + " is open: lock it first");
+}
+
+Result<void> require_movable(const VolumeRow& row, const Found& found, const AdoptCall& call,
+                             std::span<const Disk> disks, Worker& worker) {
+  if (auto pinned = require_pinned(row, found.header); !pinned) return pinned;
+  if (auto whole = require_whole(row, found.device); !whole) return whole;
+  if (auto gone = require_gone(row, row.device, &found.disk, disks); !gone) return gone;
+  const Disk* header = found.header_disk ? &*found.header_disk : nullptr;
+  if (auto gone = require_gone(row, row.header_device, header, disks); !gone) return gone;
+  return require_closed(row, call.call.deadline, worker);
+}
+
 Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call,
-                        const LifeParts& parts) {
-  if (const auto known = parts.registry.find(row.id)) {
-    if (const auto pinned = require_pinned(*known, found.header); !pinned) {
-      return tl::unexpected(pinned.error());
-    }
-    if (const auto whole = require_whole(*known, found.device); !whole) {
-      return tl::unexpected(whole.error());
-    }
+                        std::span<const Disk> disks, const LifeParts& parts) {
+  const auto known = parts.registry.find(row.id);
+  if (known) {
+    const auto movable = require_movable(*known, found, call, disks, parts.unlock.worker);
+    if (!movable) return tl::unexpected(movable.error());
     VolumeRow moved = *known;
     moved.device = row.device;
     moved.header_device = row.header_device;
@@ -100,7 +160,8 @@ Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call
   return row;
 }
 
-Result<VolumeRow> adopt_scanned(const Found& found, const AdoptCall& call, const LifeParts& parts) {
+Result<VolumeRow> adopt_found(const Found& found, const AdoptCall& call,
+                              std::span<const Disk> disks, const LifeParts& parts) {
   if (const auto own = require_own(found.header, parts.unlock.host_id); !own) {
     return tl::unexpected(own.error());
   }
@@ -112,7 +173,7 @@ Result<VolumeRow> adopt_scanned(const Found& found, const AdoptCall& call, const
   event.text = row.name + " on " + row.device.path;
   const auto intent = parts.unlock.log.append_one(event);
   if (!intent) return tl::unexpected(intent.error());
-  auto stored = store(row, found, call, parts);
+  auto stored = store(row, found, call, disks, parts);
   record_result(parts.unlock.log, event, *intent,
                 stored ? std::nullopt : std::optional(stored.error()), row.name + " adopted");
   return stored;
@@ -120,31 +181,23 @@ Result<VolumeRow> adopt_scanned(const Found& found, const AdoptCall& call, const
 
 }  // namespace
 
-Result<VolumeRow> adopt(const AdoptCall& call, std::span<const Disk> disks,
+Result<VolumeId> identify(const AdoptCall& call, std::span<const Disk> disks,
+                          const LifeParts& parts) {
+  const auto found = look(call, disks, parts.unlock.worker);
+  if (!found) return pass(found.error(), "adopt " + printable(call.device, kDevicePathBytesMax));
+  return VolumeId(found->header.uuid);
+}
+
+Result<VolumeRow> adopt(const AdoptCall& call, const VolumeId& volume, std::span<const Disk> disks,
                         const LifeParts& parts) {
-  const auto disk = disk_at(disks, call.device);
-  if (!disk) return tl::unexpected(disk.error());
-  std::optional<Disk> header_disk;
-  if (!call.options.header_device.empty()) {
-    const auto found = disk_at(disks, call.options.header_device);
-    if (!found) return tl::unexpected(found.error());
-    header_disk = *found;
+  const std::string doing = "adopt " + printable(call.device, kDevicePathBytesMax);
+  const auto found = look(call, disks, parts.unlock.worker);
+  if (!found) return pass(found.error(), doing);
+  if (VolumeId(found->header.uuid) != volume) {
+    return pass(Error(Reason::kDeviceChanged, "another volume stands there by now"), doing);
   }
-  const ScanItem item{.device = disk->node, .header_device = header_disk ? header_disk->node : ""};
-  const auto scanned = parts.unlock.worker.scan({&item, 1}, call.call.deadline);
-  if (!scanned) return pass(scanned.error(), "adopt " + disk->node);
-  if (scanned->empty()) return fail(Reason::kInternal, "the worker scanned nothing");
-  if (!scanned->front()) return pass(scanned->front().error(), "adopt " + disk->node);
-  const ScannedDevice& device = *scanned->front();
-  parts.unlock.worker.release({&device.handle, 1});
-  const Disk* header = header_disk ? &*header_disk : nullptr;
-  if (const auto same = require_same_devices(*disk, header, device); !same) {
-    return pass(same.error(), "adopt " + disk->node);
-  }
-  if (!device.header) return pass(device.header.error(), "adopt " + disk->node);
-  const Found found{*disk, header_disk, device.device, *device.header};
-  auto row = adopt_scanned(found, call, parts);
-  if (!row) return pass(row.error(), "adopt " + disk->node);
+  auto row = adopt_found(*found, call, disks, parts);
+  if (!row) return pass(row.error(), doing);
   return row;
 }
 

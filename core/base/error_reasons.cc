@@ -67,7 +67,7 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
     row(Reason::kNoSuchFile, Errc::kNotFound, "NoSuchFile", Retryable::kNo,
         "A file or folder that is needed does not exist."),
     row(Reason::kAmbiguousVolume, Errc::kInvalidArgument, "AmbiguousVolume", Retryable::kNo,
-        "More than one volume answers to this name; use the UUID."),
+        "More than one volume, or copy of one, answers to this; the text names them."),
     row(Reason::kAlreadyUnlocked, Errc::kFailedPrecondition, "AlreadyUnlocked", Retryable::kNo,
         "The volume is open (said only with the option strict)."),
     row(Reason::kNotUnlocked, Errc::kFailedPrecondition, "NotUnlocked", Retryable::kNo,

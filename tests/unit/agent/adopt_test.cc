@@ -56,5 +56,51 @@ TEST_F(AdoptTest, AVolumeIsNotMovedToASmallerDisk) {
   EXPECT_EQ(volume(id).device, "/dev/disk/by-id/virtio-vda");
 }
 
+TEST_F(AdoptTest, ACopyIsNotAdoptedWhileTheRegisteredDiskIsThere) {
+  const std::string path = copy_to("vdb");
+  const auto error = error_of(engine->adopt(path, {}, admin()));
+  EXPECT_EQ(error->reason(), Reason::kAmbiguousVolume);
+  EXPECT_THAT(error->message(), HasSubstr("/dev/vda"));
+  EXPECT_EQ(registry->find(id)->device.path, "/dev/disk/by-id/virtio-vda");
+  EXPECT_EQ(audit.count(audit::Kind::kResult, "volume.adopt"), 1U) << "the refusal is recorded";
+}
+
+TEST_F(AdoptTest, AnOpenVolumeIsNotMoved) {
+  ASSERT_EQ(finish(engine->unlock({id}, {}, admin())).state, JobState::kDone);
+  worker.set_open_count("data", 1);
+  const std::string path = copy_to("vdb");
+  unplug("vda");
+  run_until([&] { return state(id) == VolumeState::kAbsent; });
+
+  EXPECT_EQ(error_of(engine->adopt(path, {}, admin()))->reason(), Reason::kBusy);
+  EXPECT_EQ(registry->find(id)->device.path, "/dev/disk/by-id/virtio-vda");
+}
+
+TEST_F(AdoptTest, ItWaitsForItsPlaceInTheVolumesLine) {
+  worker.hold("deliver");
+  const auto unlocking = engine->unlock({id}, {}, admin());
+  const auto adopting = engine->adopt("/dev/vda", {}, admin());
+  run_until([&] { return engine->job_items(*adopting)->front().volume == id; });
+  EXPECT_EQ(engine->job(*adopting)->state, JobState::kRunning);
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "volume.adopt"), 0U);
+
+  worker.let_go("deliver");
+  EXPECT_EQ(finish(unlocking).state, JobState::kDone);
+  EXPECT_EQ(error_of(adopting)->reason(), Reason::kBusy) << "by then it is open";
+}
+
+TEST_F(AdoptTest, ADiskThatChangesMeanwhileIsNotAdopted) {
+  agent::AdoptCall call;
+  call.device = "/dev/vda";
+  call.call.deadline = Deadline::after(std::chrono::seconds(10));
+  const agent::LifeParts parts{.unlock = {worker, *keyring, *log, system_clock(), host_id},
+                               .registry = *registry,
+                               .state_folder = folder.string(),
+                               .boot_id = boot_id};
+  EXPECT_EQ(agent::identify(call, *watch.list(), parts).value(), id);
+  const VolumeId other = VolumeId::random().value();
+  EXPECT_THAT(agent::adopt(call, other, *watch.list(), parts), FailsWith(Reason::kDeviceChanged));
+}
+
 }  // namespace
 }  // namespace coffer::tests

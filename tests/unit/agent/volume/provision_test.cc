@@ -307,8 +307,9 @@ TEST_F(ProvisionTest, ADiskThatUdevDidNotNameIsRefused) {
   asked.device = "/dev/vdb";
   asked.options.name = "second";
   EXPECT_THAT(agent::provision(asked, disks, parts()), FailsWith(Reason::kDeviceChanged));
-  EXPECT_THAT(agent::adopt({.call = call(), .device = "/dev/vda", .options = {}}, disks, parts()),
-              FailsWith(Reason::kDeviceChanged));
+  EXPECT_THAT(
+      agent::identify({.call = call(), .device = "/dev/vda", .options = {}}, disks, parts()),
+      FailsWith(Reason::kDeviceChanged));
 
   change("/dev/vdb", [&](auto& identity) {
     identity = before;

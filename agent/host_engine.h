@@ -207,7 +207,9 @@ class HostEngine final : public Engine {
   void probe();
   void retry_now(const std::function<bool(const Volume&)>& which);
   void retry_after_return();
-  void close_open_intents();
+  void close_open_intents(const std::vector<Mapping>& mappings);
+  void close_intents_later();
+  std::chrono::milliseconds longer_wait(std::chrono::milliseconds before) const;
   void end_unfinished_locks();
   void tick();
 
@@ -233,9 +235,13 @@ class HostEngine final : public Engine {
   bool started_ = false;
   bool refreshing_ = false;
   bool refresh_again_ = false;
-  bool seen_ = false;                 // A refresh has come back.
-  bool intents_closed_ = false;       // And one of them had the list of mappings.
-  std::uint64_t records_before_ = 0;  // Of the journal, when this agent started.
+  bool seen_ = false;            // A refresh has come back.
+  bool intents_closed_ = false;  // One of them had the list of mappings, and it was done.
+  bool closing_intents_ = false;
+  bool locks_ended_ = false;  // Those that a kill cut off, by the first list of mappings.
+  std::optional<SteadyTime> intents_at_;       // To be tried again at this time,
+  std::chrono::milliseconds intents_wait_{0};  // and each time later.
+  std::uint64_t records_before_ = 0;           // Of the journal, when this agent started.
   AuditHead audit_head_;
   RefusalCounter refusals_;  // Its period is a tick.
   SteadyTime started_at_{};

@@ -11,8 +11,8 @@ namespace coffer::agent {
 namespace {
 
 constexpr std::chrono::seconds kListTimeout{5};
-constexpr std::chrono::milliseconds kRecoverWaitMin{10};
-constexpr std::chrono::milliseconds kRecoverWaitMax{60'000};
+constexpr std::chrono::milliseconds kAgainWaitMin{10};
+constexpr std::chrono::milliseconds kAgainWaitMax{60'000};
 
 Caller self(const std::string& origin) {
   Caller caller;
@@ -23,6 +23,11 @@ Caller self(const std::string& origin) {
 bool wants_cleaning(const Mapping& mapping) {
   const bool useless = mapping.state == MappingState::kNoTable || mapping.device_gone;
   return mapping.marked && useless && !mapping.deferred;
+}
+
+bool serves(const Mapping& mapping) {
+  return mapping.marked && mapping.state == MappingState::kActive && !mapping.device_gone &&
+         !mapping.deferred;
 }
 
 }  // namespace
@@ -78,9 +83,11 @@ void HostEngine::take_view(View view) {
   seen_ = true;
   // Only the worker's list tells what is open. A kernel without device-mapper has nothing open.
   const bool listed = view.mappings || view.mappings.error().reason() == Reason::kUnsupported;
-  if (listed && !std::exchange(intents_closed_, true)) {
-    close_open_intents();
-    end_unfinished_locks();
+  if (listed) {
+    close_open_intents(view.mappings ? *view.mappings : std::vector<Mapping>());
+    if (!std::exchange(locks_ended_, true)) end_unfinished_locks();
+  } else {
+    close_intents_later();
   }
   recover_rows();
   open_automatic();
@@ -94,31 +101,49 @@ void HostEngine::take_view(View view) {
 }
 
 // An agent that was killed left intents without a result: what is there now tells how they ended.
-void HostEngine::close_open_intents() {
-  std::map<VolumeId, VolumeState> states;
-  for (const VolumeInfo& info : volumes_.infos()) states[info.id] = info.state;
+// Tried again, ever later, until it was done once.
+void HostEngine::close_open_intents(const std::vector<Mapping>& mappings) {
+  if (intents_closed_ || std::exchange(closing_intents_, true)) return;
+  // Not by the states shown: what runs on a volume by now has changed its own.
+  std::map<VolumeId, bool> is_open;
+  for (const VolumeId& id : volumes_.ids()) is_open[id] = false;
+  for (const Mapping& mapping : mappings) {
+    if (!mapping.volume || !serves(mapping)) continue;
+    if (const auto found = is_open.find(*mapping.volume); found != is_open.end()) {
+      found->second = true;
+    }
+  }
+  const auto take = [this](const Result<void>& closed) {
+    closing_intents_ = false;
+    intents_closed_ = closed.has_value();
+    if (closed) return;
+    print(4, "close what a crash left: " + closed.error().str());
+    close_intents_later();
+  };
   run_beside(
       pool_,
-      [this, states = std::move(states), last = records_before_] {
+      [this, is_open = std::move(is_open), last = records_before_]() -> Result<void> {
         const auto intents = open_intents(parts_.log, last);
-        if (!intents) return intents.error().str();
+        if (!intents) return tl::unexpected(intents.error());
         close_intents(parts_.log, *intents, [&](const audit::Event& event) {
           if (!event.volume) return false;
-          const auto found = states.find(*event.volume);
-          const bool known = found != states.end();
+          const auto found = is_open.find(*event.volume);
+          const bool known = found != is_open.end();
           if (event.operation == "volume.forget") return !known;
           if (!known) return false;
-          const bool open = found->second == VolumeState::kUnlocked;
-          if (event.operation == "volume.unlock") return open;
-          if (event.operation == "volume.lock") return !open;
+          if (event.operation == "volume.unlock") return found->second;
+          if (event.operation == "volume.lock") return !found->second;
           return event.operation == "volume.adopt" || event.operation == "volume.provision";
         });
-        return std::string();
+        return {};
       },
-      [this](const std::string& problem) {
-        if (!problem.empty()) print(4, "close what a crash left: " + problem);
-      },
-      [](const Error&) {});
+      take, [take](const Error& error) { take(tl::unexpected(error)); });
+}
+
+void HostEngine::close_intents_later() {
+  if (intents_closed_) return;
+  intents_wait_ = longer_wait(intents_wait_);
+  intents_at_ = parts_.clock.steady() + intents_wait_;
 }
 
 // An agent that was killed after it had noted an admin's lock, and before the mapping went, left
@@ -146,9 +171,7 @@ void HostEngine::end_unfinished_locks() {
 
 void HostEngine::take_mapping(Volume& volume, const Mapping* mapping) {
   if (volume.row.state != RowState::kReady) return;
-  const bool serves = mapping != nullptr && mapping->state == MappingState::kActive &&
-                      !mapping->device_gone && !mapping->deferred;
-  if (serves) {
+  if (mapping != nullptr && serves(*mapping)) {
     volume.lingering = false;
     volume.open = true;
     volume.tried = true;
@@ -220,10 +243,15 @@ void HostEngine::recover_rows() {
   static_cast<void>(start_job(open_ends, std::move(work)));
 }
 
+// How long to wait after a wait of `before` was not enough.
+std::chrono::milliseconds HostEngine::longer_wait(std::chrono::milliseconds before) const {
+  const auto first = std::max<std::chrono::milliseconds>(parts_.config.retry_min, kAgainWaitMin);
+  return std::min(std::max(before * 2, first), kAgainWaitMax);
+}
+
 // Plans to try again what waits, or failed for a reason that may pass.
 void HostEngine::recover_later(Volume& volume) {
-  const auto first = std::max<std::chrono::milliseconds>(parts_.config.retry_min, kRecoverWaitMin);
-  volume.recover_wait = std::min(std::max(volume.recover_wait * 2, first), kRecoverWaitMax);
+  volume.recover_wait = longer_wait(volume.recover_wait);
   volume.recover_at = parts_.clock.steady() + volume.recover_wait;
 }
 
@@ -361,6 +389,10 @@ void HostEngine::tick() {
     retry_now([now](const Volume& volume) { return volume.retry && volume.retry_at <= now; });
   }
   recover_again(parts_.clock.steady());
+  if (intents_at_ && *intents_at_ <= parts_.clock.steady()) {
+    intents_at_.reset();
+    request_refresh();
+  }
   check_boot();
   record_floods();
 }

@@ -24,6 +24,11 @@ class FakeAudit final : public audit::AuditLog {
     failure_ = reason;
     failing_always_ = true;
   }
+  // So many queries fail.
+  void fail_queries(int count) {
+    const std::scoped_lock lock(mutex_);
+    queries_to_fail_ = count;
+  }
   void succeed_again() {
     const std::scoped_lock lock(mutex_);
     failure_.reset();
@@ -74,6 +79,10 @@ class FakeAudit final : public audit::AuditLog {
 
   Result<audit::Page> query(const audit::Filter& filter, std::size_t records_max) override {
     const std::scoped_lock lock(mutex_);
+    if (queries_to_fail_ > 0) {
+      --queries_to_fail_;
+      return fail(Reason::kAuditUnavailable, "query the audit log");
+    }
     audit::Page page;
     for (const auto& record : records_) {
       if (!matches(filter, record)) continue;
@@ -130,6 +139,7 @@ class FakeAudit final : public audit::AuditLog {
   std::vector<audit::Event> deferred_;
   std::optional<Reason> failure_;
   bool failing_always_ = false;
+  int queries_to_fail_ = 0;
 };
 
 }  // namespace coffer::tests

@@ -331,53 +331,6 @@ TEST_F(HostEngineTest, ADeviceThatIsNotEmptyNeedsItsExactConfirmation) {
   provision(path, "x", {.confirmation = "yes-ext4 file system"});
 }
 
-TEST_F(HostEngineTest, IntentsThatAKilledAgentLeftGetTheirResult) {
-  const VolumeId open = provision(plug("vda"), "open");
-  const VolumeId shut = provision(plug("vdb"), "shut");
-  finish(engine->lock({shut}, {}, admin()));
-  audit::Event intent;
-  intent.kind = audit::Kind::kIntent;
-  intent.operation = "volume.unlock";
-  for (const VolumeId& id : {open, shut}) {
-    intent.volume = id;
-    ASSERT_THAT(audit.append_one(intent), Succeeds());
-  }
-  const auto before = audit.count(audit::Kind::kResult, "volume.unlock");
-  stop();
-  start();
-  run_until([&] { return audit.count(audit::Kind::kResult, "volume.unlock") == before + 2; });
-  std::map<VolumeId, std::string> outcomes;
-  for (const audit::Event& event : audit.events()) {
-    if (event.kind == audit::Kind::kResult && event.operation == "volume.unlock") {
-      outcomes[*event.volume] = event.outcome;
-    }
-  }
-  EXPECT_EQ(outcomes[open], "OK");
-  EXPECT_EQ(outcomes[shut], "AgentUnreachable");
-}
-
-TEST_F(HostEngineTest, IntentsAreNotJudgedWithoutTheListOfMappings) {
-  const VolumeId open = provision(plug("vda"), "open");
-  audit::Event intent;
-  intent.kind = audit::Kind::kIntent;
-  intent.operation = "volume.unlock";
-  intent.volume = open;
-  const auto sequence = audit.append_one(intent);
-  ASSERT_THAT(sequence, Succeeds());
-  const auto outcome = [&]() -> std::string {
-    for (const audit::Event& event : audit.events()) {
-      const bool its = event.kind == audit::Kind::kResult && event.intent_sequence == *sequence;
-      if (its) return event.outcome;
-    }
-    return "";
-  };
-  stop();
-  worker.fail_next("list_mappings", Reason::kWorkerLost);
-  start();
-  run_until([&] { return !outcome().empty(); });
-  EXPECT_EQ(outcome(), "OK");
-}
-
 TEST_F(HostEngineTest, AVolumeWhoseOldMappingLingersIsNotOpenedOverIt) {
   const VolumeId id = provision(plug("vda"), "data");
   const auto disks = worker.disks();

@@ -12,9 +12,8 @@
 #include "core/base/clock.h"
 #include "core/base/id.h"
 #include "core/base/result.h"
+#include "core/base/sqlite.h"
 #include "core/keyring/key_context.h"
-
-struct sqlite3;
 
 namespace coffer::agent {
 
@@ -98,22 +97,16 @@ class Registry {
   Result<void> put_all(const std::vector<VolumeRow>& rows);
   Result<void> erase(const VolumeId& id);  // Also when there is none.
 
-  ~Registry();
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;
 
  private:
-  struct CloseDb {
-    void operator()(sqlite3* db) const noexcept;
-  };
-  using Db = std::unique_ptr<sqlite3, CloseDb>;
-
-  explicit Registry(Db db);
-  Result<void> prepare_schema();
+  explicit Registry(SqliteDatabase database) : database_(std::move(database)) {}
   Result<void> put_one(const VolumeRow& row);
+  Result<void> require_room(const VolumeRow& row);
 
-  std::mutex mutex_;  // Guards db_.
-  Db db_;
+  std::mutex mutex_;  // Guards database_.
+  SqliteDatabase database_;
 };
 
 }  // namespace coffer::agent

@@ -131,6 +131,22 @@ TEST_F(RegistryTest, ANewerFormatIsRefusedWithoutAWrite) {
   EXPECT_THAT(Registry::open(path), FailsWith(Reason::kStoreDamaged));
 }
 
+TEST_F(RegistryTest, AStoreOfAnotherKindIsRefused) {
+  run_sql("CREATE TABLE cmk(id BLOB PRIMARY KEY); PRAGMA application_id = 1");
+  EXPECT_THAT(Registry::open(path), FailsWith(Reason::kStoreDamaged));
+}
+
+TEST_F(RegistryTest, AMappedNameBelongsToOneVolumeToo) {
+  const auto registry = Registry::open(path);
+  VolumeRow row = ready_row("data");
+  ASSERT_THAT((*registry)->put(row), Succeeds());
+  row.locked_by_admin = false;
+  EXPECT_THAT((*registry)->put(row), Succeeds()) << "its own name is free to it";
+  VolumeRow other = ready_row("other");
+  other.mapped_name = "data";
+  EXPECT_THAT((*registry)->put(other), FailsWith(Reason::kNameTaken));
+}
+
 TEST_F(RegistryTest, AFileThatIsNoDatabaseIsRefused) {
   std::ofstream(path) << std::string(8192, 'x');
   EXPECT_THAT(Registry::open(path), FailsWith(Reason::kStoreDamaged));

@@ -151,7 +151,7 @@ void HostEngine::close_intents_later() {
 // replug.
 void HostEngine::end_unfinished_locks() {
   for (const VolumeId& id : volumes_.ids()) {
-    Volume& volume = *volumes_.find(id);
+    const Volume& volume = *volumes_.find(id);
     if (!volume.open || !volume.row.locked_by_admin || queue_.busy(id)) continue;
     VolumeRow row = volume.row;
     row.locked_by_admin = false;

@@ -151,6 +151,32 @@ class Prober {
   ipc::WorkerPool pool_;
 };
 
+Pkcs11Token::Options token_options(const Arguments& arguments, const VaultConfig& config,
+                                   CallWatch& watch) {
+  Pkcs11Token::Options options;
+  options.link.module_path = config.module_path;
+  options.link.uri = config.uri;
+  options.link.pin_file = pin_file(arguments, config);
+  options.link.pin_mark_file = config.state_folder + "/pin-refused";
+  options.link.sessions_max = config.sessions;
+  options.link.watch = &watch;
+  return options;
+}
+
+ipc::Server::Options server_options(const Arguments& arguments, ipc::EventLoop& loop) {
+  ipc::Server::Options options;
+  options.name = "vault";
+  options.peers = allowed_peers();
+  options.secret = true;
+  options.handler_threads = kHandlerThreads;
+  if (arguments.connection) {
+    options.peers.push_back(0);  // `coffer init` made the pair, as root.
+    options.on_disconnected = [&loop](std::uint64_t) { loop.exit(0); };
+  }
+  options.on_fault = [](const Error& error) { log(4, error.str()); };
+  return options;
+}
+
 Result<int> serve(const Arguments& arguments) {
   const auto config = VaultConfig::read(arguments.config);
   if (!config) return tl::unexpected(config.error());
@@ -165,29 +191,12 @@ Result<int> serve(const Arguments& arguments) {
   if (!floors) return pass(floors.error(), "open the floors of records");
 
   CallWatch watch(config->call_deadline, end_after_hang);
-  Pkcs11Token::Options options;
-  options.link.module_path = config->module_path;
-  options.link.uri = config->uri;
-  options.link.pin_file = pin_file(arguments, *config);
-  options.link.pin_mark_file = config->state_folder + "/pin-refused";
-  options.link.sessions_max = config->sessions;
-  options.link.watch = &watch;
-  Pkcs11Token token(std::move(options));
+  Pkcs11Token token(token_options(arguments, *config, watch));
   DeliveryClient deliver({arguments.deliver});
   RuledVault vault({token, **floors, deliver, system_clock()});
   VaultServer server(vault);
 
-  ipc::Server::Options server_options;
-  server_options.name = "vault";
-  server_options.peers = allowed_peers();
-  server_options.secret = true;
-  server_options.handler_threads = kHandlerThreads;
-  // `coffer init` made the pair, as root.
-  if (arguments.connection) server_options.peers.push_back(0);
-  if (arguments.connection)
-    server_options.on_disconnected = [&](std::uint64_t) { (*loop)->exit(0); };
-  server_options.on_fault = [](const Error& error) { log(4, error.str()); };
-  ipc::Server requests(server_options,
+  ipc::Server requests(server_options(arguments, **loop),
                        [&](ipc::Request& request) { return server.handle(request); });
   const auto served = arguments.connection ? requests.serve(std::move(*listening))
                                            : requests.listen(std::move(*listening));

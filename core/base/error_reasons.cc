@@ -21,7 +21,6 @@ constexpr int exit_status_of(Errc code, Retryable retryable) {
     case Errc::kInvalidArgument:
       return 64;
     case Errc::kFailedPrecondition:
-      return 69;
     case Errc::kUnavailable:
       return 69;
     case Errc::kResourceExhausted:

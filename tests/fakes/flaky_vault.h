@@ -51,6 +51,7 @@ class FlakyVault final : public keyring::KeyVault {
                                           Deadline deadline) override {
     if (unwraps_refused_) {
       std::vector<Result<SecretBytes>> refused;
+      refused.reserve(keys.size());
       for (std::size_t i = 0; i < keys.size(); ++i) {
         refused.emplace_back(fail(reason_, "not unwrapped as the test asked"));
       }

@@ -74,6 +74,7 @@ def as_envelope(context):
     at = 5 + 4 + int.from_bytes(context[5:9], "big")
     return context[:at] + b"\2\0" + context[at + 2 + 16:]
 
+
 @scenario(host=True)
 def only_the_worker_gets_a_volume_key(s):
     """With the rights of cofferd or the reader, a volume's key is asked for in vain, by socket and by memory."""

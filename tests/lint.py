@@ -56,6 +56,8 @@ def check_text(files):
     formatted = subprocess.run([FORMAT, "--dry-run", "--Werror", *files], cwd=TOP, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     bad_lines = [line for line in formatted.stdout.splitlines() if "error:" in line]
+    if formatted.returncode != 0 and not bad_lines:
+        bad_lines = formatted.stdout.splitlines() or [f"{FORMAT} ended with {formatted.returncode}"]
     texts = {f: (TOP / f).read_text(errors="replace") for f in files}
     too_long = [f"{f}: {t.count(chr(10))} lines" for f, t in texts.items()
                 if t.count("\n") > LINES_MAX]
@@ -70,6 +72,7 @@ def check_tidy(files, options):
     """clang-tidy on what changed, within a time: what is left then counts as skipped."""
     commands = compile_commands()
     chosen = changed() if not options.all else {str(f) for f in files}
+    chosen |= {str(Path(f).with_suffix(".cc")) for f in chosen if f.endswith(".h")}
     sources = sorted(f for f in map(str, files) if f.endswith(".cc") and f in chosen and f in commands)
     end = time.monotonic() + 60 * options.minutes
     with ThreadPoolExecutor(os.cpu_count()) as pool:

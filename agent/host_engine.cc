@@ -123,9 +123,14 @@ void HostEngine::start() {
           sequence, std::string(audit::kind_name(event.kind)) + " " + event.operation, object);
     });
   });
-  const auto watching =
-      parts_.watch.start({.changed = [this] { request_refresh(); },
-                          .settled = [this](const std::string& name) { on_settled(name); }});
+  const auto watching = parts_.watch.start({.changed =
+                                                [this, guard] {
+                                                  if (!guard.expired()) request_refresh();
+                                                },
+                                            .settled =
+                                                [this, guard](const std::string& name) {
+                                                  if (!guard.expired()) on_settled(name);
+                                                }});
   if (!watching) print(4, "no news of devices: " + watching.error().str());
   auto ticker = parts_.loop.every(parts_.tick, [this] { tick(); });
   if (ticker) ticker_ = std::move(*ticker);

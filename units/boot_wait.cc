@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 
+#include "core/base/error_reasons.h"
 #include "core/ipc/boot_protocol.h"
 #include "core/ipc/client.h"
 #include "core/ipc/sockets.h"
@@ -22,6 +24,7 @@ constexpr std::string_view kUsage =
 constexpr int kExitUsage = 64;
 constexpr std::chrono::milliseconds kPauseMax{500};
 constexpr std::chrono::milliseconds kFirstWait{1};  // For the answer that says: I am there.
+constexpr std::chrono::milliseconds kAfterRefusal{200};
 // Above the longest boot.deadline_seconds that cofferd takes (150), below TimeoutStartSec= of
 // coffer-boot.service (180).
 constexpr std::chrono::seconds kAnswerMax{165};
@@ -70,9 +73,14 @@ Deadline earlier(const Deadline& a, const Deadline& b) {
   return a.at() < b.at() ? a : b;
 }
 
-// Asks until cofferd answers: it may be killed and come back meanwhile. Whether it is there at all
-// shows in an answer that waits for nothing; how long its volumes then take is its own deadline's
-// matter, not the limit's.
+// Whether cofferd may answer otherwise in a moment: it is away, still begins, or a disk is slow.
+bool passes(Reason reason) {
+  return reason == Reason::kAgentUnreachable || reason_info(reason).retryable == Retryable::kYes;
+}
+
+// Asks until cofferd answers: it may be killed and come back meanwhile, or be too busy with its
+// start. Whether it is there at all shows in an answer that waits for nothing; how long its volumes
+// then take is its own deadline's matter, not the limit's.
 Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   ipc::Client::Options options;
   options.peer = "cofferd";
@@ -83,6 +91,7 @@ Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   const Deadline end = Deadline::after(kAnswerMax);
   Deadline limit = earlier(Deadline::after(arguments.limit), end);
   bool is_there = false;
+  std::optional<Error> refusal;  // What it said last, if it came to say anything.
   while (true) {
     const auto wait = is_there ? arguments.deadline : kFirstWait;
     const auto reply =
@@ -93,8 +102,13 @@ Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
       is_there = true;
       continue;
     }
-    if (limit.passed() && !is_there) return tl::unexpected(reply.error());
-    if (reply.error().reason() != Reason::kAgentUnreachable) return tl::unexpected(reply.error());
+    const Reason reason = reply.error().reason();
+    if (!passes(reason)) return tl::unexpected(reply.error());
+    if ((is_there ? end : limit).passed()) return tl::unexpected(refusal.value_or(reply.error()));
+    if (reason != Reason::kAgentUnreachable) {
+      refusal = reply.error();
+      std::this_thread::sleep_for(kAfterRefusal);
+    }
     if (!is_there) continue;
     is_there = false;
     limit = earlier(Deadline::after(arguments.limit), end);

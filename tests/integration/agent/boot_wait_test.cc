@@ -2,6 +2,7 @@
 // The program coffer-boot-wait against the gate of cofferd.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include "agent/boot_gate.h"
 #include "core/ipc/sockets.h"
@@ -40,8 +42,14 @@ class BootWaitTest : public ::testing::Test {
 
   std::string socket() const { return (folder / "boot.sock").string(); }
   void make_gate(milliseconds deadline) {
-    gate = std::make_unique<BootGate>(*loop, [this] { return status; }, deadline);
+    gate = std::make_unique<BootGate>(*loop, [this] { return tell(); }, deadline);
     ASSERT_THAT(gate->listen(ipc::listen_at(socket()).value()), Succeeds());
+  }
+
+  // As an agent whose loop is busy with its start when the first question comes.
+  BootStatus tell() {
+    std::this_thread::sleep_for(std::exchange(busy, milliseconds(0)));
+    return status;
   }
 
   // What the program wrote, while the loop serves it here.
@@ -71,6 +79,7 @@ class BootWaitTest : public ::testing::Test {
                     .lines = {{"good", VolumeState::kUnlocked, "after 3 ms"},
                               {"bad", VolumeState::kFailed, "HsmAbsent: no token"}}};
   std::unique_ptr<BootGate> gate;
+  milliseconds busy{0};
   int exit_status = -1;
 };
 
@@ -80,6 +89,36 @@ TEST_F(BootWaitTest, AnAgentThatAnswersIsWaitedForUntilItsOwnDeadline) {
   EXPECT_THAT(output, HasSubstr("1 of 2 volumes are open; the others are still being opened"));
   EXPECT_THAT(output, HasSubstr("HsmAbsent: no token"));
   EXPECT_EQ(exit_status, 0);
+}
+
+TEST_F(BootWaitTest, AnAgentThatIsBusyAtFirstIsWaitedFor) {
+  busy = milliseconds(2500);  // Longer than the gate waits for the loop.
+  make_gate(milliseconds(50));
+  EXPECT_THAT(run("--limit 30"), HasSubstr("1 of 2 volumes are open"));
+}
+
+TEST_F(BootWaitTest, ARefusalThatMayPassIsNotTheEnd) {
+  std::atomic<int> asked = 0;
+  ipc::Server::Options options;
+  options.name = "an agent";
+  options.peers = {0, ::getuid()};
+  ipc::Server server(options, [&](ipc::Request& /*request*/) -> Result<ipc::Reply> {
+    const int before = asked++;
+    if (before == 0) return fail(Reason::kStoreUnavailable, "the disk is slow");
+    if (before == 1) return fail(Reason::kTimedOut, "the agent is busy");
+    ipc::Reply reply;
+    reply.body = ipc::encode_boot_report({.finished = true, .open = 0, .total = 0, .lines = {}});
+    return reply;
+  });
+  ASSERT_THAT(server.listen(ipc::listen_at(socket()).value()), Succeeds());
+  EXPECT_THAT(run("--limit 30"), HasSubstr("0 of 0 volumes are open"));
+  EXPECT_EQ(asked, 3);
+}
+
+TEST_F(BootWaitTest, ARefusalThatDoesNotPassInTimeIsTold) {
+  make_gate(milliseconds(50));
+  gate->refuse(Error(Reason::kStoreUnavailable, "the disk is away"));
+  EXPECT_THAT(run("--limit 1"), HasSubstr("cofferd cannot begin, the boot goes on: StoreUnavail"));
 }
 
 TEST_F(BootWaitTest, AFinishedBootIsToldAtOnce) {

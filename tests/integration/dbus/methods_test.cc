@@ -151,7 +151,8 @@ TEST_F(MethodsTest, AnOpenVolumeIsNotForgotten) {
 }
 
 TEST_F(MethodsTest, StrictRefusesWhatIsOpen) {
-  EXPECT_TRUE(on_volume(b, "Unlock", no_options).ok());
+  // While it runs, the job has the volume unlocking.
+  EXPECT_EQ(wait_for_job(on_volume(b, "Unlock", no_options).path()), "done");
   EXPECT_EQ(on_volume(b, "Unlock", flag("strict")).error, ours("AlreadyUnlocked"));
 }
 

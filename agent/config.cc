@@ -7,54 +7,15 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
-#include <regex>
 
 #include "core/base/bytes.h"
 #include "core/base/files.h"
+#include "core/base/plain_toml.h"
 
 namespace coffer::agent {
 namespace {
 
 constexpr std::size_t kPathBytesMax = 90;  // Leaves room for a socket's name in sockaddr_un.
-
-// The part of TOML that is used here, as a line without its comment: nothing, [table], and
-// name = "text" or number, in ASCII. The rest is kept from toml++ 3.3, which stops the process on
-// some of what is no TOML (docs/decisions/0060-plain-lines-before-toml.md).
-std::optional<std::string> plain_line(std::string_view line) {
-  static const std::regex kForm(
-      "[ \\t]*(?:"
-      "(\\[[a-z0-9_]{1,64}\\]|"
-      "[a-z0-9_]{1,64}[ \\t]*=[ \\t]*(?:\"[ "
-      "!#-\\[\\]-~]{0,512}\"|-?[0-9]{1,18}(?:\\.[0-9]{1,18})?))"
-      ")?[ \\t]*");
-  constexpr std::size_t kLineBytesMax = 1024;
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  const auto quoted = line.find('"');
-  const auto behind_text = quoted == std::string_view::npos ? 0 : line.find('"', quoted + 1);
-  const auto before = line.find('#') < quoted ? 0 : std::min(behind_text, line.size());
-  line = line.substr(0, line.find('#', before));
-  if (line.size() > kLineBytesMax) return std::nullopt;
-  std::string plain(line);
-  if (!std::regex_match(plain, kForm)) return std::nullopt;
-  return plain;
-}
-
-Result<std::string> plain_lines(std::string_view text, std::string_view source) {
-  std::string plain;
-  for (std::size_t number = 1; !text.empty(); ++number) {
-    const auto end = std::min(text.find('\n'), text.size());
-    const auto line = plain_line(text.substr(0, end));
-    if (!line) {
-      return fail(Reason::kConfigInvalid,
-                  std::string(source) + ": line " + std::to_string(number) +
-                      " is neither empty, a comment, [table], nor key = \"text\" or a number");
-    }
-    plain.append(*line).push_back('\n');
-    text.remove_prefix(std::min(text.size(), end + 1));
-  }
-  return plain;
-}
 
 // Reader takes known keys out of one table and remembers the first thing that is wrong.
 class Reader {
@@ -179,7 +140,7 @@ Result<Config> parse_config(std::string_view text, std::string_view source) {
   if (text.size() > kConfigBytesMax) {
     return fail(Reason::kConfigInvalid, std::string(source) + ": larger than 64 KiB");
   }
-  const auto plain = plain_lines(text, source);
+  const auto plain = plain_toml(text, source);
   if (!plain) return tl::unexpected(plain.error());
   auto parsed = toml::parse(std::string_view(*plain), source);
   if (!parsed) {

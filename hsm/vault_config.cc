@@ -6,54 +6,20 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
-#include <algorithm>
 #include <cstdint>
 
 #include "core/base/bytes.h"
 #include "core/base/files.h"
+#include "core/base/plain_toml.h"
 
 namespace coffer::hsm {
 namespace {
 
 constexpr std::size_t kPathBytesMax = 1024;
+constexpr std::string_view kSource = "vault configuration";
 
 tl::unexpected<Error> refuse(std::string_view key, std::string_view why) {
-  return fail(Reason::kConfigInvalid, fmt::format("vault configuration: {} {}", key, why));
-}
-
-std::string_view without_blanks(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t\r");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
-
-// The part of TOML that is used here: empty lines, comments, and key = "text" or key = number, in
-// ASCII. The rest is kept from toml++ 3.3, which stops the process on some of what is no TOML.
-bool plain_line(std::string_view line) {
-  line = without_blanks(line);
-  const auto printable_ascii = [](char c) { return (c >= ' ' && c <= '~') || c == '\t'; };
-  if (!std::ranges::all_of(line, printable_ascii)) return false;
-  if (line.empty() || line.front() == '#') return true;
-  const auto equals = line.find('=');
-  if (equals == std::string_view::npos) return false;
-  const auto key = without_blanks(line.substr(0, equals));
-  const auto value = without_blanks(line.substr(equals + 1));
-  const auto key_letter = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-  };
-  if (key.empty() || value.empty() || !std::ranges::all_of(key, key_letter)) return false;
-  if (value.front() != '"')
-    return std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; });
-  return value.size() >= 2 && value.find('"', 1) == value.size() - 1;
-}
-
-bool only_plain_lines(std::string_view text) {
-  while (!text.empty()) {
-    const auto end = std::min(text.find('\n'), text.size());
-    if (!plain_line(text.substr(0, end))) return false;
-    text.remove_prefix(std::min(text.size(), end + 1));
-  }
-  return true;
+  return fail(Reason::kConfigInvalid, fmt::format("{}: {} {}", kSource, key, why));
 }
 
 // Takes keys out of the table, so that what is left at the end is unknown.
@@ -110,9 +76,9 @@ class Keys {
 
 Result<VaultConfig> VaultConfig::parse(std::string_view text) {
   if (text.size() > kTextBytesMax) return refuse("the file", "has more than 16 KiB");
-  if (!only_plain_lines(text))
-    return refuse("the file", "has a line that is neither empty, a comment, nor key = value");
-  auto parsed = toml::parse(text);
+  const auto plain = plain_toml(text, kSource);
+  if (!plain) return tl::unexpected(plain.error());
+  auto parsed = toml::parse(std::string_view(*plain), kSource);
   if (!parsed)
     return refuse("the file", fmt::format("is not TOML: {} (line {})", parsed.error().description(),
                                           parsed.error().source().begin.line));

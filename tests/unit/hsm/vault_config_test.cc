@@ -34,6 +34,14 @@ TEST(VaultConfigTest, WhatIsWrittenIsReadBack) {
   EXPECT_EQ(again->softhsm_conf, "/c");
 }
 
+TEST(VaultConfigTest, CommentsMayStandBehindValues) {
+  const auto config =
+      VaultConfig::parse(kGood + "sessions = 3 # \xff\r\npin_file = \"/a#b\" # c\n");
+  ASSERT_THAT(config, Succeeds());
+  EXPECT_EQ(config->sessions, 3U);
+  EXPECT_EQ(config->pin_file, "/a#b");
+}
+
 TEST(VaultConfigTest, EveryMistakeIsRefusedNamingTheKey) {
   const std::pair<std::string, std::string> cases[] = {
       {"", "module"},
@@ -44,7 +52,12 @@ TEST(VaultConfigTest, EveryMistakeIsRefusedNamingTheKey) {
       {kGood + "sessions = \"8\"\n", "sessions"},
       {kGood + "call_deadline_ms = 99\n", "call_deadline_ms"},
       {kGood + "pin = \"1234\"\n", "pin"},
-      {kGood + "[pkcs11]\nmodule = \"/x\"\n", "line"},
+      {kGood + "[pkcs11]\nmodule = \"/x\"\n", "pkcs11"},
+      {kGood + "sessions = 8.5\n", "sessions"},
+      {kGood + "sessions = -8\n", "sessions"},
+      {kGood + "sessions = 1111111111111111111\n", "line 4"},
+      {kGood + "pin_file = \"/\\u0061\"\n", "line 4"},
+      {kGood + "pin_file = \"/" + std::string(1024, 'p') + "\"\n", "line 4"},
       {kGood + "[\\\\\n", "line"},
       {kGood + "a.b = 1\n", "line"},
       {kGood + "pin_file = \"\"\n", "pin_file"},

@@ -138,9 +138,15 @@ Result<void> require_movable(const VolumeRow& row, const Found& found, const Ado
   return require_closed(row, call.call.deadline, worker);
 }
 
+// Nothing is lost then. A row that only could not be read just now says what must be checked first.
+bool can_be_replaced(Reason why_not_found) {
+  return why_not_found == Reason::kNoSuchVolume || why_not_found == Reason::kStoreDamaged;
+}
+
 Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call,
                         std::span<const Disk> disks, const LifeParts& parts) {
   const auto known = parts.registry.find(row.id);
+  if (!known && !can_be_replaced(known.error().reason())) return known;
   if (known) {
     const auto movable = require_movable(*known, found, call, disks, parts.unlock.worker);
     if (!movable) return tl::unexpected(movable.error());

@@ -2,6 +2,7 @@
 #include "agent/volume/adopt.h"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "tests/unit/agent/engine_fixture.h"
 
@@ -63,6 +64,22 @@ TEST_F(AdoptTest, ACopyIsNotAdoptedWhileTheRegisteredDiskIsThere) {
   EXPECT_THAT(error->message(), HasSubstr("/dev/vda"));
   EXPECT_EQ(registry->find(id)->device.path, "/dev/disk/by-id/virtio-vda");
   EXPECT_EQ(audit.count(audit::Kind::kResult, "volume.adopt"), 1U) << "the refusal is recorded";
+}
+
+// Whether it may move, and what else its row says, shows only in the row.
+TEST_F(AdoptTest, ARowThatCannotBeReadJustNowIsNotReplaced) {
+  sqlite3* database = nullptr;
+  ASSERT_EQ(::sqlite3_open((folder / "registry.db").c_str(), &database), SQLITE_OK);
+  // Larger than the registry reads.
+  EXPECT_EQ(::sqlite3_exec(database, "UPDATE volume SET body = zeroblob(2000000)", nullptr, nullptr,
+                           nullptr),
+            SQLITE_OK);
+  ::sqlite3_close(database);
+  ASSERT_THAT(registry->find(id), FailsWith(Reason::kStoreUnavailable));
+
+  const auto error = error_of(engine->adopt("/dev/vda", {}, admin()));
+  EXPECT_EQ(error->reason(), Reason::kStoreUnavailable);
+  EXPECT_THAT(registry->find(id), FailsWith(Reason::kStoreUnavailable));
 }
 
 TEST_F(AdoptTest, AnOpenVolumeIsNotMoved) {

@@ -16,6 +16,9 @@ Result<void> DeliveryClient::deliver(const keyring::Ticket& ticket, std::uint32_
   if (!packet) return tl::unexpected(packet.error());
 
   const Deadline deadline(std::min(Deadline::after(options_.timeout).at(), call_deadline.at()));
+  // Nothing is sent whose answer is not waited for: the connection would have to be given up.
+  if (deadline.passed())
+    return fail(Reason::kWorkerLost, "deliver a key: the time was over before it was sent");
   const std::unique_lock turn(mutex_, deadline.at());
   if (!turn) return fail(Reason::kWorkerLost, "deliver a key: the worker is busy with others");
   if (const auto sent = send(*packet, deadline); !sent) return pass(sent.error(), "deliver a key");

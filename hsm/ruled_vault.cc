@@ -2,6 +2,7 @@
 #include "hsm/ruled_vault.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -33,14 +34,30 @@ std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
   return results;
 }
 
-// Does the keys of a call in turn, none of them after the deadline. One at a time, so that what is
-// wrapped or unwrapped is also handed over before the next one costs time.
+// How long a key may take to be handed over once the time for its call is over: it was unwrapped in
+// that time, and giving up would leave open whether the worker has it. The caller's own time ends
+// later than the call's (VaultClient).
+constexpr std::chrono::milliseconds kHandOverMax{200};
+
+Deadline hand_over_by(Deadline deadline) {
+  return Deadline(deadline.at() + kHandOverMax);
+}
+
+// Does the keys of a call in turn, none of them after the deadline, and after the first none that
+// would end after it by what the longest so far took. One at a time, so that what is wrapped or
+// unwrapped is also handed over before the next one costs time.
 template <class T, class Step>
 std::vector<Result<T>> in_turn(std::size_t count, Deadline deadline, const Clock& clock,
                                const Step& step) {
   std::vector<Result<T>> results;
   results.reserve(count);
-  while (results.size() < count && !deadline.passed(clock)) results.push_back(step(results.size()));
+  auto now = clock.steady();
+  auto longest = SteadyTime::duration::zero();
+  while (results.size() < count && now < deadline.at() && now + longest <= deadline.at()) {
+    results.push_back(step(results.size()));
+    const auto begun = std::exchange(now, clock.steady());
+    longest = std::max(longest, now - begun);
+  }
   while (results.size() < count) {
     results.emplace_back(
         fail(Reason::kHsmTimeout, "the time for the call was over before this key's turn"));
@@ -358,7 +375,7 @@ std::vector<Result<WrappedKey>> RuledVault::make_deks(ByteView record,
         // Delivered last: the worker is given only keys whose wraps exist.
         const auto taken =
             core_->parts.sink.deliver(ticket, first_index + static_cast<std::uint32_t>(i),
-                                      contexts[i].profile_digest, *dek, deadline);
+                                      contexts[i].profile_digest, *dek, hand_over_by(deadline));
         if (!taken) return pass(taken.error(), "deliver a new key");
         return blob;
       });
@@ -383,7 +400,7 @@ std::vector<Result<void>> RuledVault::deliver(ByteView record, std::span<const P
     const auto dek = core_->decrypt(*opened, keys[i], PurposeRule::kVolumeOnly);
     if (!dek) return tl::unexpected(dek.error());
     return core_->parts.sink.deliver(ticket, indexes[i], keys[i].context.profile_digest, *dek,
-                                     deadline);
+                                     hand_over_by(deadline));
   });
 }
 

@@ -93,14 +93,17 @@ class DekSink {
 // its seal and state, and refuses one older than the newest it has been asked to use.
 //
 // A call takes at most kKeysPerCallMax keys; with more, every result is kLimitsExceeded. Its keys
-// are taken one after another, and none is begun once `deadline` has passed: what was finished
-// until then counts, and the others are kHsmTimeout.
+// are taken one after another. None is begun once `deadline` has passed, and no further one that
+// would end after it by what the others took: what was finished counts, and those that were not
+// begun are kHsmTimeout.
 //
 // Thread-safe. Every call may block on hardware for up to its maker's stated deadline, so none is
 // made on an event loop. Errors of every call beside those named:
 //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmTimeout, kHsmBusy, kHsmFailed
 //                       the token; nothing changed. kHsmTimeout of one key of several: the time
-//                       was over before its turn; asking for it again is safe.
+//                       was over before its turn; asking for it again is safe. Of a vault in
+//                       another process kHsmTimeout and kHsmAbsent also mean that its answer did
+//                       not come: then any of the keys may have been wrapped or delivered.
 //   kRecordInvalid      the seal does not hold, or the record is of another root key.
 //   kRecordSuperseded   a newer revision of the record was already used.
 class KeyVault {

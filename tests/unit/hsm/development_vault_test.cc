@@ -57,13 +57,15 @@ class SlowSink final : public keyring::DekSink {
  public:
   explicit SlowSink(HandClock& clock) : clock_(clock) {}
   Result<void> deliver(const keyring::Ticket&, std::uint32_t index, const keyring::Digest&,
-                       const SecretBytes&, Deadline) override {
+                       const SecretBytes&, Deadline until) override {
+    left.push_back(until.left(clock_));
     clock_.now += std::chrono::seconds(1);
     taken.push_back(index);
     return {};
   }
 
   std::vector<std::uint32_t> taken;
+  std::vector<std::chrono::milliseconds> left;  // Of the time for each.
 
  private:
   HandClock& clock_;
@@ -155,17 +157,18 @@ TEST_F(DevelopmentVaultTest, ItStopsWhenTheTimeIsOverAndWhatIsDoneByThenCounts) 
 
   auto made = vault->make_deks(*record, contexts, {}, 0, in(2500));
   ASSERT_EQ(made.size(), 5U);
-  for (std::size_t i = 0; i < 3; ++i) EXPECT_THAT(made[i], Succeeds());
-  for (std::size_t i = 3; i < 5; ++i) EXPECT_THAT(made[i], FailsWith(Reason::kHsmTimeout));
-  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0, 1, 2}));
+  // A third would have ended half a second after the deadline.
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_THAT(made[i], Succeeds());
+  for (std::size_t i = 2; i < 5; ++i) EXPECT_THAT(made[i], FailsWith(Reason::kHsmTimeout));
+  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0, 1}));
   // Those that were not made used none of the five that are leased.
-  made = vault->make_deks(*record, {contexts.data(), 2}, {}, 3, in(2500));
+  made = vault->make_deks(*record, {contexts.data(), 3}, {}, 3, in(3000));
   for (const auto& one : made) EXPECT_THAT(one, Succeeds());
   made = vault->make_deks(*record, {contexts.data(), 1}, {}, 5, in(2500));
   EXPECT_THAT(made.at(0), FailsWith(Reason::kKeyExhausted));
 }
 
-TEST_F(DevelopmentVaultTest, ItDeliversNoKeyAfterTheDeadline) {
+TEST_F(DevelopmentVaultTest, ItBeginsNoKeyThatWouldEndAfterTheDeadline) {
   HandClock clock;
   SlowSink sink(clock);
   const auto vault = std::move(*hsm::open_development_vault({}, sink, clock));
@@ -181,14 +184,18 @@ TEST_F(DevelopmentVaultTest, ItDeliversNoKeyAfterTheDeadline) {
   const auto made = vault->make_deks(*record, {&context, 1}, {}, 9,
                                      Deadline::after(std::chrono::milliseconds(100), clock));
   ASSERT_THAT(made.at(0), Succeeds());
+  EXPECT_EQ(sink.left, (std::vector{std::chrono::milliseconds(300)}))
+      << "what is ready is handed over, though the time ends just now";
   sink.taken.clear();
 
   const std::vector<keyring::Presented> presented(4, {*made[0], context});
   const std::vector<std::uint32_t> indexes{0, 1, 2, 3};
   const auto results = vault->deliver(*record, presented, {}, indexes,
                                       Deadline::after(std::chrono::milliseconds(1500), clock));
-  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0, 1}));
-  EXPECT_THAT(results.at(1), Succeeds());
+  // The first key of a call is begun whatever it takes, and a second one that fits into the time.
+  EXPECT_EQ(sink.taken, (std::vector<std::uint32_t>{0}));
+  EXPECT_THAT(results.at(0), Succeeds());
+  EXPECT_THAT(results.at(1), FailsWith(Reason::kHsmTimeout));
   EXPECT_THAT(results.at(2), FailsWith(Reason::kHsmTimeout));
   EXPECT_THAT(results.at(3), FailsWith(Reason::kHsmTimeout));
 }

@@ -37,6 +37,10 @@ Result<void> log_in_once(const Pkcs11Module& module, CK_SESSION_HANDLE session, 
   const CK_RV rv = module.call(&CK_FUNCTION_LIST::C_Login, session, CK_USER_TYPE{CKU_USER},
                                p11_bytes(pin.reveal()), CK_ULONG{pin.size()});
   if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return mark.clear();
+  // Locked or expired says nothing about this PIN: it may be the right one once the token's own
+  // tool has reset it. The mark stays at kTried, so it is given again only when the token tells of
+  // no wrong PIN.
+  if (return_info(rv).reason == Reason::kHsmPinLocked) return fail_return(rv, "log in");
   if (return_info(rv).kind == ReturnClass::kPin) {
     const auto noted = mark.note(pin, PinMark::Verdict::kRefused);
     if (!noted) return fail(return_info(rv).reason, "log in: refused, and: " + noted.error().str());

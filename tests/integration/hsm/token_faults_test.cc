@@ -293,12 +293,19 @@ TEST_F(PinTest, LastTryIsNeverUsedAndALockedPinNeverTried) {
   EXPECT_EQ(tries() - before, 0);
 }
 
-TEST_F(PinTest, LockedAnswerOfALoginCountsAsRefused) {
-  shared().script.set("C_Login return 0xA4\n");
-  start();
-  EXPECT_EQ(token_->health().state, VaultState::kPinLocked);
-  shared().script.set("pin-tries 3\n");
-  EXPECT_EQ(token_->health().state, VaultState::kPinRefused);  // The same PIN is not tried again.
+TEST_F(PinTest, PinThatWasLockedIsUsedOnceTheTokenIsResetToIt) {
+  for (const auto* answer : {"C_Login return 0xA4\n", "C_Login return 0xA3\n"}) {
+    shared().script.set(answer);
+    start();
+    EXPECT_EQ(token_->health().state, VaultState::kPinLocked) << answer;
+    EXPECT_EQ(token_->health().state, VaultState::kPinLocked) << answer << "not: refused";
+    // Somebody gave a wrong one since: no time to try.
+    shared().script.set("pin-tries 3\n");
+    shared().script.set_pin_tries_left(2);
+    EXPECT_EQ(token_->health().state, VaultState::kPinRefused) << answer;
+    shared().script.set_pin_tries_left(3);
+    expect_well(answer);
+  }
 }
 
 TEST_F(PinTest, MissingOrEmptyCredentialNeedsALogin) {

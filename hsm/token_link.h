@@ -76,6 +76,7 @@ class TokenLink {
   // Runs `work`, after connecting when that is needed, once more where the table says so.
   //   kHsmAbsent, kHsmLoginNeeded, kHsmPinIncorrect, kHsmPinLocked, kHsmBusy, kHsmFailed,
   //   kHsmKeyUnsafe, kConfigInvalid
+  //   kStoreDamaged, kStoreUnavailable  the mark of a tried PIN, as log_in_once()
   //   kBlobInvalid  a call that judges data was unclear twice, and a probe of the token went well.
   Result<void> run(std::string_view step, const Work& work);
 

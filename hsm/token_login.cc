@@ -7,6 +7,22 @@
 #include "hsm/pkcs11_template.h"
 
 namespace coffer::hsm {
+namespace {
+
+// A mark that cannot be kept is a matter of the store: no PIN that comes later would help.
+tl::unexpected<Error> fail_mark(const Error& error) {
+  const bool damaged = error.reason() == Reason::kStoreDamaged;
+  return fail(damaged ? Reason::kStoreDamaged : Reason::kStoreUnavailable,
+              "the mark of a tried PIN: " + error.message());
+}
+
+Result<void> cleared(PinMark& mark) {
+  const auto done = mark.clear();
+  if (!done) return fail_mark(done.error());
+  return {};
+}
+
+}  // namespace
 
 Result<PinTries> look_at_tries(const Pkcs11Module& module, CK_SLOT_ID slot) {
   TokenSlot token;
@@ -24,7 +40,7 @@ Result<PinTries> look_at_tries(const Pkcs11Module& module, CK_SLOT_ID slot) {
 Result<void> log_in_once(const Pkcs11Module& module, CK_SESSION_HANDLE session, PinTries tries,
                          const SecretBytes& pin, PinMark& mark) {
   const auto verdict = mark.of(pin);
-  if (!verdict) return fail(Reason::kHsmLoginNeeded, verdict.error().message());
+  if (!verdict) return fail_mark(verdict.error());
   const bool went_wrong = *verdict == PinMark::Verdict::kRefused ||
                           (*verdict == PinMark::Verdict::kTried && tries == PinTries::kFewer);
   if (went_wrong)
@@ -33,10 +49,10 @@ Result<void> log_in_once(const Pkcs11Module& module, CK_SESSION_HANDLE session, 
                     mark.path() + " is removed");
 
   if (const auto noted = mark.note(pin, PinMark::Verdict::kTried); !noted)
-    return fail(Reason::kHsmLoginNeeded, "note a login: " + noted.error().message());
+    return fail_mark(noted.error());
   const CK_RV rv = module.call(&CK_FUNCTION_LIST::C_Login, session, CK_USER_TYPE{CKU_USER},
                                p11_bytes(pin.reveal()), CK_ULONG{pin.size()});
-  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return mark.clear();
+  if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN) return cleared(mark);
   // Locked or expired says nothing about this PIN: it may be the right one once the token's own
   // tool has reset it. The mark stays at kTried, so it is given again only when the token tells of
   // no wrong PIN.
@@ -47,8 +63,8 @@ Result<void> log_in_once(const Pkcs11Module& module, CK_SESSION_HANDLE session, 
     return fail_return(rv, "log in");
   }
   // The token did not judge the PIN.
-  if (const auto cleared = mark.clear(); !cleared)
-    return tl::unexpected(with_leftover(fail_return(rv, "log in").value(), cleared.error()));
+  if (const auto done = cleared(mark); !done)
+    return tl::unexpected(with_leftover(fail_return(rv, "log in").value(), done.error()));
   return fail_return(rv, "log in");
 }
 

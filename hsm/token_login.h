@@ -23,7 +23,8 @@ Result<PinTries> look_at_tries(const Pkcs11Module& module, CK_SLOT_ID slot);
 
 // Gives the token the PIN, unless `mark` says that it refused it; notes what came of it.
 //   kHsmPinIncorrect, kHsmPinLocked  the token refused it, now or before
-//   kHsmLoginNeeded                  the mark cannot be read or written: nothing was tried
+//   kStoreDamaged, kStoreUnavailable the mark cannot be read or written: no PIN is tried, and none
+//                                    that is replaced meanwhile would be
 //   as fail_return()                 the token did not judge the PIN
 Result<void> log_in_once(const Pkcs11Module& module, CK_SESSION_HANDLE session, PinTries tries,
                          const SecretBytes& pin, PinMark& mark);

@@ -42,7 +42,7 @@ struct SetUp {
 //
 // `mark` remembers a PIN that the token refused, so that no rerun gives it again; null for a token
 // that was just made with this PIN. A token's last try is never used.
-//   kHsmPinIncorrect, kHsmPinLocked, kHsmLoginNeeded   as log_in_once()
+//   kHsmPinIncorrect, kHsmPinLocked, kStoreDamaged, kStoreUnavailable   as log_in_once()
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
                               const SecretBytes* seed, PinMark* mark = nullptr);
 

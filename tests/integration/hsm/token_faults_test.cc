@@ -320,6 +320,24 @@ TEST_F(PinTest, MissingOrEmptyCredentialNeedsALogin) {
   EXPECT_EQ(token_->health().state, VaultState::kLoginNeeded);
 }
 
+// Not as if there were no PIN: a vault without one ends itself to be given another.
+TEST_F(PinTest, MarkThatCannotBeKeptTriesNoPinAndIsAFailureOfTheStore) {
+  const auto mark = shared().folder.pin_mark(kLabel);
+  const auto before = shared().script.logged("login good") + tries();
+  ASSERT_THAT(write_file_durably(mark.string(), as_bytes("something else")), Succeeds());
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kFailed);
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kStoreDamaged));
+  std::filesystem::remove(mark);
+  ASSERT_TRUE(std::filesystem::create_directory(mark));  // Nothing can be read or written there.
+  start();
+  EXPECT_EQ(token_->health().state, VaultState::kFailed);
+  EXPECT_THAT(unwrap(), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_EQ(shared().script.logged("login good") + tries(), before);
+  std::filesystem::remove(mark);
+  expect_well("mark");
+}
+
 TEST_F(PinTest, AttemptThatDiedWithItsProcessIsNotRepeatedWhenThePinWasWrong) {
   const auto before = tries();
   const auto wrong = *SecretBytes::copy_of(as_bytes("not-the-pin"));

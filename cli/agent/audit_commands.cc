@@ -63,7 +63,10 @@ std::optional<WallTime> parse_time(const std::string& text, WallTime now) {
   constexpr std::array kSeconds = {1, 60, 3600, 86400};
   const auto unit = kUnits.find(*read.ptr);
   if (unit == std::string_view::npos) return std::nullopt;
-  return now - std::chrono::seconds(std::int64_t{count} * kSeconds.at(unit));
+  const std::chrono::seconds ago(std::int64_t{count} * kSeconds.at(unit));
+  // Times on the bus begin with 1970, as the trail does.
+  const auto most = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch());
+  return ago < most ? now - ago : WallTime();
 }
 
 struct Query {

@@ -237,6 +237,10 @@ TEST_F(AgentCommandsTest, TheAuditTrail) {
   EXPECT_EQ(coffer_json({"audit", "query", "--since", "1h"}).as_array().size(), 1U);
   EXPECT_EQ(coffer_json({"audit", "query", "--until", "1h"}).as_array().size(), 0U);
   EXPECT_EQ(coffer_json({"audit", "query", "--since", "2000-01-01 03:00"}).as_array().size(), 1U);
+  for (const auto* before_1970 : {"30000d", "4294967295d"}) {
+    EXPECT_EQ(coffer_json({"audit", "query", "--since", before_1970}).as_array().size(), 1U);
+    EXPECT_EQ(coffer_json({"audit", "query", "--until", before_1970}).as_array().size(), 0U);
+  }
   for (const auto* wrong : {"yesterday", "5", "-1h", "2h ago", "99999999999d"})
     EXPECT_EQ(coffer({"audit", "query", "--since", wrong}).status, 2) << wrong;
   EXPECT_EQ(coffer({"audit", "verify"}).status, 0);

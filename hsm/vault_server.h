@@ -9,8 +9,9 @@ namespace coffer::hsm {
 // VaultServer answers the requests of vault_protocol.h with a KeyVault: give its handler to an
 // ipc::Server whose requests are received into locked memory (Options::secret).
 //
-// Each request says how long its caller waits for it: the vault is given that time, from the
-// receipt of the request on, so that nothing works for a caller who has gone.
+// Each request says how long its caller waits for it: the vault is given that time, from when it
+// read the request on, so that it does not go on for a caller who has gone. What lay in the socket
+// while the process stood still is worked on for that long although its caller may have left.
 //
 // Thread-safe, as the vault is. The vault outlives it.
 class VaultServer {

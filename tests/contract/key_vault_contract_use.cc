@@ -200,6 +200,9 @@ TEST_P(KeyVaultContract, ACallWhoseTimeIsOverDoesNothing) {
   const auto keys = some_keys(2, data_context());
   for (const auto& wrapped : vault().wrap(record, keys, over))
     EXPECT_THAT(wrapped, FailsWith(Reason::kHsmTimeout));
+  const std::vector<Presented> data(2, {wrap_one(record, Bytes(32, std::byte{7})), data_context()});
+  for (const auto& plain : vault().unwrap(record, data, over))
+    EXPECT_THAT(plain, FailsWith(Reason::kHsmTimeout));
   EXPECT_TRUE(sink().taken().empty());
 }
 

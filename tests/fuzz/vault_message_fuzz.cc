@@ -15,6 +15,18 @@ void check_count(const Results& results, std::size_t count) {
   if (results) fuzz::require(results->size() == count);
 }
 
+// What stands in front of each of the requests.
+void timed(ByteView message) {
+  const auto taken = hsm::decode_request_time(message);
+  fuzz::require(taken.has_value() == (message.size() >= 4));
+  if (!taken) return;
+  fuzz::require(taken->time >= std::chrono::milliseconds(0) && taken->time <= hsm::kRequestTimeMax);
+  fuzz::require(std::ranges::equal(taken->body, message.subspan(4)));
+  const auto again = hsm::encode_request_time(taken->time);
+  const bool cut = taken->time == hsm::kRequestTimeMax;
+  fuzz::require(cut || std::ranges::equal(again, message.first(4)));
+}
+
 void requests(std::uint8_t kind, ByteView body) {
   switch (kind) {
     case 1:
@@ -40,6 +52,9 @@ void requests(std::uint8_t kind, ByteView body) {
       break;
     case 8:
       (void)hsm::decode_random(body);
+      break;
+    case 9:
+      timed(body);
       break;
     default:
       break;

@@ -106,9 +106,8 @@ Result<void> HostEngine::load() {
 void HostEngine::start() {
   started_ = true;
   started_at_ = parts_.clock.steady();
-  const audit::Head head = parts_.log.head();
-  records_before_ = head.sequence;
-  take_head(head);
+  take_head(parts_.log.head());
+  note_records_before();
   const auto guard = std::weak_ptr(alive_);
   parts_.log.set_observer([this, guard](std::uint64_t sequence, const audit::Event& event) {
     if (guard.expired()) return;

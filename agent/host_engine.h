@@ -209,6 +209,7 @@ class HostEngine final : public Engine {
   void retry_after_return();
   void close_open_intents(const std::vector<Mapping>& mappings);
   void close_intents_later();
+  void note_records_before();
   std::chrono::milliseconds longer_wait(std::chrono::milliseconds before) const;
   void end_unfinished_locks();
   void tick();
@@ -239,9 +240,9 @@ class HostEngine final : public Engine {
   bool intents_closed_ = false;  // One of them had the list of mappings, and it was done.
   bool closing_intents_ = false;
   bool locks_ended_ = false;  // Those that a kill cut off, by the first list of mappings.
-  std::optional<SteadyTime> intents_at_;       // To be tried again at this time,
-  std::chrono::milliseconds intents_wait_{0};  // and each time later.
-  std::uint64_t records_before_ = 0;           // Of the journal, when this agent started.
+  std::optional<SteadyTime> intents_at_;         // To be tried again at this time,
+  std::chrono::milliseconds intents_wait_{0};    // and each time later.
+  std::optional<std::uint64_t> records_before_;  // Of the journal, when this agent came to it.
   AuditHead audit_head_;
   RefusalCounter refusals_;  // Its period is a tick.
   SteadyTime started_at_{};

@@ -104,6 +104,7 @@ void HostEngine::take_view(View view) {
 // Tried again, ever later, until it was done once.
 void HostEngine::close_open_intents(const std::vector<Mapping>& mappings) {
   if (intents_closed_ || std::exchange(closing_intents_, true)) return;
+  note_records_before();
   // Not by the states shown: what runs on a volume by now has changed its own.
   std::map<VolumeId, bool> is_open;
   for (const VolumeId& id : volumes_.ids()) is_open[id] = false;
@@ -123,8 +124,10 @@ void HostEngine::close_open_intents(const std::vector<Mapping>& mappings) {
   run_beside(
       pool_,
       [this, is_open = std::move(is_open), last = records_before_]() -> Result<void> {
-        const auto intents = open_intents(parts_.log, last);
+        // Asking opens the journal, if it can be: which of its records are old shows after that.
+        const auto intents = open_intents(parts_.log, last.value_or(1));
         if (!intents) return tl::unexpected(intents.error());
+        if (!last) return fail(Reason::kAuditUnavailable, "the journal was not open before");
         close_intents(parts_.log, *intents, [&](const audit::Event& event) {
           if (!event.volume) return false;
           const auto found = is_open.find(*event.volume);
@@ -138,6 +141,11 @@ void HostEngine::close_open_intents(const std::vector<Mapping>& mappings) {
         return {};
       },
       take, [take](const Error& error) { take(tl::unexpected(error)); });
+}
+
+void HostEngine::note_records_before() {
+  if (records_before_) return;
+  if (const auto found = parts_.log.head_found()) records_before_ = found->sequence;
 }
 
 void HostEngine::close_intents_later() {

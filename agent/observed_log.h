@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <mutex>
+#include <optional>
 
 #include "core/audit/audit_log.h"
 
@@ -42,6 +43,7 @@ class ObservedLog final : public audit::AuditLog {
     return log_.verify(from, to);
   }
   audit::Head head() const override { return log_.head(); }
+  std::optional<audit::Head> head_found() const override { return log_.head_found(); }
   bool available() const override { return log_.available(); }
 
  private:

@@ -25,6 +25,7 @@ Result<audit::AuditLog*> ReopeningLog::log(bool may_open) {
     auto opened = open_();
     if (opened) {
       log_ = std::move(*opened);
+      head_found_ = log_->head();
       error_.reset();
       for (audit::Event& event : std::exchange(waiting_, {})) {
         log_->append_deferred(std::move(event));
@@ -64,6 +65,11 @@ Result<audit::VerifyReport> ReopeningLog::verify(std::uint64_t from, std::uint64
 audit::Head ReopeningLog::head() const {
   const std::scoped_lock lock(mutex_);
   return log_ ? log_->head() : audit::Head{};
+}
+
+std::optional<audit::Head> ReopeningLog::head_found() const {
+  const std::scoped_lock lock(mutex_);
+  return log_ ? std::optional(head_found_) : std::nullopt;
 }
 
 bool ReopeningLog::available() const {

@@ -32,6 +32,7 @@ class ReopeningLog final : public audit::AuditLog {
   Result<audit::Page> query(const audit::Filter& filter, std::size_t records_max) override;
   Result<audit::VerifyReport> verify(std::uint64_t from, std::uint64_t to) override;
   audit::Head head() const override;
+  std::optional<audit::Head> head_found() const override;
   bool available() const override;
 
  private:
@@ -41,6 +42,7 @@ class ReopeningLog final : public audit::AuditLog {
   const Clock& clock_;
   mutable std::mutex mutex_;  // Guards all below; the journal itself needs no guard.
   std::unique_ptr<audit::AuditLog> log_;
+  audit::Head head_found_;            // Of log_, before anything was recorded through this.
   std::deque<audit::Event> waiting_;  // Deferred before there was a journal.
   std::optional<Error> error_;
   SteadyTime next_{};

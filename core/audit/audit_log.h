@@ -96,6 +96,10 @@ class AuditLog {
 
   virtual Head head() const = 0;
 
+  // Asked before the first append of a program: the head that it found. Nothing while the journal
+  // is not open yet; a log that can be so still answers later with the head that it had then.
+  virtual std::optional<Head> head_found() const { return head(); }
+
   // Whether the last commit was made, for health and status.
   virtual bool available() const = 0;
 };

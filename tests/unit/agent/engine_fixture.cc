@@ -39,7 +39,7 @@ void EngineFixture::TearDown() {
 void EngineFixture::start() {
   store = keyring::open_sqlite_key_store((folder / "keyring.db").string()).value();
   registry = agent::Registry::open((folder / "registry.db").string()).value();
-  log = std::make_unique<agent::ObservedLog>(audit);
+  log = std::make_unique<agent::ObservedLog>(*journal);
   keyring = std::make_unique<keyring::Keyring>(
       keyring::Keyring::Parts{*vault, *store, *log, system_clock()});
   agent::HostEngine::Parts parts{.loop = *loop,

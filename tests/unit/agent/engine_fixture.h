@@ -53,6 +53,7 @@ class EngineFixture : public ::testing::Test {
   FakeWorker worker;
   FakeDeviceWatch watch;
   FakeAudit audit;
+  audit::AuditLog* journal = &audit;  // Of the next start().
   agent::Config config;
   std::string boot_id = "boot-1";
   std::string host_id = "11111111-2222-4333-8444-555555555555";

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
+#include "agent/reopening_log.h"
 #include "tests/unit/agent/engine_fixture.h"
 
 namespace coffer::tests {
@@ -92,6 +95,50 @@ TEST_F(OpenIntentsTest, AJournalThatCannotBeReadIsReadUntilItCan) {
   start();
   run_until([&] { return !outcome().empty(); });
   EXPECT_EQ(outcome(), "OK");
+}
+
+class TurnedClock final : public Clock {
+ public:
+  WallTime wall() const override { return {}; }
+  SteadyTime steady() const override { return SteadyTime(std::chrono::seconds(now)); }
+  std::chrono::microseconds since_boot() const override { return {}; }
+  std::atomic<int> now = 0;
+};
+
+TEST_F(OpenIntentsTest, AJournalThatWasNotOpenAtTheStartIsReadWhenItIs) {
+  const VolumeId open = provision(plug("vda"), "open", {.automatic = false});
+  stop();
+  audit::Event intent;
+  intent.kind = audit::Kind::kIntent;
+  intent.operation = "volume.unlock";
+  intent.volume = open;
+  auto found = std::make_unique<FakeAudit>();
+  FakeAudit& late = *found;
+  ASSERT_THAT(late.append_one(intent), Succeeds());
+  TurnedClock clock;
+  std::atomic<bool> there = false;
+  agent::ReopeningLog reopening(
+      [&]() -> Result<std::unique_ptr<audit::AuditLog>> {
+        if (!there) return fail(Reason::kAuditUnavailable, "away");
+        return std::unique_ptr<audit::AuditLog>(std::move(found));
+      },
+      clock);
+  ASSERT_THAT(reopening.try_open(), FailsWith(Reason::kAuditUnavailable));
+  journal = &reopening;
+  const int asked = worker.called("list_mappings");
+  start();
+  run_until([&] { return worker.called("list_mappings") >= asked + 3; });
+
+  // An intent of this agent opens the journal: it is not one that the agent before left.
+  there = true;
+  clock.now = 5;
+  ASSERT_THAT(log->append_one(intent), Succeeds());
+  run_until([&] { return late.count(audit::Kind::kResult) > 0; });
+  run_until_idle();
+  ASSERT_EQ(late.count(audit::Kind::kResult), 1U);
+  EXPECT_EQ(late.events().back().intent_sequence, 1U);
+  EXPECT_EQ(late.events().back().outcome, "OK");
+  stop();
 }
 
 }  // namespace

@@ -153,14 +153,22 @@ void stop_agent(const Options& options, const HostSetup& setup) {
   if (setup.host_id_there() && has_units(options)) run_systemctl({"stop", "cofferd.service"});
 }
 
+// A host whose agent keeps its keys already is left to it: a run for the first key alone would stop
+// it, and start a second vault beside the one that serves.
+Result<void> refuse_complete(const Options& options, const HostSetup& setup, bool has_first_key) {
+  if (!setup.host_id_there() || !(has_first_key || setup.key_store_there())) return {};
+  const auto done = "token \"" + options.places.token_name + "\" is set up already";
+  if (has_first_key) return fail(Reason::kNameTaken, done);
+  return fail(Reason::kNameTaken,
+              done + ", without a key `default`: `coffer key create default` makes one");
+}
+
 Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out) {
   const auto progress = setup.how_far();
   if (progress == HostSetup::Progress::kConfigured) {
     const auto there = setup.first_key_there();
     if (!there) return tl::unexpected(there.error());
-    if (*there && setup.host_id_there())
-      return fail(Reason::kNameTaken,
-                  "token \"" + options.places.token_name + "\" is set up already");
+    if (const auto running = refuse_complete(options, setup, *there); !running) return running;
   }
   if (const auto uses = setup.require_agent_uses_token(); !uses) return uses;
   if (progress != HostSetup::Progress::kNothing)
@@ -213,6 +221,13 @@ void start_units(const Options& options, std::ostream& out, std::ostream& err) {
   out << "started          cofferd and its sockets\n";
 }
 
+// Whether the units have what they need though this run failed: it has stopped the agent, or the
+// one before it was cut off when all but the units was there.
+bool is_ready(const HostSetup& setup) {
+  return setup.how_far() == HostSetup::Progress::kConfigured && setup.host_id_there() &&
+         setup.require_agent_uses_token();
+}
+
 int init(Options& options, Invocation& invocation) {
   const auto report = [&](const Error& error) {
     invocation.err << "coffer: " << error.str() << "\n";
@@ -229,9 +244,9 @@ int init(Options& options, Invocation& invocation) {
     if (step == options.stop_after) ::_exit(kExitStopped);
   });
   if (options.plain_pin) setup.keep_pin_plain();
-  if (const auto done = set_up(options, setup, invocation.out); !done) return report(done.error());
-  start_units(options, invocation.out, invocation.err);
-  return kExitOk;
+  const auto done = set_up(options, setup, invocation.out);
+  if (done || is_ready(setup)) start_units(options, invocation.out, invocation.err);
+  return done ? kExitOk : report(done.error());
 }
 
 void declare_hidden(CLI::App& command, Options& options) {

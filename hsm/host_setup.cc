@@ -406,10 +406,14 @@ Result<void> HostSetup::configure() {
   return {};
 }
 
+bool HostSetup::key_store_there() const {
+  std::error_code error;
+  return fs::exists(places_.agent_state() + "/keyring.db", error);
+}
+
 Result<bool> HostSetup::first_key_there() {
   const auto folder = places_.agent_state();
-  std::error_code error;
-  if (!fs::exists(folder + "/keyring.db", error)) return false;
+  if (!key_store_there()) return false;
   bool there = false;
   const auto looked = run_as(places_.agent_user, [&]() -> Result<void> {
     const auto store = keyring::open_sqlite_key_store(folder + "/keyring.db");

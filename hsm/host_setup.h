@@ -104,6 +104,7 @@ class HostSetup {
   // empty to take it from the credential, which must then be a plain file.
   Result<void> make_first_key(const SecretBytes& pin);
   Result<bool> first_key_there();
+  bool key_store_there() const;  // Of the agent, with or without that key.
 
   enum class CredentialKind : std::uint8_t { kEncrypted, kPlain };
   // How the PIN was kept by the last make or take, and why not encrypted.

@@ -25,6 +25,7 @@
 
 #include "agent/config.h"
 #include "core/base/files.h"
+#include "core/keyring/key_store.h"
 #include "hsm/host_setup.h"
 #include "hsm/vault_config.h"
 #include "tests/support/fault_script_file.h"
@@ -279,6 +280,24 @@ TEST_F(InitTest, SecondRunRefusesAndChangesNothing) {
   EXPECT_NE(again.text.find("NameTaken"), std::string::npos) << again.text;
   EXPECT_EQ(read_text(places("host").config()), config);
   EXPECT_EQ(read_text(places("host").credential()), pin);
+}
+
+TEST_F(InitTest, HostWithoutAFirstKeyIsLeftToItsAgent) {
+  ASSERT_EQ(init("host", {"--yes", "--no-first-key"}).status, 0);
+  // What its agent makes when it begins.
+  const fs::path state = places("host").agent_state();
+  fs::create_directories(state);
+  ASSERT_THAT(keyring::open_sqlite_key_store((state / "keyring.db").string()), Succeeds());
+  const RunAs agent{kAgentUser};
+  ASSERT_THAT(agent.change_owner(state.string()), Succeeds());
+  for (const auto& entry : fs::directory_iterator(state))
+    ASSERT_THAT(agent.change_owner(entry.path().string()), Succeeds());
+
+  const auto again = init("host", {"--yes"});
+  EXPECT_NE(again.text.find("NameTaken"), std::string::npos) << again.text;
+  EXPECT_NE(again.text.find("coffer key create default"), std::string::npos) << again.text;
+  HostSetup setup(places("host"));
+  EXPECT_FALSE(setup.first_key_there().value());
 }
 
 TEST_F(InitTest, RunThatStoppedAfterAnyStepIsFinishedByTheNext) {

@@ -8,11 +8,11 @@
 
 namespace coffer::tests {
 
-// A folder of its own under TMPDIR, removed with what is in it.
+// A folder of its own under TMPDIR, or below `parent`, removed with what is in it.
 class TempDir {
  public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "coffer-test-XXXXXX").string();
+  explicit TempDir(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "coffer-test-XXXXXX").string();
     if (::mkdtemp(name.data()) != nullptr) path_ = name;
   }
   ~TempDir() {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 
 #include "tests/unit/agent/worker/worker_fixture.h"
@@ -198,6 +199,55 @@ TEST_F(HeaderScannerTest, DeviceThatDoesNotAnswerCostsTheOthersNothing) {
     again = scanner.scan({&items[3], 1}, soon());
   ASSERT_THAT(again[0], Succeeds());
   EXPECT_THAT(again[0]->header, FailsWith(Reason::kNotLuks2));
+}
+
+// Its first batch lasts as long as it may, as when a disk in it says nothing.
+class SlowAtFirstReader : public BatchReader {
+ public:
+  struct Seen {
+    std::promise<void> first_began;
+    std::chrono::milliseconds second_left{0};  // When the second batch began.
+  };
+  explicit SlowAtFirstReader(std::shared_ptr<Seen> seen) : seen_(std::move(seen)) {}
+
+  void read(std::span<const BatchRead> reads, const Done& done, Deadline deadline) override {
+    if (std::exchange(first_, false)) {
+      seen_->first_began.set_value();
+      while (!deadline.passed()) ::poll(nullptr, 0, static_cast<int>(deadline.left().count()) + 1);
+      for (std::size_t i = 0; i < reads.size(); ++i) done(i, fail(Reason::kTimedOut, "silent"));
+      return;
+    }
+    seen_->second_left = deadline.left();
+    real_->read(reads, done, deadline);
+  }
+  std::string_view name() const noexcept override { return "slow"; }
+
+ private:
+  const std::shared_ptr<Seen> seen_;
+  const std::unique_ptr<BatchReader> real_ = make_pread_reader();
+  bool first_ = true;
+};
+
+TEST_F(HeaderScannerTest, ScanThatWaitedForAnotherOneHasItsWholeTimeToRead) {
+  const MortalReader reader(path("reader.sock"));
+  ipc::Client client(reader_at(path("reader.sock")));
+  const auto seen = std::make_shared<SlowAtFirstReader::Seen>();
+  constexpr std::chrono::milliseconds kPatience{2000};
+  HeaderScanner scanner(std::make_unique<SlowAtFirstReader>(seen), client, FilesAllowed::kYes,
+                        {kPatience, kPatience}, open_device);
+  const ScanItem silent{make_device(path("silent"), 1U << 20U), ""};
+  const ScanItem healthy{make_device(path("healthy"), 1U << 20U), ""};
+  auto first =
+      std::async(std::launch::async, [&] { return scanner.scan(std::span(&silent, 1), soon()); });
+  seen->first_began.get_future().wait();
+
+  const auto second = scanner.scan(std::span(&healthy, 1), soon());
+  ASSERT_THAT(second[0], Succeeds());
+  EXPECT_THAT(second[0]->header, FailsWith(Reason::kNotLuks2));
+  EXPECT_GT(seen->second_left, kPatience / 2);
+  const auto lost = first.get();
+  ASSERT_THAT(lost[0], Succeeds());
+  EXPECT_THAT(lost[0]->header, FailsWith(Reason::kTimedOut));
 }
 
 TEST_F(HeaderScannerTest, ManyDevicesThatDoNotOpenLeaveThreadsForTheOthers) {

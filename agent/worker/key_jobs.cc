@@ -63,8 +63,13 @@ Result<void> require_room(const HeldDevice& device, const luks2::Profile& profil
 
 Standing judge_standing(const Result<Mapping>& found, const std::string& dm_uuid,
                         const DeviceIdentity& device, const OneShotEnd& end) {
-  if (!found || found->dm_uuid != dm_uuid) return Standing::kGone;
-  if (!end.reply && !end.cut_off) return Standing::kOthers;
+  const bool made_nothing = !end.reply && !end.cut_off;
+  if (!found || found->dm_uuid != dm_uuid) {
+    const bool seen = found || found.error().reason() == Reason::kNotUnlocked;
+    const bool may_come = end.lives && end.cut_off;
+    return made_nothing || (seen && !may_come) ? Standing::kGone : Standing::kUnknown;
+  }
+  if (made_nothing) return Standing::kOthers;
   const bool right = found->state == MappingState::kActive &&
                      found->backing_major == device.major && found->backing_minor == device.minor;
   return right ? Standing::kOurs : Standing::kUnusable;
@@ -158,6 +163,10 @@ Result<Activated> KeyJobs::settle(const KeyJob& job, const OneShotEnd& end) {
       mappings_.unmark(dm_uuid);
       if (!reply) return tl::unexpected(reply.error());
       return fail(Reason::kActivationFailed, "the mapping was gone at once");
+    case Standing::kUnknown:
+      // The mark stays: without it, a mapping that is there after all would be nobody's.
+      return reply ? pass(mapping.error(), "see what the mapping became")
+                   : tl::unexpected(reply.error());
     case Standing::kOthers:
       // The mark must not vouch for what somebody else opened.
       mappings_.unmark(dm_uuid);

@@ -68,6 +68,7 @@ enum class Standing : std::uint8_t {
   kGone,      // Nothing of this volume.
   kOurs,      // It made it.
   kUnusable,  // It made it, without a table or over another device.
+  kUnknown,   // Nobody can tell now, or its process may still make it.
   kOthers,    // It answered that it made nothing: somebody else did, over a header nobody checked.
 };
 Standing judge_standing(const Result<Mapping>& found, const std::string& dm_uuid,

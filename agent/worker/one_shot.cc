@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -29,6 +30,10 @@ class Unreaped {
   void add(pid_t pid) {
     const std::lock_guard lock(mutex_);
     pids_.push_back(pid);
+  }
+  bool has(pid_t pid) {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::find(pids_, pid) != pids_.end();
   }
   void reap() {
     const std::lock_guard lock(mutex_);
@@ -202,6 +207,7 @@ OneShotEnd OneShotRunner::run(const OneShotRequest& request, std::span<const int
   const bool timed_out = end.cut_off && end.reply.error().reason() == Reason::kTimedOut;
   // Having answered it has nothing left to do; having not, it gets no more time.
   const auto status = end_program(*pid, timed_out ? deadline : Deadline::after(kExitPatience));
+  end.lives = !status && unreaped().has(*pid);
   if (!end.cut_off) return end;
   const bool signalled = status && WIFSIGNALED(*status);
   if (signalled)

@@ -50,6 +50,7 @@ struct OneShotEnd {
   // It was killed before it answered: what it had begun may stand, and nobody was told. Without
   // this, an error means that it made nothing.
   bool cut_off = false;
+  bool lives = false;  // It hangs in the kernel although killed, and may still end its step.
 };
 
 // The child's side: takes one request from `socket`, carries it out, answers. The process ends

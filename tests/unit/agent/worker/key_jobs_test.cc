@@ -68,5 +68,17 @@ TEST(JudgeStandingTest, AnotherMappingOfTheNameIsNoneOfThisVolume) {
   EXPECT_EQ(judged(fail(Reason::kNotUnlocked, "none"), cut_off()), Standing::kGone);
 }
 
+TEST(JudgeStandingTest, NothingIsGoneThatCouldNotBeLookedAtOrMayStillBeMade) {
+  for (const auto reason : {Reason::kUnsupported, Reason::kBusy, Reason::kActivationFailed}) {
+    EXPECT_EQ(judged(fail(reason, "not seen"), cut_off()), Standing::kUnknown);
+    EXPECT_EQ(judged(fail(reason, "not seen"), done()), Standing::kUnknown);
+    const OneShotEnd refused{fail(Reason::kWrongKey, "made nothing")};
+    EXPECT_EQ(judged(fail(reason, "not seen"), refused), Standing::kGone);
+  }
+  const OneShotEnd hanging{fail(Reason::kTimedOut, "it hangs in the kernel"), true, true};
+  EXPECT_EQ(judged(fail(Reason::kNotUnlocked, "none"), hanging), Standing::kUnknown);
+  EXPECT_EQ(judged(whole_mapping(), hanging), Standing::kOurs);
+}
+
 }  // namespace
 }  // namespace coffer::agent

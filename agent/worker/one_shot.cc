@@ -213,8 +213,9 @@ OneShotEnd OneShotRunner::run(const OneShotRequest& request, std::span<const int
   if (signalled)
     end.reply = fail(Reason::kActivationFailed, "the one-shot process was ended by signal " +
                                                     std::to_string(WTERMSIG(*status)));
-  // One that ended by itself without an answer did not get as far as making anything.
-  end.cut_off = timed_out || signalled || !status;
+  // A status of its own says that it failed, and so made nothing. 0 says the opposite: its answer
+  // was lost, and what it made stands.
+  end.cut_off = timed_out || signalled || !status || *status == 0;
   return end;
 }
 

@@ -47,7 +47,7 @@ struct OneShotReply {
 
 struct OneShotEnd {
   Result<OneShotReply> reply;
-  // It was killed before it answered: what it had begun may stand, and nobody was told. Without
+  // It was killed before it answered, or its answer was lost: what it made may stand. Without
   // this, an error means that it made nothing.
   bool cut_off = false;
   bool lives = false;  // It hangs in the kernel although killed, and may still end its step.

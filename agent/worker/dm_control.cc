@@ -139,7 +139,8 @@ Result<DmControl> DmControl::open() {
 }
 
 Result<std::vector<DmControl::Named>> DmControl::list() const {
-  auto call = ask(ioctl_, DM_LIST_DEVICES, "", 0, "list mappings");
+  // Without the flag the kernel leaves the UUIDs out, and each mapping has to be asked for its own.
+  auto call = ask(ioctl_, DM_LIST_DEVICES, "", DM_UUID_FLAG, "list mappings");
   if (!call) return tl::unexpected(call.error());
   const auto answer = call->answer();
   const bool with_uuids = call->head().version[1] >= kListHasUuidsMinor;

@@ -47,6 +47,11 @@ class FakeDeviceMapper {
     const std::lock_guard lock(mutex_);
     return devices_.size();
   }
+  // How often a status was asked for.
+  std::size_t looked() const {
+    const std::lock_guard lock(mutex_);
+    return looked_;
+  }
   // Whose targets were asked for, and with which flags.
   std::vector<std::pair<std::string, std::uint32_t>> asked() const {
     const std::lock_guard lock(mutex_);
@@ -91,6 +96,7 @@ class FakeDeviceMapper {
       case DM_TABLE_LOAD:
         return as_parameters(call).starts_with("nonsense") ? refuse(EINVAL) : 0;
       case DM_DEV_STATUS:
+        ++looked_;
         call.flags = device->second.live_table ? DM_ACTIVE_PRESENT_FLAG : 0;
         device->second.uuid.copy(call.uuid, sizeof(call.uuid) - 1);
         call.dev = kNumber;
@@ -114,6 +120,7 @@ class FakeDeviceMapper {
   int list(dm_ioctl& call) const {
     std::size_t at = 0;
     std::size_t last = 0;
+    const bool with_uuids = (call.flags & DM_UUID_FLAG) != 0;
     put_at(call, 0, dm_name_list{});
     for (const auto& [name, device] : devices_) {
       dm_name_list entry{};
@@ -124,11 +131,14 @@ class FakeDeviceMapper {
       at = align(name_at + name.size() + 1);
       put_at(call, at, std::uint32_t{0});
       if (minor_version_ >= 45) {
-        const std::uint32_t flags =
+        const std::uint32_t told =
             device.uuid.empty() ? DM_NAME_LIST_FLAG_DOESNT_HAVE_UUID : DM_NAME_LIST_FLAG_HAS_UUID;
-        put_at(call, at + 4, flags);
-        std::memcpy(data(call) + at + 8, device.uuid.c_str(), device.uuid.size() + 1);
-        at += 8 + device.uuid.size() + 1;
+        put_at(call, at + 4, with_uuids ? told : 0U);
+        at += 8;
+        if (with_uuids && !device.uuid.empty()) {
+          std::memcpy(data(call) + at, device.uuid.c_str(), device.uuid.size() + 1);
+          at += device.uuid.size() + 1;
+        }
       } else {
         at += 4;
       }
@@ -155,6 +165,7 @@ class FakeDeviceMapper {
   Watch watch_;
   mutable std::mutex mutex_;  // Guards what follows.
   std::map<std::string, Device> devices_;
+  std::size_t looked_ = 0;
   std::vector<std::pair<std::string, std::uint32_t>> asked_;
 };
 

@@ -45,15 +45,17 @@ TEST_F(MappingsTest, OnlyVolumesAreAskedForTheirTargetsAndNothingIsFlushed) {
   kernel_.put("mpatha", {"mpath-3600", true, "multipath"});
   kernel_.put("swap", {"CRYPT-PLAIN-swap", true});
   kernel_.put("bare", {"", true, "linear"});
-  // An older kernel's list is without UUIDs.
-  for (const std::uint32_t minor : {47U, 44U}) {
+  // An older kernel's list is without UUIDs: there each has to be looked at.
+  for (const auto& [minor, looks] : {std::pair(47U, 1U), std::pair(44U, 6U)}) {
     kernel_.set_minor_version(minor);
+    const auto before = kernel_.looked();
     const auto found = mappings_.list();
     ASSERT_THAT(found, Succeeds());
     ASSERT_EQ(found->size(), 1U);
     EXPECT_EQ(found->front().name, "data");
     EXPECT_EQ(found->front().volume, volume_);
     EXPECT_EQ(found->front().state, MappingState::kActive);
+    EXPECT_EQ(kernel_.looked() - before, looks);
   }
   EXPECT_THAT(mappings_.make_room("vg-pool", volume_), FailsWith(Reason::kMappingForeign));
   EXPECT_THAT(mappings_.deactivate("vg-pool", volume_, DeactivateMode::kForce,

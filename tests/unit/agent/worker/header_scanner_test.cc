@@ -171,7 +171,7 @@ TEST_F(HeaderScannerTest, DeviceThatDoesNotAnswerCostsTheOthersNothing) {
   for (int i = 0; i < 12; ++i)
     items.push_back({make_device(path("disk" + std::to_string(i)), 1U << 20U), ""});
   DeadDevices dead(items[3].device, items[7].device);
-  constexpr std::chrono::milliseconds kPatience{300};
+  constexpr std::chrono::milliseconds kPatience{3000};
   HeaderScanner scanner(std::move(*ring), client, FilesAllowed::kYes, {kPatience, kPatience},
                         dead.opener());
 

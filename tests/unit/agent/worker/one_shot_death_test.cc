@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of a volume whose one-shot process hangs or dies. The process is a script, and
 // device-mapper a fake; tests/system has both as they are.
+#include <poll.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <csignal>
 
 #include "tests/unit/agent/worker/fake_device_mapper.h"
@@ -28,6 +30,9 @@ class OneShotDeathTest : public WorkerFixture {
     // It tells its number, then does nothing until it is killed.
     const auto program = path("one-shot");
     ASSERT_EQ(::mkfifo(path("pid").c_str(), 0600), 0);
+    // Open to write as well, so that neither end ever waits for the other to open it.
+    told_.reset(::open(path("pid").c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    ASSERT_TRUE(told_.valid());
     std::ofstream(program) << "#!/bin/sh\necho $$ > " << path("pid") << "\nexec sleep 600\n";
     std::filesystem::permissions(program, std::filesystem::perms::owner_all);
     restart_worker(program);
@@ -43,9 +48,20 @@ class OneShotDeathTest : public WorkerFixture {
     ticket_ = keyring::draw_ticket().value();
     EXPECT_THAT(worker_->expect(ticket_, std::span(&expected, 1), deadline), Succeeds());
     EXPECT_THAT(deliver(ticket_, 0, made_.profile, made_.key), Succeeds());
-    pid_t pid = -1;
-    std::ifstream(path("pid")) >> pid;
-    return pid;
+    return told_pid(deadline);
+  }
+  // What the process wrote; -1: nothing by `deadline`, for it may have been killed before.
+  pid_t told_pid(Deadline deadline) const {
+    std::string told;
+    while (!told.ends_with('\n')) {
+      pollfd waiting{told_.get(), POLLIN, 0};
+      if (::poll(&waiting, 1, static_cast<int>(deadline.left().count())) <= 0) return -1;
+      std::array<char, 32> bytes{};
+      const auto got = ::read(told_.get(), bytes.data(), bytes.size());
+      if (got <= 0) return -1;
+      told.append(bytes.data(), static_cast<std::size_t>(got));
+    }
+    return std::stoi(told);
   }
   Result<Activated> end_of_unlock() {
     Result<Activated> end = fail(Reason::kInternal, "no outcome came");
@@ -67,6 +83,7 @@ class OneShotDeathTest : public WorkerFixture {
   bool marked() const { return std::filesystem::exists(path(dm_uuid())); }
 
   const std::shared_ptr<FakeDeviceMapper> kernel_ = std::make_shared<FakeDeviceMapper>();
+  UniqueFd told_;
   std::string disk_;
   Made made_;
   keyring::Ticket ticket_{};
@@ -74,7 +91,7 @@ class OneShotDeathTest : public WorkerFixture {
 
 TEST_F(OneShotDeathTest, ProcessThatHangsIsEndedWithItsTicket) {
   // Long enough for a loaded machine to start the process.
-  ASSERT_GT(begin_unlock(Deadline::after(std::chrono::seconds(5))), 0);
+  ASSERT_GT(begin_unlock(Deadline::after(std::chrono::seconds(10))), 0);
   kernel_->put("data", {dm_uuid(), false});
   EXPECT_THAT(end_of_unlock(), FailsWith(Reason::kTimedOut));
   EXPECT_FALSE(kernel_->has("data")) << "nothing is left behind";

@@ -34,9 +34,10 @@ Result<void> make_folder(const std::string& path, mode_t mode) {
   if (!parent.empty() && !fs::exists(parent, error)) {
     if (const auto made = make_folder(parent.string(), 0755); !made) return made;
   }
-  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST)
-    return fail_errno(errno, "make folder " + path);
-  return {};
+  if (::mkdir(path.c_str(), mode) != 0)
+    return errno == EEXIST ? Result<void>() : fail_errno(errno, "make folder " + path);
+  // What is made durable in it later must not be lost with it.
+  return sync_folder(parent.empty() ? "." : parent.string());
 }
 
 Result<void> make_own_folder(const std::string& path, const RunAs& owner) {

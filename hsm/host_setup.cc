@@ -27,6 +27,7 @@ namespace {
 constexpr std::string_view kFirstKeyAlias = "default";
 constexpr const char* kTokenByDefault = "local";  // Of a cofferd without configuration.
 constexpr std::size_t kHostIdBytesMax = 128;
+constexpr std::size_t kPinMarkBytesMax = 4096;
 
 Result<void> make_folder(const std::string& path, mode_t mode) {
   std::error_code error;
@@ -280,9 +281,24 @@ Result<SetupAnswer> HostSetup::make_softhsm_token(const std::string& module_path
   return make(request, places_.vault_state() + "/softhsm2.conf");
 }
 
+Result<void> HostSetup::take_over_pin_mark() const {
+  const auto from = places_.vault_state() + "/pin-refused";
+  const auto to = places_.pin_marks() + "/pin-refused";
+  // As the vault's user, who may have put a link there.
+  return run_as(places_.vault_user, [&]() -> Result<void> {
+    std::error_code error;
+    if (fs::exists(to, error)) return {};
+    const auto mark = read_file(from, kPinMarkBytesMax);
+    if (!mark && mark.error().reason() == Reason::kNoSuchFile) return {};
+    if (!mark) return pass(mark.error(), "read which PIN the vault saw refused");
+    return write_file_durably(to, *mark, 0600);
+  });
+}
+
 Result<SetupRequest> HostSetup::request_for(const Existing& token, const SecretBytes& pin) const {
   if (const auto made = make_own_folder(places_.pin_marks(), places_.vault_user); !made)
     return tl::unexpected(made.error());
+  if (const auto taken = take_over_pin_mark(); !taken) return tl::unexpected(taken.error());
   SetupRequest request;
   request.module_path = token.module_path;
   request.softhsm_conf = token.softhsm_conf;

@@ -85,8 +85,8 @@ class HostSetup {
   Result<SetupAnswer> make_softhsm_token(const std::string& module_path, const SecretBytes& pin,
                                          const SecretBytes& seed);
   // The same for a token that is there already; its PIN is the caller's to know. One that the token
-  // refused is not given to it again by a rerun, and its last try is never used: kHsmPinIncorrect,
-  // kHsmPinLocked.
+  // refused, here or from a vault that served it, is not given to it again by a rerun, and its last
+  // try is never used: kHsmPinIncorrect, kHsmPinLocked.
   struct Existing {
     std::string module_path;
     std::string uri;
@@ -119,6 +119,7 @@ class HostSetup {
  private:
   Result<void> point_agent() const;
   Result<void> begin_staging() const;
+  Result<void> take_over_pin_mark() const;  // Of a vault that served the token before.
   Result<SetupRequest> request_for(const Existing& token, const SecretBytes& pin) const;
   Result<void> store_pin(const SecretBytes& pin);
   Result<void> finish_staging() const;

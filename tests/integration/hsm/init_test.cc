@@ -27,6 +27,7 @@
 #include "core/base/files.h"
 #include "core/keyring/key_store.h"
 #include "hsm/host_setup.h"
+#include "hsm/pin_mark.h"
 #include "hsm/vault_config.h"
 #include "tests/support/fault_script_file.h"
 #include "tests/support/paths.h"
@@ -537,6 +538,37 @@ TEST_F(InitTest, PinThatTheTokenRefusedIsNotGivenToItAgainNorItsLastTryUsed) {
   const auto taken = take(places("host").credential());
   EXPECT_EQ(taken.status, 0) << taken.text;
   EXPECT_FALSE(fs::exists(second.pin_marks()));
+}
+
+TEST_F(InitTest, PinThatAServingVaultSawRefusedIsNotTriedOnceMore) {
+  ASSERT_EQ(init("host", {"--yes"}).status, 0);
+  std::ofstream(places("host").agent_config()) << "[vault]\ntoken = \"second\"\n";
+  const auto config = VaultConfig::read(places("host").config());
+  ASSERT_THAT(config, Succeeds());
+  HostPlaces second = places("host");
+  second.token_name = "second";
+  const RunAs vault_user{kVaultUser};
+  const auto mark = second.vault_state() + "/pin-refused";
+  fs::create_directory(second.vault_state());
+  const auto pin = read_secret_file(places("host").credential(), 256);
+  ASSERT_THAT(pin, Succeeds());
+  ASSERT_THAT(PinMark(mark).note(*pin, PinMark::Verdict::kRefused), Succeeds());
+  for (const auto& path : {second.vault_state(), mark})
+    ASSERT_THAT(vault_user.change_owner(path), Succeeds());
+  const auto take = [&] {
+    return init("host",
+                {"--yes", "--token-name", "second", "--token", config->uri_text, "--pin-file",
+                 places("host").credential(), "--softhsm-conf", config->softhsm_conf});
+  };
+
+  // The token would take it: nobody asks.
+  const auto refused = take();
+  EXPECT_NE(refused.text.find("HsmPinIncorrect"), std::string::npos) << refused.text;
+  // The operator says that the token's PIN has changed.
+  fs::remove(mark);
+  fs::remove_all(second.pin_marks());
+  const auto taken = take();
+  EXPECT_EQ(taken.status, 0) << taken.text;
 }
 
 }  // namespace

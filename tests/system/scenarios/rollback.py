@@ -2,10 +2,11 @@
 """What is moved from elsewhere, put back from earlier, or changed while Coffer looks, is not opened."""
 
 import base64
+import json
 from pathlib import Path
 
 import luks2_edit
-from coffer_host import CofferHost, JobFailed
+from coffer_host import BUS, ROOT, CofferHost, JobFailed
 from scenario import scenario
 from scenarios.refusals import (AGENT_STATE, locked_host, refused, restore, segment_change,
                                 without_agent)
@@ -124,9 +125,12 @@ def header_changed_after_it_was_checked(s):
     table = open_table(host, "data1")
     header_bytes = 2 * luks2_edit.header_bytes(whole)
 
-    job = unlock_up_to_the_key(host, "data1")
+    # Prepared before, so that the key comes before cofferd gives the vault up.
     luks2_edit.edit(disk, change_json=segment_change(offset="4194304"))
     evil = disk.path.read_bytes()[:header_bytes]
+    restore(disk, whole[:header_bytes])
+    job = unlock_up_to_the_key(host, "data1")
+    restore(disk, evil)
     m.must("systemctl kill --signal=CONT coffer-vault@local.service")
     items = host.wait_job(job)
     assert items[0].result == "done", items
@@ -176,14 +180,17 @@ def table_of(host, name):
 def unlock_up_to_the_key(host, name):
     """Starts an unlock whose header was checked, and whose key a stopped vault keeps back.
 
-    That a header is good is recorded before a key is asked for, so the journal tells when.
+    That a header is good is recorded before a key is asked for, so the journal tells when. cofferd waits
+    some 4 s for the key: all is one command, and what the caller does before it lets the vault go on is short.
     """
-    seen = len(host.audit())
-    host.machine.must("systemctl kill --signal=STOP coffer-vault@local.service")
-    job = host.call("Manager", "UnlockMany", f"asa{{sv}} 1 {name} 0")
-    while not any(record[3] == "intent volume.unlock" for record in host.audit()[seen:]):
-        pass
-    return job
+    seen = host.audit()[-1][0]
+    call = f"busctl --json=short call {BUS} {ROOT} {BUS}"
+    output = host.machine.must(
+        f"systemctl kill --signal=STOP coffer-vault@local.service; "
+        f"{call}.Manager UnlockMany 'asa{{sv}}' 1 {name} 0; "
+        f"until {call}.Audit Query 'a{{sv}}u' 1 from-seq t {seen + 1} 1000 | grep -q 'intent volume.unlock'; "
+        f"do sleep 0.05; done")
+    return json.loads(output)["data"][0]
 
 
 SWAP = """python3 - <<'END'

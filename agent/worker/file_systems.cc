@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <string_view>
 #include <vector>
@@ -77,6 +78,18 @@ Result<std::string> content_of(const std::string& node, Deadline deadline) {
   return fail(Reason::kIoError, "blkid failed: " + ended->words);
 }
 
+// mkfs.xfs writes the superblock first, with sb_inprogress set, and clears that at its end.
+Result<bool> is_half_made(const std::string& node, std::string_view type) {
+  if (type != "xfs") return false;
+  constexpr off_t kInProgressBytes = 126;
+  const UniqueFd device(::open(node.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!device.valid()) return fail_errno(errno, "open " + node, Reason::kIoError);
+  std::array<std::byte, 1> in_progress{};
+  if (const auto got = read_exactly_at(device.get(), in_progress, kInProgressBytes); !got)
+    return pass(got.error(), "read the superblock on " + node);
+  return in_progress[0] != std::byte{0};
+}
+
 }  // namespace
 
 Result<void> make_file_system_on(const std::string& node, const std::string& type,
@@ -95,11 +108,15 @@ Result<void> make_file_system_on(const std::string& node, const std::string& typ
   // mkfs.ext4 overwrites what it finds when nobody sits at a terminal.
   const auto content = content_of(node, deadline);
   if (!content) return pass(content.error(), "look what is on " + node);
-  if (*content == type) return {};
-  if (!content->empty())
+  if (!content->empty() && *content != type)
     return fail(Reason::kForeignData, "there is " + *content + " on " + node + " already");
-
   std::vector<std::string> command{program, "-q"};
+  if (*content == type) {
+    const auto half = is_half_made(node, type);
+    if (!half) return tl::unexpected(half.error());
+    if (!*half) return {};
+    command.emplace_back("-f");  // Else it does not overwrite what an earlier one began.
+  }
   if (!label.empty()) command.insert(command.end(), {"-L", label});
   command.push_back(node);
   const auto ended = run(command, deadline);

@@ -196,7 +196,7 @@ Result<Activated> KeyJobs::settle(const KeyJob& job, const OneShotEnd& end) {
 
 Result<void> KeyJobs::probe(const KeyJob& job) const {
   // In tests alone: files, and kernels without device-mapper.
-  const bool real = DmControl::open().has_value() || options_.files == FilesAllowed::kNo;
+  const bool real = mappings_.possible() || options_.files == FilesAllowed::kNo;
   if (!real || job.device->device.is_file()) return {};
   const auto& profile = job.spec.profile;
   return mappings_.probe({profile.cipher, profile.key_bytes, profile.sector_bytes,

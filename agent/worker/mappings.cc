@@ -61,6 +61,12 @@ tl::unexpected<Error> in_use(const Mapping& mapping) {
   return fail(Reason::kBusy, mapping.name + " is in use" + (holders.empty() ? "" : ": " + holders));
 }
 
+// Only when the kernel says so: any other failure tells nothing.
+bool is_gone(const DmControl& control, const std::string& name) {
+  const auto status = control.status(name);
+  return !status && status.error().reason() == Reason::kNotUnlocked;
+}
+
 bool is_ours(const Mapping& mapping, const VolumeId& volume) {
   return mapping.dm_uuid == mapping_dm_uuid(volume, mapping.name);
 }
@@ -151,8 +157,21 @@ Result<void> Mappings::probe(const DmControl::CryptProbe& probe) const {
     return fail_errno(errno, "mark a probe as ours in " + mark_folder_);
   auto probed = control->probe_crypt(name, probe);
   // One that could not be taken away keeps its file: the next worker tries again.
-  if (!control->status(name)) unmark(name);
+  if (is_gone(*control, name)) unmark(name);
   return probed;
+}
+
+// Files of processes that were killed before they made the mapping, or after they took it away.
+void Mappings::unmark_lone_probes(const DmControl& control) const {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(mark_folder_.c_str()), ::closedir);
+  while (const auto* entry = entries ? ::readdir(entries.get()) : nullptr) {
+    const std::string name(static_cast<const char*>(entry->d_name));
+    if (!name.starts_with(kProbePrefix)) continue;
+    const UniqueFd file(
+        ::open((mark_folder_ + "/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (!file.valid() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) continue;
+    if (is_gone(control, name)) unmark(name);
+  }
 }
 
 Result<std::vector<std::string>> Mappings::clean_probes() const {
@@ -174,6 +193,7 @@ Result<std::vector<std::string>> Mappings::clean_probes() const {
     unmark(name);
     cleaned.push_back(name);
   }
+  unmark_lone_probes(*control);
   return cleaned;
 }
 

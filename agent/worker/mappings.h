@@ -26,6 +26,8 @@ class Mappings {
   explicit Mappings(std::string mark_folder, OpenControl control = DmControl::open)
       : mark_folder_(std::move(mark_folder)), control_(std::move(control)) {}
 
+  bool possible() const { return control_().has_value(); }  // Device-mapper can be asked.
+
   // All LUKS2 mappings, ours and others'. None where the kernel has no device-mapper.
   Result<std::vector<Mapping>> list() const;
   Result<Mapping> find(const std::string& name) const;  // kNotUnlocked
@@ -53,7 +55,8 @@ class Mappings {
   // DmControl::probe_crypt() under a name of its own, whose file in the folder is locked as long as
   // the mapping may be there: so nobody takes it for one that was left.
   Result<void> probe(const DmControl::CryptProbe& probe) const;
-  // Takes away the probes of processes that were killed over them. Gives their names.
+  // Takes away the probes of processes that were killed over them, and the files of those that have
+  // no mapping. Gives the names of the mappings.
   Result<std::vector<std::string>> clean_probes() const;
 
   // Before an activation: nothing, when the name is free, after taking away a mapping of `volume`
@@ -76,6 +79,7 @@ class Mappings {
 
  private:
   Result<Mapping> look_at(const DmControl& control, const std::string& name) const;
+  void unmark_lone_probes(const DmControl& control) const;
   Result<void> remove(const DmControl& control, const Mapping& mapping, bool deferred,
                       Deadline deadline) const;
 

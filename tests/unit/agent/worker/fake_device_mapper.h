@@ -35,6 +35,8 @@ class FakeDeviceMapper {
   }
   void set_watch(Watch watch) { watch_ = std::move(watch); }
   void set_minor_version(std::uint32_t minor) { minor_version_ = minor; }
+  // Each `request` fails from now on. 0: none does.
+  void set_refused(unsigned long request, int error) { refused_ = {request, error}; }
   void put(const std::string& name, Device device) {
     const std::lock_guard lock(mutex_);
     devices_[name] = std::move(device);
@@ -83,6 +85,7 @@ class FakeDeviceMapper {
     if (const auto watch = watch_) watch(request, name);  // It may set another one.
     const std::lock_guard lock(mutex_);
     call.version[1] = minor_version_;
+    if (request == refused_.first) return refuse(refused_.second);
     if (request == DM_LIST_DEVICES) return list(call);
     if (request == DM_DEV_CREATE) {
       return devices_.emplace(name, Device{}).second ? 0 : refuse(EBUSY);
@@ -163,6 +166,7 @@ class FakeDeviceMapper {
 
   std::uint32_t minor_version_ = 47;
   Watch watch_;
+  std::pair<unsigned long, int> refused_{0, 0};
   mutable std::mutex mutex_;  // Guards what follows.
   std::map<std::string, Device> devices_;
   std::size_t looked_ = 0;

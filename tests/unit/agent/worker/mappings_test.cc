@@ -69,6 +69,14 @@ TEST_F(MappingsTest, OnlyVolumesAreAskedForTheirTargetsAndNothingIsFlushed) {
   }
 }
 
+TEST_F(MappingsTest, WhatIsPossibleIsAskedOfTheKernelThatWillBeUsed) {
+  EXPECT_TRUE(mappings_.possible());
+  const Mappings without(folder_.path().string(), []() -> Result<DmControl> {
+    return fail(Reason::kUnsupported, "no device-mapper");
+  });
+  EXPECT_FALSE(without.possible());
+}
+
 TEST_F(MappingsTest, ProbeLeavesNothing) {
   EXPECT_THAT(mappings_.probe(kProbe), Succeeds());
   auto nonsense = kProbe;
@@ -87,6 +95,23 @@ TEST_F(MappingsTest, ProbeUnderWayIsNotTakenForOneThatWasLeft) {
   });
   EXPECT_THAT(mappings_.probe(kProbe), Succeeds());
   EXPECT_THAT(taken, IsEmpty());
+}
+
+TEST_F(MappingsTest, FileOfAProbeStaysUntilTheKernelSaysThatItIsGone) {
+  kernel_.set_refused(DM_DEV_STATUS, EIO);
+  EXPECT_THAT(mappings_.probe(kProbe), Succeeds());
+  EXPECT_FALSE(std::filesystem::is_empty(folder_.path()));
+  EXPECT_THAT(mappings_.clean_probes(), Succeeds());
+  EXPECT_FALSE(std::filesystem::is_empty(folder_.path()));
+
+  kernel_.set_refused(0, 0);
+  const auto held = mark_of("coffer-probe-held");
+  put_mark("coffer-probe-held");
+  const UniqueFd holder(::open(held.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(::flock(holder.get(), LOCK_EX | LOCK_NB), 0);
+  EXPECT_THAT(mappings_.clean_probes(), Succeeds());
+  EXPECT_TRUE(std::filesystem::remove(held)) << "its process lives and may be about to make it";
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
 TEST_F(MappingsTest, WorkerTakesAwayTheProbesOfAKilledOneAtItsStart) {

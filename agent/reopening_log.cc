@@ -17,12 +17,17 @@ Result<void> ReopeningLog::try_open() {
 }
 
 Result<audit::AuditLog*> ReopeningLog::log(bool may_open) {
-  const std::scoped_lock lock(mutex_);
+  std::unique_lock lock(mutex_);
+  if (may_open) opened_.wait(lock, [&] { return !opening_; });
   if (log_) return log_.get();
-  const SteadyTime now = clock_.steady();
-  if (may_open && (!error_ || now >= next_)) {
-    next_ = now + kBetweenAttempts;
+  if (may_open && (!error_ || clock_.steady() >= next_)) {
+    opening_ = true;
+    lock.unlock();
     auto opened = open_();
+    lock.lock();
+    opening_ = false;
+    next_ = clock_.steady() + kBetweenAttempts;
+    opened_.notify_all();
     if (opened) {
       log_ = std::move(*opened);
       head_found_ = log_->head();
@@ -45,8 +50,8 @@ Result<std::vector<std::uint64_t>> ReopeningLog::append(std::span<const audit::E
 }
 
 void ReopeningLog::append_deferred(audit::Event event) {
-  if (const auto found = log(false)) return (*found)->append_deferred(std::move(event));
   const std::scoped_lock lock(mutex_);
+  if (log_) return log_->append_deferred(std::move(event));
   if (waiting_.size() < kDeferredMax) waiting_.push_back(std::move(event));
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -16,7 +17,7 @@ namespace coffer::agent {
 // without it, refuses everything that uses a key, and goes on showing and withdrawing. It tries to
 // open the journal again now and then, when something is to be recorded.
 //
-// Thread-safe.
+// Thread-safe. append_deferred(), head(), head_found() and available() wait for nothing.
 class ReopeningLog final : public audit::AuditLog {
  public:
   using Open = std::function<Result<std::unique_ptr<audit::AuditLog>>()>;
@@ -40,7 +41,11 @@ class ReopeningLog final : public audit::AuditLog {
 
   const Open open_;
   const Clock& clock_;
-  mutable std::mutex mutex_;  // Guards all below; the journal itself needs no guard.
+  // Guards all below, and is never held while the journal is opened: reading it whole takes its
+  // time. The journal itself needs no guard.
+  mutable std::mutex mutex_;
+  std::condition_variable opened_;
+  bool opening_ = false;  // On one thread; whoever wants to record waits for it.
   std::unique_ptr<audit::AuditLog> log_;
   audit::Head head_found_;            // Of log_, before anything was recorded through this.
   std::deque<audit::Event> waiting_;  // Deferred before there was a journal.

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+#include <thread>
+
 #include "agent/reopening_log.h"
 #include "tests/fakes/fake_audit.h"
 #include "tests/support/result_matchers.h"
@@ -124,6 +127,36 @@ TEST(ReopeningLogTest, RefusesWithoutAJournalAndRecordsWhatWasDeferredWhenThereI
   EXPECT_THAT(log.append_one({}), Succeeds());
   EXPECT_TRUE(log.available());
   ASSERT_EQ(opened->events().size(), 2U);
+  EXPECT_EQ(opened->events().front().operation, "volume.lock");
+}
+
+TEST(ReopeningLogTest, WhatIsDeferredDoesNotWaitForTheJournalToBeRead) {
+  const TurnedClock clock;
+  FakeAudit* opened = nullptr;
+  std::promise<void> begun;
+  std::promise<void> may_end;
+  ReopeningLog log(
+      [&]() -> Result<std::unique_ptr<audit::AuditLog>> {
+        begun.set_value();
+        may_end.get_future().wait();
+        auto made = std::make_unique<FakeAudit>();
+        opened = made.get();
+        return std::unique_ptr<audit::AuditLog>(std::move(made));
+      },
+      clock);
+  std::thread recording([&] { EXPECT_THAT(log.append_one({}), Succeeds()); });
+  begun.get_future().wait();
+  audit::Event lock;
+  lock.operation = "volume.lock";
+  log.append_deferred(lock);
+  EXPECT_FALSE(log.available());
+  EXPECT_FALSE(log.head_found().has_value());
+  EXPECT_EQ(log.head().sequence, 0U);
+
+  may_end.set_value();
+  EXPECT_THAT(log.append_one({}), Succeeds()) << "waits for the one attempt";
+  recording.join();
+  ASSERT_EQ(opened->events().size(), 3U);
   EXPECT_EQ(opened->events().front().operation, "volume.lock");
 }
 

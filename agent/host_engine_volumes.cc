@@ -223,11 +223,13 @@ void HostEngine::launch_recover(JobId job, const VolumeId& id) {
   const LifeCall call = life_call(job, works_.at(job).caller, kShortTimeout);
   const auto take = [this, job, id](const End& end) {
     Volume* now = volumes_.find(id);
-    if (now != nullptr) now->recover_waits = end.recovered && *end.recovered == Recovered::kWaits;
+    if (now != nullptr) now->recover_waits = !end.recovered || *end.recovered == Recovered::kWaits;
     if (!end.recovered) {
       const Reason reason = end.recovered.error().reason();
       if (now != nullptr) now->info.last_error = end.recovered.error();
-      const bool passes = may_pass(reason) || reason == Reason::kBusy;
+      // The right disk may come to the node of a wrong one.
+      const bool passes =
+          may_pass(reason) || reason == Reason::kBusy || reason == Reason::kDeviceChanged;
       if (now != nullptr && passes) recover_later(*now);
       print(4, end.recovered.error().str(), &id, &end.recovered.error());
       return finish_item(job, id, failed(end.recovered.error()));
@@ -320,8 +322,8 @@ void HostEngine::forget(const VolumeId& id, const Caller& caller, Done<void> don
   }
   if (queue_.busy(id))
     return done(fail(Reason::kInProgress, volume->row.name + " is being worked on"));
-  // One whose device never returns is not held for ever: no byte of it can be wiped, and if it does
-  // return, what stands on it needs a confirmation like any other data.
+  // One whose device never returns, or is dead, is not held for ever: no byte of it can be wiped,
+  // and if it does return, what stands on it needs a confirmation like any other data.
   if (volume->row.state == RowState::kProvisioning && !volume->recover_waits) {
     return done(fail(Reason::kInProgress, "its provisioning is not completed"));
   }

@@ -31,8 +31,8 @@ struct Volume {
   bool recover_tried = false;  // Completing its provisioning was tried since its device came;
   std::optional<SteadyTime> recover_at;       // it waits or may go better: again at this time,
   std::chrono::milliseconds recover_wait{0};  // and each time later.
-  bool recover_waits = false;                 // When it was tried last its device was not there.
-  std::uint64_t changed_at = 0;               // VolumeTable::now() of the last operation on it.
+  bool recover_waits = false;    // When it was tried last its device was not there or failed.
+  std::uint64_t changed_at = 0;  // VolumeTable::now() of the last operation on it.
 };
 
 // VolumeTable is the agent's picture of its volumes: rows of the registry with what udev, the

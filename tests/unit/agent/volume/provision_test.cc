@@ -135,12 +135,22 @@ TEST_F(CutOffTest, OneWhoseDeviceNeverReturnsCanBeForgotten) {
 }
 
 TEST_F(CutOffTest, OneWhoseDeviceIsThereIsCompletedNotForgotten) {
+  worker.hold("check_written");
+  start();
+  run_until([&] { return worker.called("check_written") > 0; });
+  EXPECT_THAT(forget(), FailsWith(Reason::kInProgress));
+  worker.let_go("check_written");
+  run_until([&] { return state(id) == VolumeState::kUnlocked; });
+  EXPECT_EQ(registry->load()->rows.size(), 1U);
+}
+
+TEST_F(CutOffTest, OneWhoseDeviceIsDeadCanBeForgotten) {
   config.retry_min = std::chrono::seconds(60);
   worker.fail_next("check_written", Reason::kIoError);
   start();
   run_until([&] { return recover_ended(); });
-  EXPECT_THAT(forget(), FailsWith(Reason::kInProgress));
-  EXPECT_EQ(registry->load()->rows.size(), 1U);
+  EXPECT_THAT(forget(), Succeeds());
+  EXPECT_TRUE(registry->load()->rows.empty());
 }
 
 TEST_F(CutOffTest, AdoptingItCompletesIt) {
@@ -369,7 +379,8 @@ class RecoverTest : public ProvisionTest {
 };
 
 TEST_F(RecoverTest, AFailureThatPassesIsTriedAgain) {
-  for (const Reason reason : {Reason::kWorkerLost, Reason::kBusy, Reason::kTimedOut}) {
+  for (const Reason reason :
+       {Reason::kWorkerLost, Reason::kBusy, Reason::kTimedOut, Reason::kDeviceChanged}) {
     {
       const auto stopped = agent::Registry::open((folder / "registry.db").string());
       ASSERT_THAT((*stopped)->put_all(rows), Succeeds());

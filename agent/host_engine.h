@@ -199,6 +199,7 @@ class HostEngine final : public Engine {
   void take_mapping(Volume& volume, const Mapping* mapping);
   void open_automatic();
   void recover_rows();
+  void want_file_systems();
   void recover_later(Volume& volume);
   void recover_again(SteadyTime due);
   bool wants_opening(const Volume& volume) const;

@@ -251,6 +251,15 @@ void HostEngine::recover_rows() {
   static_cast<void>(start_job(open_ends, std::move(work)));
 }
 
+// Volumes that lack their file system are opened by recover_rows() alone: what lets others be tried
+// again lets them be, too.
+void HostEngine::want_file_systems() {
+  for (const VolumeId& id : volumes_.ids()) {
+    Volume& volume = *volumes_.find(id);
+    if (lacks_file_system(volume.row)) volume.recover_tried = false;
+  }
+}
+
 // How long to wait after a wait of `before` was not enough.
 std::chrono::milliseconds HostEngine::longer_wait(std::chrono::milliseconds before) const {
   const auto first = std::max<std::chrono::milliseconds>(parts_.config.retry_min, kAgainWaitMin);
@@ -280,6 +289,7 @@ Result<JobId> HostEngine::scan(const Caller& caller) {
   const auto job = jobs_.add("scan", {}, caller, false);
   if (!job) return job;
   for (const VolumeId& id : volumes_.ids()) volumes_.find(id)->tried = false;
+  want_file_systems();  // Made when the devices have been looked at.
   scan_jobs_.push_back(*job);
   request_refresh();
   return job;
@@ -312,6 +322,8 @@ void HostEngine::retry_after_return() {
   retry_now([&](const Volume& volume) {
     return volume.retry && (volume.retry_at <= now || volume.retry_wait <= parts_.config.retry_max);
   });
+  want_file_systems();
+  recover_rows();
 }
 
 void HostEngine::probe() {
@@ -343,7 +355,7 @@ bool HostEngine::boot_waits_for(const Volume& volume) const {
   if (queue_.busy(volume.row.id)) return true;
   switch (volume.info.state) {
     case VolumeState::kFailed:
-      return volume.retry && volume.info.last_error &&
+      return (volume.retry || volume.recover_at) && volume.info.last_error &&
              passes_soon(volume.info.last_error->reason()) &&
              parts_.clock.steady() - started_at_ < parts_.config.boot_retry_wait;
     case VolumeState::kUnlocked:

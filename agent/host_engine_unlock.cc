@@ -5,6 +5,7 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/unlock/unlock_pipeline.h"
+#include "agent/volume/first_opening.h"
 
 namespace coffer::agent {
 namespace {
@@ -18,6 +19,41 @@ bool is_automatic(const Caller& caller) {
 std::chrono::microseconds timeout_of(const Config& config, const UnlockOptions& options) {
   if (options.timeout.count() > 0) return options.timeout;
   return config.unlock_timeout;
+}
+
+// Notes that these volumes are their admin's from now on: no file system is made on them by itself
+// any more. Before they open, for what is noted behind that may be lost. The places of the targets.
+std::vector<std::size_t> note_first_use(UnlockBatch& batch, Registry& registry,
+                                        const Clock& clock) {
+  std::vector<std::size_t> noted;
+  if (batch.action != Action::kActivate || batch.dry_run) return noted;
+  for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+    UnlockTarget& target = batch.targets[i];
+    if (!target.running() || !lacks_file_system(target.row)) continue;
+    VolumeRow used = target.row;
+    used.last_unlock = clock.wall();
+    if (const auto stored = registry.put(used); !stored) {
+      target.fail_with(stored.error());
+      continue;
+    }
+    target.row.last_unlock = used.last_unlock;
+    noted.push_back(i);
+  }
+  return noted;
+}
+
+// Those of them that never opened were not used.
+void take_back_first_use(UnlockBatch& batch, const std::vector<std::size_t>& noted,
+                         Registry& registry) {
+  for (const std::size_t i : noted) {
+    UnlockTarget& target = batch.targets[i];
+    const bool may_be_open = target.activated || target.delivered || target.delivery_unknown ||
+                             (target.error && target.error->reason() == Reason::kAlreadyUnlocked);
+    if (may_be_open) continue;
+    VolumeRow unused = target.row;
+    unused.last_unlock = WallTime{};
+    if (registry.put(unused)) target.row.last_unlock = WallTime{};
+  }
 }
 
 }  // namespace
@@ -133,15 +169,22 @@ void HostEngine::run_batch(JobId job, const BatchPtr& batch, std::vector<VolumeR
         }
         const auto disks = parts_.watch.list();
         if (!disks) batch->fail_running(disks.error());
+        const auto noted = note_first_use(*batch, parts_.registry, parts_.clock);
         run_unlock(*batch, disks ? std::span<const Disk>(*disks) : std::span<const Disk>(),
                    unlock_parts());
+        take_back_first_use(*batch, noted, parts_.registry);
         std::vector<VolumeRow> opened;
         for (auto& target : batch->targets) {
           if (!target.activated || batch->action != Action::kActivate) continue;
           target.row.last_unlock = parts_.clock.wall();
           opened.push_back(target.row);
         }
-        if (!opened.empty()) static_cast<void>(parts_.registry.put_all(opened));
+        if (opened.empty()) return true;
+        if (const auto stored = parts_.registry.put_all(opened); !stored) {
+          for (auto& target : batch->targets) {
+            if (target.activated) target.add_note("not noted: " + stored.error().str());
+          }
+        }
         return true;
       },
       [this, job, batch, began, began_boot](bool /*ran*/) {
@@ -179,6 +222,7 @@ void HostEngine::take_batch(JobId job, UnlockBatch& batch, SteadyTime began,
       target.activated = Activated{};
       target.add_note("was open already");
     }
+    volume->row.last_unlock = target.row.last_unlock;
     if (target.activated) {
       take_opened(job, target, *volume, began, began_boot_usec);
     } else {
@@ -193,7 +237,6 @@ void HostEngine::take_opened(JobId job, const UnlockTarget& target, Volume& volu
       std::chrono::microseconds(target.activated->usable_boot_usec > began_boot_usec
                                     ? target.activated->usable_boot_usec - began_boot_usec
                                     : 0);
-  volume.row.last_unlock = target.row.last_unlock;
   volume.info.last_unlock = target.row.last_unlock;
   volume.info.last_unlock_duration = usable;
   volume.open = true;

@@ -2,6 +2,7 @@
 #include "agent/volume/provision.h"
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 
 #include "agent/volume/adopt.h"
 #include "agent/volume/recover.h"
@@ -183,6 +184,20 @@ class FirstOpeningTest : public ProvisionTest {
     stop();
     return ready->id;
   }
+  // Opening it by itself fails, and is not tried again soon.
+  void start_without_opening(const VolumeId& id) {
+    config.retry_min = std::chrono::seconds(60);
+    config.boot_retry_wait = std::chrono::seconds(0);
+    worker.fail_next("expect", Reason::kWorkerLost);
+    start();
+    run_until([&] { return state(id) == VolumeState::kFailed; });
+  }
+  void run_sql(const std::string& sql) const {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(::sqlite3_open((folder / "registry.db").c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(::sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+    ::sqlite3_close(database);
+  }
 };
 
 TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheTokenIsBack) {
@@ -215,6 +230,45 @@ TEST_F(FirstOpeningTest, AFileSystemThatCannotBeMadeIsNotTriedOnWhatItsAdminUses
   run_until_idle();
   EXPECT_EQ(worker.called("make_file_system"), 2) << "provisioning and one start";
   EXPECT_EQ(volume(id).file_system, "");
+}
+
+TEST_F(FirstOpeningTest, OneThatItsAdminOpensIsItsAdminsBeforeItIsOpen) {
+  const VolumeId id = cut_off_when_ready();
+  start_without_opening(id);
+  worker.hold("wait_results");
+  const int waited = worker.called("wait_results");
+  const auto job = engine->unlock({id}, {}, admin());
+  run_until([&] { return worker.called("wait_results") > waited; });
+  EXPECT_NE(registry->find(id)->last_unlock, WallTime{});
+  worker.let_go("wait_results");
+  EXPECT_EQ(finish(job).state, agent::JobState::kDone);
+  EXPECT_EQ(worker.called("make_file_system"), 1) << "provisioning";
+}
+
+TEST_F(FirstOpeningTest, OneWhoseUseCannotBeNotedIsNotOpened) {
+  const VolumeId id = cut_off_when_ready();
+  start_without_opening(id);
+  run_sql("CREATE TRIGGER full BEFORE UPDATE ON volume BEGIN SELECT RAISE(ABORT, 'full'); END");
+  EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kStoreUnavailable);
+  EXPECT_TRUE(worker.mappings().empty());
+}
+
+TEST_F(FirstOpeningTest, AnUnlockThatFailsUsesNothing) {
+  const VolumeId id = cut_off_when_ready();
+  start_without_opening(id);
+  worker.fail_next("expect", Reason::kWorkerLost);
+  EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kWorkerLost);
+  EXPECT_EQ(registry->find(id)->last_unlock, WallTime{});
+  run_until_idle();
+  EXPECT_EQ(volume(id).file_system, "ext4") << "by the scan";
+}
+
+TEST_F(FirstOpeningTest, TheBootWaitsForOneThatIsTriedAgain) {
+  const VolumeId id = cut_off_when_ready();
+  worker.fail_next("expect", Reason::kWorkerLost);
+  start();
+  run_until([&] { return engine->boot_status().finished; });
+  EXPECT_EQ(state(id), VolumeState::kUnlocked);
 }
 
 TEST_F(FirstOpeningTest, AnAdminsLockComesFirst) {

@@ -253,7 +253,7 @@ TEST_F(HeaderScannerTest, ScanThatWaitedForAnotherOneHasItsWholeTimeToRead) {
 TEST_F(HeaderScannerTest, ManyDevicesThatDoNotOpenLeaveThreadsForTheOthers) {
   const MortalReader reader(path("reader.sock"));
   ipc::Client client(reader_at(path("reader.sock")));
-  DeadDevices dead("dead", "");
+  const DeadDevices dead("dead", "");
   std::vector<ScanItem> items;
   items.reserve(20);
   for (int i = 0; i < 20; ++i)

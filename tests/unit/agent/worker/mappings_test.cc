@@ -17,7 +17,6 @@
 namespace coffer::agent {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using tests::FailsWith;
 using tests::Succeeds;

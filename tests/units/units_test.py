@@ -14,7 +14,8 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 UNITS = SOURCE / "units"
 SCORE_MAX = 1.5
 SERVICES = ["cofferd.service", "coffer-vault@.service", "coffer-worker.service",
-            "coffer-reader.service", "coffer-boot.service", "coffer-close.service"]
+            "coffer-reader.service", "coffer-boot.service", "coffer-close.service",
+            "coffer-pin@.service"]
 
 
 def copy_units(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -87,6 +88,16 @@ def closes_last() -> list[str]:
     return wrong
 
 
+def plain_pin_is_left_alone() -> list[str]:
+    """coffer-pin would fail at each start of a vault whose PIN file coffer init did not encrypt."""
+    header = (SOURCE / "hsm" / "host_setup.h").read_text()
+    written = re.search(r'"(/etc/systemd/\S*@)" \+ token_name \+ "(\S*\.conf)"', header)
+    expected = f"!{written.group(1)}%i{written.group(2)}" if written else "the drop-in of coffer init"
+    if expected in values("coffer-pin@.service", "ConditionPathExists"):
+        return []
+    return [f"coffer-pin@.service lacks ConditionPathExists={expected}"]
+
+
 def scores() -> dict[str, float]:
     result = {}
     for service in SERVICES:
@@ -107,6 +118,9 @@ def main() -> int:
         failed += 1
     for complaint in closes_last():
         print(f"FAILED shutdown order: {complaint}")
+        failed += 1
+    for complaint in plain_pin_is_left_alone():
+        print(f"FAILED plain PIN: {complaint}")
         failed += 1
     for service, score in scores().items():
         verdict = "ok" if score <= SCORE_MAX else "FAILED"

@@ -58,8 +58,8 @@ template <auto kSlot, auto kGet>
 int get_property(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
                  void* userdata, sd_bus_error*) noexcept try {
   const auto& info = *(static_cast<Context*>(userdata)->*kSlot);
-  constexpr auto kCopy =
-      kGet;  // clang 19 gives the object of an unnamed lambda a name of other files
+  // A copy: clang 19 gives the object itself, if it is a lambda, one name in several files.
+  constexpr auto kCopy = kGet;
   return append_value(reply, std::invoke(kCopy, info));
 } catch (const std::exception&) {
   return -ENOMEM;
@@ -70,7 +70,7 @@ template <auto kSlot, auto kAppend>
 int get_structure(sd_bus*, const char*, const char*, const char*, sd_bus_message* reply,
                   void* userdata, sd_bus_error*) noexcept try {
   auto& context = *static_cast<Context*>(userdata);
-  constexpr auto kCopy = kAppend;
+  constexpr auto kCopy = kAppend;  // As above.
   return kCopy(reply, context, *(context.*kSlot));
 } catch (const std::exception&) {
   return -ENOMEM;

@@ -132,6 +132,8 @@ void HostEngine::change_key(const std::string& what, const Done<void>& done,
           return error && error->reason() == Reason::kKeyDisabled &&
                  std::find(used.begin(), used.end(), changed->id) != used.end();
         });
+        want_file_systems();
+        recover_rows();
       },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }

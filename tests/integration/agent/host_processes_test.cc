@@ -4,7 +4,7 @@
 // machine.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp.
 #include <sys/wait.h>
 #include <unistd.h>
 

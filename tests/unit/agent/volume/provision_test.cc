@@ -212,6 +212,24 @@ TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheTokenIsBack) {
   EXPECT_EQ(volume(id).file_system, "ext4");
 }
 
+TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheKeyIsEnabled) {
+  const VolumeId id = cut_off_when_ready();
+  start_without_opening(id);
+  const CmkId key = engine->key("default")->record.id;
+  int answers = 0;
+  const auto answer = [&](const Result<void>& result) {
+    EXPECT_THAT(result, Succeeds());
+    ++answers;
+  };
+  engine->disable_key(key, admin(), answer);
+  run_until([&] { return answers == 1; });
+  run_until_idle();  // Looks for its chance once more.
+  EXPECT_EQ(worker.called("make_file_system"), 1) << "provisioning";
+
+  engine->enable_key(key, admin(), answer);
+  EXPECT_TRUE(run_until([&] { return engine->volume(id)->file_system == "ext4"; }));
+}
+
 TEST_F(FirstOpeningTest, OneThatIsStillBeingMadeIsWaitedFor) {
   const VolumeId id = cut_off_when_ready();
   worker.fail_next("make_file_system", Reason::kBusy);

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // `coffer init`: the token of this host, its keys and recovery shares, the PIN's credential, and a
 // first key. Offline, as root.
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <ostream>
 
+#include "cli/agent/provider_wait.h"
 #include "cli/commands.h"
+#include "cli/host_units.h"
 #include "cli/init_shares.h"
 #include "core/base/files.h"
 #include "hsm/host_setup.h"
@@ -23,7 +24,9 @@ namespace fs = std::filesystem;
 using hsm::HostSetup;
 
 constexpr std::string_view kSoftHsmModule = "/usr/lib/softhsm/libsofthsm2.so";
+constexpr const char* kSystemctl = "/usr/bin/systemctl";
 constexpr int kExitStopped = 99;
+constexpr int kExitWrongState = 69;  // As of an error that somebody has to mend first.
 
 struct Options {
   hsm::HostPlaces places;
@@ -38,6 +41,9 @@ struct Options {
   bool plain_pin = false;
   bool no_first_key = false;
   bool no_start = false;
+  unsigned wait_seconds = 30;
+  std::string bus;  // Another than the system's.
+  std::string systemctl{kSystemctl};
   std::string stop_after;
 };
 
@@ -128,29 +134,21 @@ Result<void> make_token(const Options& options, HostSetup& setup, std::ostream& 
   return {};
 }
 
-bool run_systemctl(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "/usr/bin/systemctl");
-  std::vector<char*> argv;
-  argv.reserve(arguments.size() + 1);
-  for (auto& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  pid_t pid = -1;
-  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 // Whether units are there to be started and stopped, and may be.
 bool has_units(const Options& options) {
-  return !options.no_start && options.places.prefix.empty() && fs::exists("/run/systemd/system");
+  if (options.no_start) return false;
+  if (options.systemctl != kSystemctl) return true;
+  return options.places.prefix.empty() && fs::exists("/run/systemd/system");
+}
+
+HostUnits units_of(const Options& options) {
+  return {options.systemctl, options.places.token_name};
 }
 
 // A host that had its id before, from a backup, may have an agent that holds the journal already.
 // start_units() starts it again.
 void stop_agent(const Options& options, const HostSetup& setup) {
-  if (setup.host_id_there() && has_units(options)) run_systemctl({"stop", "cofferd.service"});
+  if (setup.host_id_there() && has_units(options)) units_of(options).stop_agent();
 }
 
 // A host whose agent keeps its keys already is left to it: a run for the first key alone would stop
@@ -199,26 +197,36 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
   return setup.publish_host_id();
 }
 
-// Enables and starts what now has a token to work with; a host that runs no systemd starts nothing.
-void start_units(const Options& options, std::ostream& out, std::ostream& err) {
-  if (!has_units(options)) return;
-  run_systemctl({"daemon-reload"});
-  const std::vector<std::string> units{"coffer-vault@" + options.places.token_name + ".socket",
-                                       "coffer-deliver.socket",
-                                       "coffer-worker.socket",
-                                       "coffer-reader.socket",
-                                       "cofferd.socket",
-                                       "coffer-boot.service",
-                                       "coffer-close.service",
-                                       "cofferd.service"};
-  for (const auto& unit : units) {
-    // The waiting boot unit has its place at the next boot alone.
-    const bool now = unit != "coffer-boot.service";
-    if (!run_systemctl(now ? std::vector<std::string>{"--quiet", "enable", "--now", unit}
-                           : std::vector<std::string>{"--quiet", "enable", unit}))
-      err << "coffer: warning: " << unit << " could not be enabled\n";
+// Enables and starts what now has a token to work with. False: some were not, and `err` says which.
+bool start_units(const Options& options, std::ostream& out, std::ostream& err) {
+  const auto outcome = units_of(options).start();
+  if (outcome.failed.empty()) {
+    out << "started          cofferd and its sockets\n";
+    return true;
   }
-  out << "started          cofferd and its sockets\n";
+  for (const auto& unit : outcome.started) out << "started          " << unit << "\n";
+  for (const auto& unit : outcome.failed)
+    err << "coffer: " << unit << " could not be enabled or started: systemctl status " << unit
+        << "\n";
+  return false;
+}
+
+// What was set up by the vault's program alone has to work inside its unit, too: the token has to
+// be up there, within the time that the options give it.
+Result<void> await_token(const Options& options, std::ostream& out) {
+  const auto up = wait_provider_up(options.bus, options.places.token_name,
+                                   Deadline::after(std::chrono::seconds(options.wait_seconds)));
+  if (up) {
+    out << "token is         up: " << printable(*up, 500) << "\n";
+    return {};
+  }
+  std::string what = "all is set up, but cofferd does not find the token up after " +
+                     std::to_string(options.wait_seconds) + " s";
+  if (!options.token.empty())
+    what +=
+        " (the vault's unit reaches no network and no device unless a drop-in lets it, as those "
+        "in /usr/share/doc/coffer/examples do)";
+  return pass(up.error(), what);
 }
 
 // Whether the units have what they need though this run failed: it has stopped the agent, or the
@@ -245,8 +253,13 @@ int init(Options& options, Invocation& invocation) {
   });
   if (options.plain_pin) setup.keep_pin_plain();
   const auto done = set_up(options, setup, invocation.out);
-  if (done || is_ready(setup)) start_units(options, invocation.out, invocation.err);
-  return done ? kExitOk : report(done.error());
+  const bool starting = has_units(options) && (done || is_ready(setup));
+  const bool started = !starting || start_units(options, invocation.out, invocation.err);
+  if (!done) return report(done.error());
+  if (!started) return kExitWrongState;
+  if (!starting || options.wait_seconds == 0) return kExitOk;
+  const auto up = await_token(options, invocation.out);
+  return up ? kExitOk : report(up.error());
 }
 
 void declare_hidden(CLI::App& command, Options& options) {
@@ -256,6 +269,8 @@ void declare_hidden(CLI::App& command, Options& options) {
   command.add_option("--agent-program", options.places.agent_program)->group(none);
   command.add_option("--vault-user", options.places.vault_user.user)->group(none);
   command.add_option("--agent-user", options.places.agent_user.user)->group(none);
+  command.add_option("--bus", options.bus)->group(none);
+  command.add_option("--systemctl", options.systemctl)->group(none);
   command.add_option("--stop-after", options.stop_after)->group(none);
 }
 
@@ -294,6 +309,10 @@ void declare_init(CLI::App& parent, Invocation& invocation) {
   command->add_flag("--no-first-key", options->no_first_key,
                     "No key `default`: the volumes to be adopted bring theirs");
   command->add_flag("--no-start", options->no_start, "Enable and start no units");
+  command
+      ->add_option("--wait", options->wait_seconds,
+                   "Seconds for cofferd to find the token up (30); 0: do not wait")
+      ->check(CLI::Range(0, 3600));
   declare_hidden(*command, *options);
   command->callback([options, &invocation] {
     invocation.action = [options, &invocation] { return init(*options, invocation); };

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // `coffer job …` and `coffer provider …`.
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <memory>
 #include <ostream>
 
 #include "cli/agent/agent_command.h"
 #include "cli/agent/job_follower.h"
+#include "cli/agent/provider_wait.h"
 #include "cli/agent/table.h"
 #include "cli/commands.h"
 
@@ -113,6 +115,17 @@ int test_provider(AgentBus& bus, const std::string& wanted, const AgentOptions& 
                       options, invocation);
 }
 
+int wait_for_provider(const std::string& name, double seconds, const AgentOptions& options,
+                      Invocation& invocation) {
+  const auto wait =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(seconds));
+  const auto up = wait_provider_up(options.bus, name, Deadline::after(wait));
+  if (!up) return report_error(up.error(), options, invocation);
+  if (options.json) return print_json(json::object{{"State", "up"}, {"Detail", *up}}, invocation);
+  invocation.out << "up: " << *up << "\n";
+  return kExitOk;
+}
+
 }  // namespace
 
 void declare_job(CLI::App& parent, Invocation& invocation) {
@@ -144,7 +157,16 @@ void declare_provider(CLI::App& parent, Invocation& invocation) {
       [name](AgentBus& bus, const AgentOptions& options, Invocation& run) {
         return test_provider(bus, *name, options, run);
       });
-  test->add_option("PROVIDER", *name, "Its name; may be left out when there is one");
+  const char* about_name = "Its name; may be left out when there is one";
+  test->add_option("PROVIDER", *name, about_name);
+  const auto seconds = std::make_shared<double>(30);
+  auto* wait =
+      add_agent_command(*group, invocation, "wait", "Wait until it is up", kPlainCommand,
+                        [name, seconds](AgentBus&, const AgentOptions& options, Invocation& run) {
+                          return wait_for_provider(*name, *seconds, options, run);
+                        });
+  wait->add_option("PROVIDER", *name, about_name);
+  wait->add_option("--timeout", *seconds, "Seconds (30)")->check(CLI::Range(0.0, 86400.0));
 }
 
 }  // namespace coffer::cli

@@ -437,6 +437,10 @@ std::vector<agent::ProviderInfo> SimEngine::providers() const {
   provider.latency = std::chrono::microseconds(120);
   provider.algorithms = {"AES-256-GCM"};
   provider.token_kind = "software";
+  if (provider_error_) {
+    provider.state = "down";
+    provider.last_error = provider_error_;
+  }
   return {provider};
 }
 

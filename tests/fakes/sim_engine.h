@@ -38,6 +38,8 @@ class SimEngine final : public agent::Engine {
   void fail_volume(const std::string& name, std::optional<Error> error);
   // The next call to create_key, enable_key, … audit_verify fails.
   void fail_next(Error error) { next_failure_ = std::move(error); }
+  // The provider is down for `error`, until it is empty again.
+  void fail_provider(std::optional<Error> error) { provider_error_ = std::move(error); }
   // Jobs stand still until release(); what is asked meanwhile waits too.
   void hold() { held_ = true; }
   void release();
@@ -122,6 +124,7 @@ class SimEngine final : public agent::Engine {
   std::map<CmkId, agent::KeyInfo> keys_;
   std::map<std::string, Error> failures_;
   std::optional<Error> next_failure_;
+  std::optional<Error> provider_error_;
   std::vector<agent::AuditEntry> audit_;
   std::vector<Refusal> refusals_;
   std::vector<std::string> effects_;

@@ -12,6 +12,7 @@ import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 UNITS = SOURCE / "units"
+DROP_INS = sorted((UNITS / "examples").glob("*.conf"))  # of the vault, for kinds of HSMs
 SCORE_MAX = 1.5
 SERVICES = ["cofferd.service", "coffer-vault@.service", "coffer-worker.service",
             "coffer-reader.service", "coffer-boot.service", "coffer-close.service",
@@ -35,13 +36,21 @@ def instance(unit: pathlib.Path) -> str:
     return str(unit).replace("@.", "@local.")
 
 
-def verify() -> list[str]:
-    """Complaints of systemd-analyze about our own units."""
+def add_drop_in(folder: pathlib.Path, drop_in: pathlib.Path | None) -> None:
+    """Lays a drop-in of the vault beside the copies in the folder."""
+    if drop_in:
+        (folder / "coffer-vault@.service.d").mkdir()
+        (folder / "coffer-vault@.service.d" / drop_in.name).write_text(drop_in.read_text())
+
+
+def verify(drop_in: pathlib.Path | None = None) -> list[str]:
+    """Complaints of systemd-analyze about our own units, the vault's with a drop-in."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         units = [instance(unit) for unit in copy_units(folder)]
         for template in folder.glob("*@.*"):
             pathlib.Path(instance(template)).write_text(template.read_text())
+        add_drop_in(folder, drop_in)
         run = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], text=True,
                              capture_output=True, timeout=60)
     lines = [line for line in run.stderr.splitlines() if "coffer" in line]
@@ -98,20 +107,46 @@ def plain_pin_is_left_alone() -> list[str]:
     return [f"coffer-pin@.service lacks ConditionPathExists={expected}"]
 
 
+def score(unit: pathlib.Path) -> float:
+    run = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
+                         text=True, capture_output=True, timeout=60)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", run.stdout)
+    return float(found.group(1)) if found else 10.0
+
+
 def scores() -> dict[str, float]:
-    result = {}
-    for service in SERVICES:
-        run = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager",
-                              str(UNITS / service)], text=True, capture_output=True, timeout=60)
-        found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", run.stdout)
-        result[service] = float(found.group(1)) if found else 10.0
+    """Of each service, and of the vault with each of the drop-ins for an HSM."""
+    result = {service: score(UNITS / service) for service in SERVICES}
+    for drop_in in DROP_INS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            copy_units(folder)
+            add_drop_in(folder, drop_in)
+            result[f"coffer-vault@.service with {drop_in.name}"] = score(folder / "coffer-vault@.service")
     return result
+
+
+def drop_ins_allow() -> list[str]:
+    """Drop-ins that are not installed, and settings that a drop-in sets without any effect."""
+    installed = (UNITS / "CMakeLists.txt").read_text()
+    wrong = [f"{d.name} is not installed" for d in DROP_INS if f"examples/{d.name}" not in installed]
+    vault = (UNITS / "coffer-vault@.service").read_text().splitlines()
+    for drop_in in DROP_INS:
+        lines = [line for line in drop_in.read_text().splitlines() if line and line[0] not in "#["]
+        wrong += [f"{drop_in.name}: {line} is the unit's already" for line in lines if line in vault]
+        if not lines:
+            wrong.append(f"{drop_in.name} sets nothing")
+    return wrong if DROP_INS else ["no drop-ins were found"]
 
 
 def main() -> int:
     failed = 0
-    for complaint in verify():
-        print(f"FAILED verify: {complaint}")
+    for drop_in in [None, *DROP_INS]:
+        for complaint in verify(drop_in):
+            print(f"FAILED verify{f' with {drop_in.name}' if drop_in else ''}: {complaint}")
+            failed += 1
+    for complaint in drop_ins_allow():
+        print(f"FAILED drop-ins: {complaint}")
         failed += 1
     for complaint in boot_cycles():
         print(f"FAILED boot order: {complaint}")
@@ -122,10 +157,10 @@ def main() -> int:
     for complaint in plain_pin_is_left_alone():
         print(f"FAILED plain PIN: {complaint}")
         failed += 1
-    for service, score in scores().items():
-        verdict = "ok" if score <= SCORE_MAX else "FAILED"
-        failed += score > SCORE_MAX
-        print(f"{verdict} {service}: exposure {score} (at most {SCORE_MAX})")
+    for service, exposure in scores().items():
+        verdict = "ok" if exposure <= SCORE_MAX else "FAILED"
+        failed += exposure > SCORE_MAX
+        print(f"{verdict} {service}: exposure {exposure} (at most {SCORE_MAX})")
     return 1 if failed else 0
 
 

@@ -257,6 +257,19 @@ TEST_F(AgentCommandsTest, Providers) {
   EXPECT_EQ(coffer({"provider", "test", "none"}).status, 64);
 }
 
+TEST_F(AgentCommandsTest, WaitingForAProviderEndsWithItsStateOrItsReason) {
+  const auto up = coffer({"provider", "wait"});
+  EXPECT_EQ(up.status, 0) << up.err;
+  EXPECT_THAT(up.out, HasSubstr("up: simulated"));
+  EXPECT_EQ(coffer_json({"provider", "wait", "local"}).as_object().at("State").as_string(), "up");
+  EXPECT_EQ(coffer({"provider", "wait", "none"}).status, 64);
+
+  engine->fail_provider(Error(Reason::kHsmPinLocked, "the token refuses every PIN"));
+  const auto locked = coffer({"provider", "wait", "--timeout", "0.1"});
+  EXPECT_EQ(locked.status, reason_info(Reason::kHsmPinLocked).exit_status);
+  EXPECT_THAT(locked.err, HasSubstr("the token refuses every PIN\n  HsmPinLocked"));
+}
+
 TEST_F(AgentCommandsTest, ADeniedCallerIsToldWhatToDo) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to call as another user";
   const auto words = words_of({"unlock", "vol-a"});

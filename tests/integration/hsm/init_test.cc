@@ -7,14 +7,11 @@
 #include <pwd.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -29,6 +26,7 @@
 #include "hsm/host_setup.h"
 #include "hsm/pin_mark.h"
 #include "hsm/vault_config.h"
+#include "tests/integration/hsm/waiting_agent.h"
 #include "tests/support/fault_script_file.h"
 #include "tests/support/paths.h"
 #include "tests/support/result_matchers.h"
@@ -40,6 +38,7 @@ namespace {
 namespace fs = std::filesystem;
 
 using tests::Succeeds;
+using tests::WaitingAgent;
 
 // Two users that every Debian has, in place of the vault's and the agent's.
 constexpr const char* kVaultUser = "daemon";
@@ -86,56 +85,6 @@ bool only_in_page_cache(const fs::path& path) {
   return ::ioctl(fd.get(), FS_IOC_FIEMAP, head) == 0 && head->fm_mapped_extents == 1 &&
          (head->fm_extents[0].fe_flags & FIEMAP_EXTENT_DELALLOC) != 0;
 }
-
-// A cofferd of the host in `folder`, told by it what it does.
-class WaitingAgent {
- public:
-  explicit WaitingAgent(const fs::path& folder) {
-    fs::create_directories(folder / "run");
-    const auto config = (folder / "agent.toml").string();
-    std::ofstream(config) << "[paths]\nstate = \"" << (folder / "var/lib/coffer/agent").string()
-                          << "\"\nrun = \"" << (folder / "run").string() << "\"\nhost_id = \""
-                          << (folder / "etc/coffer/host-id").string() << "\"\n";
-    const auto notify = (folder / "run/notify").string();
-    status_.reset(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(&address.sun_path[0], notify.c_str(), sizeof(address.sun_path) - 1);
-    const timeval patience{.tv_sec = 60, .tv_usec = 0};
-    ::setsockopt(status_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    if (::bind(status_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
-      return;
-    const auto program = (tests::bin_dir() / "cofferd").string();
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    ::setenv("NOTIFY_SOCKET", notify.c_str(), 1);
-    ::execl(program.c_str(), program.c_str(), "--config", config.c_str(), "--bus", "none", nullptr);
-    ::_exit(127);
-  }
-  ~WaitingAgent() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGTERM);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  WaitingAgent(const WaitingAgent&) = delete;
-  WaitingAgent& operator=(const WaitingAgent&) = delete;
-
-  // Waits until it says so.
-  bool says(std::string_view text) const {
-    std::array<char, 4096> message{};
-    for (;;) {
-      const auto size = ::recv(status_.get(), message.data(), message.size(), 0);
-      if (size <= 0) return false;
-      if (std::string_view(message.data(), static_cast<std::size_t>(size)).find(text) !=
-          std::string_view::npos)
-        return true;
-    }
-  }
-
- private:
-  UniqueFd status_;
-  pid_t pid_ = -1;
-};
 
 class InitTest : public testing::Test {
  protected:
@@ -436,6 +385,52 @@ TEST_F(InitTest, NoRecoverySaysWhatItMeans) {
   ASSERT_EQ(done.status, 0) << done.text;
   EXPECT_NE(done.text.find("lost with it"), std::string::npos);
   expect_complete("host");
+}
+
+// In place of systemctl: what it is asked stands in `log`, and units that match `failing` (a shell
+// pattern) do not start.
+std::string make_systemctl(const fs::path& folder, const std::string& failing) {
+  const auto path = folder / "systemctl";
+  std::ofstream(path) << "#!/bin/sh\necho \"$*\" >> '" << (folder / "log").string()
+                      << "'\nfor unit; do :; done\ncase $unit in " << failing
+                      << ") exit 1;; esac\n";
+  fs::permissions(path, fs::perms(0755));
+  return path.string();
+}
+
+TEST_F(InitTest, UnitsThatDoNotStartAreNamedAndFailTheRun) {
+  const auto systemctl = make_systemctl(dir_.path(), "coffer-worker.socket|cofferd.service");
+  const auto done = init("host", {"--yes", "--systemctl", systemctl});
+  EXPECT_EQ(done.status, 69) << done.text;
+  EXPECT_NE(done.text.find("started          coffer-reader.socket\n"), std::string::npos);
+  EXPECT_NE(done.text.find("coffer: coffer-worker.socket could not be"), std::string::npos);
+  EXPECT_NE(done.text.find("coffer: cofferd.service could not be"), std::string::npos);
+  EXPECT_EQ(done.text.find("started          coffer-worker.socket"), std::string::npos);
+  EXPECT_EQ(done.text.find("cofferd and its sockets"), std::string::npos) << done.text;
+  expect_complete("host");
+
+  const auto none = init("other", {"--yes", "--systemctl", make_systemctl(dir_.path(), "*")});
+  EXPECT_EQ(none.status, 69) << none.text;
+  EXPECT_EQ(none.text.find("started   "), std::string::npos) << none.text;
+  EXPECT_EQ(init("third", {"--yes", "--systemctl", "/nowhere/systemctl"}).status, 69);
+}
+
+TEST_F(InitTest, TokenThatCofferdDoesNotFindUpFailsTheRunWithItsReason) {
+  const auto systemctl = make_systemctl(dir_.path(), "nothing");
+  const auto no_bus = "unix:path=" + (dir_.path() / "no-bus").string();
+  const auto done =
+      init("host", {"--yes", "--systemctl", systemctl, "--bus", no_bus, "--wait", "1"});
+  EXPECT_EQ(done.status, 75) << done.text;
+  EXPECT_NE(done.text.find("started          cofferd and its sockets"), std::string::npos);
+  EXPECT_NE(done.text.find("AgentUnreachable"), std::string::npos) << done.text;
+  EXPECT_NE(done.text.find("does not find the token up after 1 s"), std::string::npos) << done.text;
+  const auto log = read_text(dir_.path() / "log");
+  EXPECT_NE(log.find("enable --now cofferd.service\n"), std::string::npos) << log;
+  EXPECT_NE(log.find("enable coffer-boot.service\n"), std::string::npos) << log;
+  expect_complete("host");
+
+  const auto patient = init("other", {"--yes", "--systemctl", systemctl, "--wait", "0"});
+  EXPECT_EQ(patient.status, 0) << patient.text;
 }
 
 TEST_F(InitTest, AgentUsesTheVaultThatWasNamed) {

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/host_units.h"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace coffer::cli {
+namespace {
+
+constexpr const char* kBootUnit = "coffer-boot.service";
+constexpr const char* kAgentUnit = "cofferd.service";
+
+}  // namespace
+
+HostUnits::HostUnits(std::string systemctl, const std::string& vault_name)
+    : systemctl_(std::move(systemctl)),
+      units_{"coffer-vault@" + vault_name + ".socket",
+             "coffer-deliver.socket",
+             "coffer-worker.socket",
+             "coffer-reader.socket",
+             "cofferd.socket",
+             kBootUnit,
+             "coffer-close.service",
+             kAgentUnit} {}
+
+HostUnits::Outcome HostUnits::start() const {
+  run({"daemon-reload"});
+  Outcome outcome;
+  for (const auto& unit : units_) {
+    std::vector<std::string> arguments{"--quiet", "enable"};
+    if (unit != kBootUnit) arguments.emplace_back("--now");
+    arguments.push_back(unit);
+    (run(std::move(arguments)) ? outcome.started : outcome.failed).push_back(unit);
+  }
+  return outcome;
+}
+
+void HostUnits::stop_agent() const {
+  run({"stop", kAgentUnit});
+}
+
+bool HostUnits::run(std::vector<std::string> arguments) const {
+  arguments.insert(arguments.begin(), systemctl_);
+  std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  pid_t pid = -1;
+  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0) {
+    if (errno != EINTR) return false;
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace coffer::cli

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace coffer::cli {
+
+// HostUnits enables, starts and stops the units that work for the token of one vault, by running
+// systemctl. Its calls wait for systemctl and change nothing else; as root.
+class HostUnits {
+ public:
+  // `systemctl`: path of that program.
+  HostUnits(std::string systemctl, const std::string& vault_name);
+
+  // What became of each unit, in the order of their start.
+  struct Outcome {
+    std::vector<std::string> started;
+    std::vector<std::string> failed;  // systemctl has said why on standard error.
+  };
+  // Enables all of them and starts them, but for the waiting boot unit, which has its place at the
+  // next boot alone and is only enabled. One that fails keeps no other from its start.
+  Outcome start() const;
+
+  void stop_agent() const;
+
+ private:
+  bool run(std::vector<std::string> arguments) const;
+
+  std::string systemctl_;
+  std::vector<std::string> units_;
+};
+
+}  // namespace coffer::cli

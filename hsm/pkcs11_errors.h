@@ -1,44 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <span>
 #include <string_view>
 
 #include "core/base/result.h"
+#include "hsm/return_class.h"
 
 namespace coffer::hsm {
-
-// What a PKCS#11 return value tells about the token. The one table of them is pkcs11_errors.cc;
-// everything that decides by a return value asks it.
-enum class ReturnClass : std::uint8_t {
-  kOk,
-  kSessionLost,  // Sessions or handles are gone, the token is there.
-  kTokenLost,    // The token or its module is gone.
-  kPin,          // The PIN was refused.
-  kUnclear,      // Bad data, or a token that is broken: the value does not tell.
-  kResource,     // The token is out of memory or sessions.
-  kOther,        // Our mistake, or something the token cannot do.
-};
-
-// What to do about it.
-enum class Reaction : std::uint8_t {
-  kNone,
-  kReopenAndRepeat,  // Open sessions and log in anew, find the keys again, repeat once.
-  kReload,           // Count the token as absent; load and log in anew at the next request.
-  kStopLogin,        // Never try this PIN again.
-  kProbeAndRepeat,   // Probe the token; repeat once if it is well: the same again means bad data.
-  kBackOff,          // Fail now; the caller may repeat later.
-  kFail,
-};
-
-struct ReturnInfo {
-  unsigned long value;
-  std::string_view name;  // "CKR_DEVICE_REMOVED"
-  ReturnClass kind;
-  Reaction reaction;
-  Reason reason;  // What a caller is told when the reaction did not help.
-};
 
 // The row of `value`; for one that has none, that of kOther with the name "unknown".
 ReturnInfo return_info(unsigned long value) noexcept;

@@ -52,7 +52,8 @@ void FaultScript::parse(const std::string& line) {
                                                        {"crash-after", FaultKind::kCrashAfter},
                                                        {"drop", FaultKind::kDrop},
                                                        {"flip", FaultKind::kFlip},
-                                                       {"zero", FaultKind::kZero}};
+                                                       {"zero", FaultKind::kZero},
+                                                       {"size", FaultKind::kSize}};
   std::istringstream words(line);
   std::string subject;
   std::string action;

@@ -23,10 +23,11 @@ namespace coffer::tests {
 //   C_Sign drop             all sessions are closed, then the call is made
 //   C_Decrypt flip          one bit of what it gives is wrong
 //   C_GenerateRandom zero   it gives zeros
+//   SDF_Encrypt size 4096   it says that it gave that many bytes; the SDF library alone
 //   hide 0x1087             the token does not have that mechanism
 //   removed                 the token is not there; what sessions it had are gone when it is back
 //   pin-tries 3             wrong PINs are counted and lock the token
-enum class FaultKind { kReturn, kDelay, kHang, kCrash, kCrashAfter, kDrop, kFlip, kZero };
+enum class FaultKind { kReturn, kDelay, kHang, kCrash, kCrashAfter, kDrop, kFlip, kZero, kSize };
 
 struct Fault {
   FaultKind kind = FaultKind::kReturn;

@@ -21,10 +21,15 @@ void KeyVaultContract::SetUp() {
   ticket_ = *ticket;
 }
 
-SealedRecord KeyVaultContract::create(const std::string& alias) {
+keyring::CmkParameters KeyVaultContract::parameters_of(const std::string& alias) {
   keyring::CmkParameters parameters;
   parameters.alias = alias;
-  auto record = vault().create_cmk(parameters);
+  parameters.algorithm = GetParam().algorithm;
+  return parameters;
+}
+
+SealedRecord KeyVaultContract::create(const std::string& alias) {
+  auto record = vault().create_cmk(parameters_of(alias));
   EXPECT_THAT(record, Succeeds());
   return record ? std::move(*record) : SealedRecord();
 }

@@ -34,6 +34,8 @@ struct VaultMaker {
   bool durable_floors = false;
   // Why this maker cannot be tested here; "" when it can.
   std::string skip_reason;
+  // What its keys that wrap are: not every token has AES.
+  keyring::KeyAlgorithm algorithm = keyring::KeyAlgorithm::kAes256;
 };
 
 inline std::string maker_name(const testing::TestParamInfo<VaultMaker>& info) {
@@ -44,6 +46,8 @@ class KeyVaultContract : public testing::TestWithParam<VaultMaker> {
  protected:
   void SetUp() override;
 
+  // Of a CMK that wraps, of the maker's algorithm.
+  static keyring::CmkParameters parameters_of(const std::string& alias);
   // A fresh enabled CMK. Fails the test when it cannot be made.
   keyring::SealedRecord create(const std::string& alias = "default");
   keyring::SealedRecord change(const keyring::SealedRecord& record, keyring::CmkChange change);

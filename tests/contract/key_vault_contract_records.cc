@@ -48,8 +48,7 @@ std::vector<std::pair<std::string, KeyContext>> neighbours(const KeyContext& con
 }
 
 TEST_P(KeyVaultContract, ANewKeyIsEnabledAndSaysWhatItIs) {
-  keyring::CmkParameters parameters;
-  parameters.alias = "disks";
+  auto parameters = parameters_of("disks");
   parameters.description = "Für die Platten";
   parameters.id = *CmkId::random();
   const auto sealed = vault().create_cmk(parameters);
@@ -67,8 +66,7 @@ TEST_P(KeyVaultContract, ANewKeyIsEnabledAndSaysWhatItIs) {
 }
 
 TEST_P(KeyVaultContract, AKeyWithoutAProperAliasIsNotMade) {
-  keyring::CmkParameters parameters;
-  parameters.alias = "7up";
+  const auto parameters = parameters_of("7up");
   EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kInvalidArgs));
 }
 
@@ -154,8 +152,7 @@ TEST_P(KeyVaultContract, ARecordCutShortOrLongerIsRefused) {
 TEST_P(KeyVaultContract, ARecordOfAnotherRootKeyIsRefused) {
   auto other = GetParam().make();
   ASSERT_THAT(other, Succeeds());
-  keyring::CmkParameters parameters;
-  parameters.alias = "default";
+  const auto parameters = parameters_of("default");
   const auto foreign = other->vault->create_cmk(parameters);
   ASSERT_THAT(foreign, Succeeds());
   EXPECT_THAT(vault().present(*foreign), FailsWith(Reason::kRecordInvalid));
@@ -271,8 +268,7 @@ TEST_P(KeyVaultContract, AnAdoptedRecordIsDisabledAndAboveEverythingPresented) {
 TEST_P(KeyVaultContract, AKeyThatWasUsedIsNotMadeASecondTime) {
   const auto record = create();
   static_cast<void>(wrap_one(record, kSomeKey));
-  keyring::CmkParameters parameters;
-  parameters.alias = "again";
+  auto parameters = parameters_of("again");
   parameters.id = read(record).id;
   EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kInvalidArgs));
 }

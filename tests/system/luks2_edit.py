@@ -5,6 +5,7 @@ import hashlib
 import json
 
 BINARY_BYTES = 4096
+SIZE_AT, OFFSET_AT = 8, 256  # of a copy, in its binary part; 8 bytes each
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
 
 
@@ -16,17 +17,20 @@ def read_json(disk):
 
 def edit(disk, change_json=None, change_binary=None):
     """Applies changes to both copies. `change_json(metadata)` and `change_binary(bytearray of 4096)`
-    change what they are given."""
+    change what they are given; both copies get the size that config.json_size says then."""
     with open(disk.path, "r+b") as file:
         size = header_bytes(file.read(BINARY_BYTES))
-        for offset in (0, size):
-            file.seek(offset)
+        for is_second in (False, True):
+            file.seek(size if is_second else 0)
             copy = bytearray(file.read(size))
             if change_json:
                 metadata = json.loads(bytes(copy[BINARY_BYTES:]).split(b"\0")[0])
                 change_json(metadata)
                 text = json.dumps(metadata, separators=(",", ":")).encode()
-                copy[BINARY_BYTES:] = text.ljust(size - BINARY_BYTES, b"\0")
+                json_bytes = int(metadata["config"]["json_size"])
+                copy[BINARY_BYTES:] = text.ljust(json_bytes, b"\0")
+                copy[SIZE_AT:SIZE_AT + 8] = len(copy).to_bytes(8, "big")
+                copy[OFFSET_AT:OFFSET_AT + 8] = (len(copy) if is_second else 0).to_bytes(8, "big")
             if change_binary:
                 binary = bytearray(copy[:BINARY_BYTES])
                 change_binary(binary)
@@ -34,7 +38,10 @@ def edit(disk, change_json=None, change_binary=None):
             copy[CHECKSUM_AT:CHECKSUM_AT + CHECKSUM_BYTES] = bytes(CHECKSUM_BYTES)
             digest = hashlib.sha256(copy).digest()
             copy[CHECKSUM_AT:CHECKSUM_AT + len(digest)] = digest
-            file.seek(offset)
+            if is_second:  # where it was, if it moves
+                file.seek(size)
+                file.write(bytes(size))
+            file.seek(len(copy) if is_second else 0)
             file.write(copy)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not as it was made is refused, naming what is wrong, and nothing is written to it."""
 
+import re
+
 import luks2_edit
-from coffer_host import JobFailed
 from scenario import DETACHED, HEADER_DISK, VOLUMES, scenario
 
 AGENT_STATE = "/var/lib/coffer/agent"
@@ -37,19 +38,43 @@ def other_uuid(binary):
     binary[168:168 + 36] = b"11111111-2222-4333-8444-555555555555"
 
 
-# What of the header is pinned: a word that the refusal must hold, and a change that is valid LUKS2.
+def key_of_another_size(metadata):
+    """A keyslot of a volume key of 32 bytes, as cryptsetup writes one."""
+    metadata["keyslots"]["0"] = {
+        "type": "luks2", "key_size": 32, "af": {"type": "luks1", "stripes": 4000, "hash": "sha256"},
+        "area": {"type": "raw", "offset": "131072", "size": "131072", "encryption": "aes-xts-plain64", "key_size": 32},
+        "kdf": {"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "salt": metadata["digests"]["0"]["salt"]}}
+    metadata["digests"]["0"]["keyslots"] = ["0"]
+
+
+def segment_type(metadata):
+    segment = metadata["segments"]["0"]
+    metadata["segments"]["0"] = {"type": "linear", "offset": segment["offset"], "size": segment["size"]}
+
+
+INTEGRITY = {"type": "hmac(sha256)", "journal_encryption": "none", "journal_integrity": "none"}
+
+# What of the header is pinned: the field as the refusal names it, and a change that is valid LUKS2.
 PINNED = {
-    "cipher": segment_change(encryption="aes-cbc-essiv:sha256"),
-    "sector": segment_change(sector_size=512),
-    "offset": segment_change(offset="4194304"),
-    "size": segment_change(size="4194304"),
-    "iv_tweak": segment_change(iv_tweak="8"),
-    "flags": lambda metadata: metadata["config"].update(flags=["allow-discards"]),
-    "keyslots": lambda metadata: metadata["config"].update(keyslots_size="262144"),
-    "requirements": lambda metadata: metadata["config"].update(requirements={"mandatory": ["online-reencrypt-v2"]}),
+    "segments.0.encryption": segment_change(encryption="aes-cbc-essiv:sha256"),
+    "segments.0.sector_size": segment_change(sector_size=512),
+    "segments.0.offset": segment_change(offset="4194304"),
+    "segments.0.size": segment_change(size="4194304"),
+    "segments.0.iv_tweak": segment_change(iv_tweak="8"),
+    "segments.0.type": segment_type,
+    "segments.0.integrity": segment_change(integrity=INTEGRITY),
+    "segments.0.flags": segment_change(flags=["in-reencryption"]),
+    "config.flags": lambda metadata: metadata["config"].update(flags=["allow-discards"]),
+    "config.json_size": lambda metadata: metadata["config"].update(json_size="28672"),
+    "config.keyslots_size": lambda metadata: metadata["config"].update(keyslots_size="262144"),
+    "config.requirements": lambda metadata: metadata["config"].update(
+        requirements={"mandatory": ["online-reencrypt-v2"]}),
+    "keyslots.key_size": key_of_another_size,
 }
-# These are nothing that Coffer's own parser takes, whatever the profile.
-NOT_TAKEN = ("cipher", "requirements")
+# These are nothing that any profile holds, or that Coffer's own parser takes.
+NOT_TAKEN = {"segments.0.encryption": "HeaderInvalid", "segments.0.type": "HeaderInvalid",
+             "segments.0.integrity": "HeaderInvalid", "segments.0.flags": "HeaderUnusual",
+             "config.requirements": "HeaderInvalid"}
 
 
 @scenario(timeout=900, host=True)
@@ -58,11 +83,11 @@ def header_that_differs_from_its_profile(s):
     host = locked_host(s, ["data1"])
     disk = host.machine.disk("data1")
     whole = disk.path.read_bytes()
-    for word, change in PINNED.items():
+    for field, change in PINNED.items():
         luks2_edit.edit(disk, change_json=change)
-        error, text = refused(s, host, "data1", word)
-        assert error == ("HeaderInvalid" if word in NOT_TAKEN else "ProfileMismatch"), error
-        assert word.split("_")[0] in text.lower(), text
+        error, text = refused(s, host, "data1", field)
+        assert error == NOT_TAKEN.get(field, "ProfileMismatch"), error
+        assert field in text, text
         restore(disk, whole)
     luks2_edit.edit(disk, change_binary=other_uuid)
     error, _ = refused(s, host, "data1", "uuid")
@@ -105,21 +130,40 @@ def damaged_first_header_copy_still_opens(s):
 
 @scenario(host=True)
 def device_that_is_not_empty(s):
-    """A device that holds anything is not provisioned without the confirmation that the refusal prints."""
+    """A device with data at its begin or end is provisioned with the confirmation that the refusal prints alone."""
     host = s.host()
-    disk = host.machine.add_disk("used1", size_mb=32)
-    with open(disk.path, "r+b") as file:
-        file.seek(512 * 1024)
-        file.write(b"somebody's data")
+    for name, offset_kb in {"used1": 512, "used2": 32 * 1024 - 512}.items():
+        disk = host.machine.add_disk(name, size_mb=32)
+        with open(disk.path, "r+b") as file:
+            file.seek(offset_kb * 1024)
+            file.write(b"somebody's data")
+        text = not_provisioned(s, host, disk, "", "ForeignData")
+        confirmation = re.search(r"give the confirmation ([0-9a-f]{32})", text)[1]
+        wrong = confirmation[:-1] + ("1" if confirmation[-1] == "0" else "0")
+        not_provisioned(s, host, disk, wrong, "ConfirmMismatch")
+        assert name not in host.states(), host.states()
+        host.wait_job(provisioning(host, disk, confirmation))
+        host.wait_states({name: "unlocked"})
+
+
+def provisioning(host, disk, confirmation):
+    """The job that makes a volume of a disk, named like it."""
+    confirm = f" confirm s {confirmation}" if confirmation else ""
+    return host.call("Manager", "Provision",
+                     f"sa{{sv}} {disk.by_id} {2 if confirm else 1} name s {disk.serial}{confirm}")
+
+
+def not_provisioned(s, host, disk, confirmation, reason):
+    """Provisioning is refused for that reason and leaves the disk as it is; returns what is told."""
+    host.machine.wait_disks([disk])
     before = luks2_edit.digest(disk)
-    try:
-        host.provision([disk], mount=False)
-    except JobFailed as error:
-        assert "ForeignData" in str(error), error
-        s.log(str(error))
-    else:
-        raise AssertionError("a device with data on it was provisioned")
-    assert luks2_edit.digest(disk) == before
+    job = provisioning(host, disk, confirmation)
+    item = host.wait_job(job, must=False)[0]
+    assert item.result == "failed" and item.error.endswith(f".Error.{reason}"), item
+    assert luks2_edit.digest(disk) == before, "the disk was written to"
+    text = host.call("Job", "GetDetails", "uu 0 1", job)[0]["text"]["data"]
+    s.log(f"{reason}: {text}")
+    return text
 
 
 @scenario(host=True)

@@ -242,7 +242,7 @@ void HostEngine::record_refusal(const std::string& operation, const std::string&
   run_beside(
       pool_,
       [this, event] {
-        if (!parts_.log.append_one(event)) parts_.log.append_deferred(event);
+        static_cast<void>(parts_.log.append_one_kept(event));
         return true;
       },
       [](bool) {}, [this, event](const Error&) { parts_.log.append_deferred(event); });

@@ -23,17 +23,10 @@ class ObservedLog final : public audit::AuditLog {
   }
 
   Result<std::vector<std::uint64_t>> append(std::span<const audit::Event> events) override {
-    auto sequences = log_.append(events);
-    if (!sequences) return sequences;
-    Observer observer;
-    {
-      const std::scoped_lock lock(mutex_);
-      observer = observer_;
-    }
-    for (std::size_t i = 0; observer && i < sequences->size() && i < events.size(); ++i) {
-      observer((*sequences)[i], events[i]);
-    }
-    return sequences;
+    return tell(log_.append(events), events);
+  }
+  Result<std::vector<std::uint64_t>> append_kept(std::span<const audit::Event> events) override {
+    return tell(log_.append_kept(events), events);
   }
   void append_deferred(audit::Event event) override { log_.append_deferred(std::move(event)); }
   Result<audit::Page> query(const audit::Filter& filter, std::size_t records_max) override {
@@ -47,6 +40,20 @@ class ObservedLog final : public audit::AuditLog {
   bool available() const override { return log_.available(); }
 
  private:
+  Result<std::vector<std::uint64_t>> tell(Result<std::vector<std::uint64_t>> sequences,
+                                          std::span<const audit::Event> events) {
+    if (!sequences) return sequences;
+    Observer observer;
+    {
+      const std::scoped_lock lock(mutex_);
+      observer = observer_;
+    }
+    for (std::size_t i = 0; observer && i < sequences->size() && i < events.size(); ++i) {
+      observer((*sequences)[i], events[i]);
+    }
+    return sequences;
+  }
+
   audit::AuditLog& log_;
   std::mutex mutex_;  // Guards observer_.
   Observer observer_;

@@ -35,6 +35,7 @@ Result<audit::AuditLog*> ReopeningLog::log(bool may_open) {
       for (audit::Event& event : std::exchange(waiting_, {})) {
         log_->append_deferred(std::move(event));
       }
+      if (dropped_ > 0) log_->append_deferred(audit::dropped_note(std::exchange(dropped_, 0)));
       return log_.get();
     }
     error_ = opened.error();
@@ -49,10 +50,21 @@ Result<std::vector<std::uint64_t>> ReopeningLog::append(std::span<const audit::E
   return (*found)->append(events);
 }
 
+Result<std::vector<std::uint64_t>> ReopeningLog::append_kept(std::span<const audit::Event> events) {
+  const auto found = log(true);
+  if (found) return (*found)->append_kept(events);
+  for (const audit::Event& event : events) append_deferred(event);
+  return tl::unexpected(found.error());
+}
+
 void ReopeningLog::append_deferred(audit::Event event) {
   const std::scoped_lock lock(mutex_);
   if (log_) return log_->append_deferred(std::move(event));
-  if (waiting_.size() < kDeferredMax) waiting_.push_back(std::move(event));
+  if (waiting_.size() + 1 < kDeferredMax) {
+    waiting_.push_back(std::move(event));
+  } else {
+    ++dropped_;
+  }
 }
 
 Result<audit::Page> ReopeningLog::query(const audit::Filter& filter, std::size_t records_max) {

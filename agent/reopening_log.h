@@ -29,6 +29,7 @@ class ReopeningLog final : public audit::AuditLog {
 
   // As the journal; kAuditUnavailable while there is none, with the reason in the message.
   Result<std::vector<std::uint64_t>> append(std::span<const audit::Event> events) override;
+  Result<std::vector<std::uint64_t>> append_kept(std::span<const audit::Event> events) override;
   void append_deferred(audit::Event event) override;
   Result<audit::Page> query(const audit::Filter& filter, std::size_t records_max) override;
   Result<audit::VerifyReport> verify(std::uint64_t from, std::uint64_t to) override;
@@ -48,7 +49,8 @@ class ReopeningLog final : public audit::AuditLog {
   bool opening_ = false;  // On one thread; whoever wants to record waits for it.
   std::unique_ptr<audit::AuditLog> log_;
   audit::Head head_found_;            // Of log_, before anything was recorded through this.
-  std::deque<audit::Event> waiting_;  // Deferred before there was a journal.
+  std::deque<audit::Event> waiting_;  // Deferred before there was a journal; one below the limit,
+  std::uint64_t dropped_ = 0;         // as a note tells the journal of those beyond.
   std::optional<Error> error_;
   SteadyTime next_{};
 };

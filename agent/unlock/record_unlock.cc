@@ -59,6 +59,7 @@ void record_intents(UnlockBatch& batch, audit::AuditLog& log) {
 }
 
 void record_results(UnlockBatch& batch, audit::AuditLog& log) {
+  const char* done = batch.action == Action::kVerify ? " verified" : " opened";
   std::vector<audit::Event> events;
   for (const UnlockTarget& target : batch.targets) {
     if (target.intent == 0) continue;
@@ -66,13 +67,12 @@ void record_results(UnlockBatch& batch, audit::AuditLog& log) {
     event.kind = audit::Kind::kResult;
     event.intent_sequence = target.intent;
     event.outcome = std::string(target.error ? target.error->name() : audit::kOutcomeOk);
-    event.text = target.error ? target.error->message() : target.row.name + " opened";
+    event.text = target.error ? target.error->message() : target.row.name + done;
     if (!target.note.empty()) event.text += "; " + target.note;
     events.push_back(std::move(event));
   }
   if (events.empty()) return;
-  if (log.append(events)) return;
-  for (audit::Event& event : events) log.append_deferred(std::move(event));
+  if (log.append_kept(events)) return;
   for (UnlockTarget& target : batch.targets) {
     if (target.activated) target.add_note("its audit result waits for the journal");
   }

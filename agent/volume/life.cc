@@ -57,7 +57,7 @@ void record_result(audit::AuditLog& log, audit::Event event, std::uint64_t inten
   event.intent_sequence = intent;
   event.outcome = std::string(error ? error->name() : audit::kOutcomeOk);
   event.text = error ? error->message() : text;
-  if (!log.append_one(event)) log.append_deferred(std::move(event));
+  static_cast<void>(log.append_one_kept(event));  // What was done is done.
 }
 
 Result<Disk> disk_at(std::span<const Disk> disks, const std::string& path) {

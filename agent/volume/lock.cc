@@ -44,9 +44,8 @@ void store(Locked& locked, Registry& registry) {
 
 Result<Locked> lock_volume(const VolumeRow& row, LockMode mode, const LifeCall& call,
                            const LifeParts& parts) {
-  audit::Event event = event_of(call, "volume.lock", row.id);
-  const auto intent = parts.unlock.log.append_one(event);
-  if (!intent) parts.unlock.log.append_deferred(event);
+  const audit::Event event = event_of(call, "volume.lock", row.id);
+  const auto intent = parts.unlock.log.append_one_kept(event);
 
   // Durable first: after a crash in between, nothing opens it again by itself.
   Locked locked{.row = row, .still_open = false, .note = {}};

@@ -36,4 +36,11 @@ bool matches(const Filter& filter, const Record& record) {
   return identity_matches(filter, record.event);
 }
 
+Event dropped_note(std::uint64_t count) {
+  Event event;
+  event.operation = "audit.dropped";
+  event.text = std::to_string(count) + " more events were not kept";
+  return event;
+}
+
 }  // namespace coffer::audit

@@ -28,6 +28,9 @@ struct Filter {
 
 bool matches(const Filter& filter, const Record& record);
 
+// The note that stands for `count` events which could not be kept.
+Event dropped_note(std::uint64_t count);
+
 // Some records in order. To go on, ask again with `next_sequence` as from_sequence.
 struct Page {
   std::vector<Record> records;
@@ -65,14 +68,32 @@ class AuditLog {
   // Records the events, in order and next to each other, and returns when all are durable: their
   // sequence numbers. Concurrent callers share one commit. At most kEventsMax events.
   //   kAuditUnavailable  they could not be made durable within the log's deadline (default 2 s).
-  //                      What they would have announced must not be done; some of them may be found
-  //                      in the journal nevertheless.
+  //                      What they would have announced must not be done. Where their write had
+  //                      begun they may be found in the journal nevertheless, each intent with a
+  //                      result, Cancelled.
   //   kInvalidArgs       none, or too many.
   virtual Result<std::vector<std::uint64_t>> append(std::span<const Event> events) = 0;
   static constexpr std::size_t kEventsMax = 8192;
 
   Result<std::uint64_t> append_one(const Event& event) {
     auto sequences = append(std::span(&event, 1));
+    if (!sequences) return tl::unexpected(sequences.error());
+    return sequences->front();
+  }
+
+  // For what has happened or happens anyway, mostly results: append() that never loses the events.
+  // What cannot be made durable within the deadline is recorded once, later, as if deferred; after
+  //   kAuditUnavailable
+  // the caller has nothing to do but to know that it is not durable yet. This one is for logs whose
+  // append() records nothing when it fails.
+  virtual Result<std::vector<std::uint64_t>> append_kept(std::span<const Event> events) {
+    auto sequences = append(events);
+    if (sequences) return sequences;
+    for (const Event& event : events) append_deferred(event);
+    return sequences;
+  }
+  Result<std::uint64_t> append_one_kept(const Event& event) {
+    auto sequences = append_kept(std::span(&event, 1));
     if (!sequences) return tl::unexpected(sequences.error());
     return sequences->front();
   }

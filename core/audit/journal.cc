@@ -38,10 +38,19 @@ Event own_event(Kind kind, std::string operation, std::string text) {
   return event;
 }
 
+// What becomes of the events of a call that could not be recorded in time.
+enum class Late : std::uint8_t {
+  kDrop,  // Never recorded; where the write had begun, its intents are closed.
+  kKeep,  // Recorded once, with the next commit.
+};
+
 // One call of append(), shared between its caller and the thread: the caller may give up first.
 struct Append {
-  explicit Append(std::span<const Event> some) : events(some.begin(), some.end()) {}
-  std::vector<Event> events;
+  Append(std::span<const Event> some, Late when_late)
+      : events(some.begin(), some.end()), late(when_late) {}
+  const std::vector<Event> events;
+  const Late late;
+  bool abandoned = false;  // By its caller, after the thread took it.
   std::condition_variable done;
   std::optional<Result<std::vector<std::uint64_t>>> result;
 };
@@ -49,6 +58,15 @@ using AppendPtr = std::shared_ptr<Append>;
 
 tl::unexpected<Error> unavailable(const std::string& why) {
   return fail(Reason::kAuditUnavailable, "record in the audit journal: " + why);
+}
+
+// The end of an intent that became durable when its caller had given up.
+Event cancelled(Event intent, std::uint64_t sequence) {
+  intent.kind = Kind::kResult;
+  intent.intent_sequence = sequence;
+  intent.outcome = std::string(reason_info(Reason::kCancelled).name);
+  intent.text = "not done: the journal was too slow to record the intent";
+  return intent;
 }
 
 }  // namespace
@@ -75,7 +93,7 @@ class Journal::Impl {
   // Before the thread runs: the first commit.
   Result<void> start(const Recovered& recovered);
 
-  Result<std::vector<std::uint64_t>> append(std::span<const Event> events);
+  Result<std::vector<std::uint64_t>> append(std::span<const Event> events, Late late);
   void append_deferred(Event event);
   Result<Page> query(const Filter& filter, std::size_t records_max);
   Result<VerifyReport> verify(std::uint64_t from, std::uint64_t to);
@@ -99,6 +117,11 @@ class Journal::Impl {
 
     bool empty() const { return deferred.empty() && calls.empty(); }
   };
+
+  // With mutex_ held.
+  bool take_back(const AppendPtr& call);
+  void keep(Event event);
+  void settle(Append& call, const Result<void>& done, std::uint64_t first_sequence);
 
   void run();
   Batch next_batch();
@@ -148,17 +171,18 @@ Result<void> Journal::Impl::start(const Recovered& recovered) {
   return {};
 }
 
-Result<std::vector<std::uint64_t>> Journal::Impl::append(std::span<const Event> events) {
+Result<std::vector<std::uint64_t>> Journal::Impl::append(std::span<const Event> events, Late late) {
   if (events.empty() || events.size() > kEventsMax) {
     return fail(Reason::kInvalidArgs,
                 "record " + std::to_string(events.size()) + " events at once");
   }
   const auto deadline = Deadline::after(options_.deadline).at();
-  const auto call = std::make_shared<Append>(events);
+  const auto call = std::make_shared<Append>(events, late);
   Lock lock(mutex_);
   if (stopping_) return unavailable("it is closed");
   if (waiting_events_ + events.size() > options_.waiting_max && waiting_events_ > 0) {
-    return unavailable("too many events wait");
+    settle(*call, unavailable("too many events wait"), 0);
+    return std::move(*call->result);
   }
   waiting_.push_back(call);
   waiting_events_ += events.size();
@@ -166,24 +190,58 @@ Result<std::vector<std::uint64_t>> Journal::Impl::append(std::span<const Event> 
   if (call->done.wait_until(lock, deadline, [&] { return call->result.has_value(); })) {
     return std::move(*call->result);
   }
-  // Not begun yet: then it never will be.
-  const auto found = std::find(waiting_.begin(), waiting_.end(), call);
-  if (found != waiting_.end()) {
-    waiting_.erase(found);
-    waiting_events_ -= events.size();
-  }
   available_ = false;
-  return unavailable("the disk did not answer in time");
+  if (!take_back(call)) {
+    // Its write has begun, and the thread settles it.
+    call->abandoned = true;
+    return unavailable("the disk did not answer in time");
+  }
+  settle(*call, unavailable("the disk did not answer in time"), 0);
+  return std::move(*call->result);
+}
+
+// False: the thread has it already.
+bool Journal::Impl::take_back(const AppendPtr& call) {
+  const auto found = std::find(waiting_.begin(), waiting_.end(), call);
+  if (found == waiting_.end()) return false;
+  waiting_.erase(found);
+  waiting_events_ -= call->events.size();
+  return true;
+}
+
+void Journal::Impl::keep(Event event) {
+  if (deferred_.size() >= kDeferredMax) {
+    ++deferred_dropped_;
+  } else {
+    deferred_.push_back(std::move(event));
+  }
+}
+
+// A call has ended: its result, and what follows for its events.
+void Journal::Impl::settle(Append& call, const Result<void>& done, std::uint64_t first_sequence) {
+  if (!done) {
+    if (call.late == Late::kKeep) {
+      for (const Event& event : call.events) keep(event);
+    }
+    call.result = tl::unexpected(done.error());
+    return;
+  }
+  std::vector<std::uint64_t> sequences;
+  sequences.reserve(call.events.size());
+  for (const Event& event : call.events) {
+    const std::uint64_t sequence = first_sequence + sequences.size();
+    sequences.push_back(sequence);
+    const bool void_intent =
+        call.abandoned && call.late == Late::kDrop && event.kind == Kind::kIntent;
+    if (void_intent) keep(cancelled(event, sequence));
+  }
+  call.result = std::move(sequences);
 }
 
 void Journal::Impl::append_deferred(Event event) {
   {
     const std::scoped_lock lock(mutex_);
-    if (deferred_.size() >= kDeferredMax) {
-      ++deferred_dropped_;
-    } else {
-      deferred_.push_back(std::move(event));
-    }
+    keep(std::move(event));
   }
   work_.notify_one();
 }
@@ -217,9 +275,7 @@ std::vector<Event> Journal::Impl::take_deferred() {
   const std::scoped_lock lock(mutex_);
   std::vector<Event> events = std::exchange(deferred_, {});
   if (deferred_dropped_ > 0) {
-    events.push_back(own_event(
-        Kind::kNote, "audit.dropped",
-        std::to_string(std::exchange(deferred_dropped_, 0)) + " more events were not kept"));
+    events.push_back(dropped_note(std::exchange(deferred_dropped_, 0)));
   }
   return events;
 }
@@ -270,14 +326,8 @@ void Journal::Impl::commit_batch(Batch batch) {
   }
   std::uint64_t sequence = head_.sequence + 1 - events.size() + batch.deferred.size();
   for (const auto& call : batch.calls) {
-    if (done) {
-      std::vector<std::uint64_t> sequences;
-      sequences.reserve(call->events.size());
-      for (std::size_t i = 0; i < call->events.size(); ++i) sequences.push_back(sequence++);
-      call->result = std::move(sequences);
-    } else {
-      call->result = unavailable(done.error().message());
-    }
+    settle(*call, done ? done : unavailable(done.error().message()), sequence);
+    sequence += call->events.size();
     call->done.notify_one();
   }
 }
@@ -412,7 +462,10 @@ Result<std::unique_ptr<Journal>> Journal::open(std::unique_ptr<JournalFiles> fil
 }
 
 Result<std::vector<std::uint64_t>> Journal::append(std::span<const Event> events) {
-  return impl_->append(events);
+  return impl_->append(events, Late::kDrop);
+}
+Result<std::vector<std::uint64_t>> Journal::append_kept(std::span<const Event> events) {
+  return impl_->append(events, Late::kKeep);
 }
 void Journal::append_deferred(Event event) {
   impl_->append_deferred(std::move(event));

@@ -45,6 +45,7 @@ class Journal final : public AuditLog {
   ~Journal() override;  // stop()
 
   Result<std::vector<std::uint64_t>> append(std::span<const Event> events) override;
+  Result<std::vector<std::uint64_t>> append_kept(std::span<const Event> events) override;
   void append_deferred(Event event) override;
   Result<Page> query(const Filter& filter, std::size_t records_max) override;
   Result<VerifyReport> verify(std::uint64_t from, std::uint64_t to) override;

@@ -192,9 +192,8 @@ Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
   event.outcome = audit::outcome_of(done);
   if (done) event.cmk_version = done->current().number;
   if (!done) event.text = done.error().message();
-  const auto recorded = log_.append_one(event);
   // Kept for the journal's return; if we stop before that, reconcile() closes the intent.
-  if (!recorded) log_.append_deferred(event);
+  const auto recorded = log_.append_one_kept(event);
   {
     const Claim given_back = std::move(claimed);
   }

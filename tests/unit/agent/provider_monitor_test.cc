@@ -7,7 +7,9 @@
 #include <thread>
 
 #include "agent/reopening_log.h"
+#include "core/audit/journal.h"
 #include "tests/fakes/fake_audit.h"
+#include "tests/fakes/fake_journal_files.h"
 #include "tests/support/result_matchers.h"
 
 namespace coffer::tests {
@@ -128,6 +130,33 @@ TEST(ReopeningLogTest, RefusesWithoutAJournalAndRecordsWhatWasDeferredWhenThereI
   EXPECT_TRUE(log.available());
   ASSERT_EQ(opened->events().size(), 2U);
   EXPECT_EQ(opened->events().front().operation, "volume.lock");
+}
+
+TEST(ReopeningLogTest, ACountStandsForWhatCouldNotBeKept) {
+  TurnedClock clock;
+  FakeDisk disk;
+  bool broken = true;
+  ReopeningLog log(
+      [&]() -> Result<std::unique_ptr<audit::AuditLog>> {
+        if (broken) return fail(Reason::kAuditBroken, "damaged");
+        return audit::Journal::open(disk.open(), {.node = HostId(Uuid())});
+      },
+      clock);
+  EXPECT_THAT(log.try_open(), FailsWith(Reason::kAuditUnavailable));
+  audit::Event lock;
+  lock.operation = "volume.lock";
+  for (int i = 0; i < 4097; ++i) log.append_deferred(lock);
+
+  broken = false;
+  clock.now += seconds(5);
+  EXPECT_THAT(log.append_one(lock), Succeeds());
+  audit::Filter filter;
+  filter.operation = "volume.lock";
+  EXPECT_EQ(log.query(filter, 10'000)->records.size(), 4095U + 1U);
+  filter.operation = "audit.dropped";
+  const auto notes = log.query(filter, 10)->records;
+  ASSERT_EQ(notes.size(), 1U);
+  EXPECT_EQ(notes.front().event.text, "2 more events were not kept");
 }
 
 TEST(ReopeningLogTest, WhatIsDeferredDoesNotWaitForTheJournalToBeRead) {

@@ -317,6 +317,22 @@ TEST_F(UnlockStagesTest, AnOpenMappingDoesNotProveAVerify) {
   EXPECT_EQ(batch.targets[0].error->reason(), Reason::kTimedOut);
 }
 
+TEST_F(UnlockStagesTest, ARecordTellsAVerifyFromAnOpening) {
+  const auto last_text = [this] {
+    audit::Filter filter;
+    filter.kind = audit::Kind::kResult;
+    filter.volume = first;
+    return log->query(filter, 1000)->records.back().event.text;
+  };
+  UnlockBatch batch = make_batch({first});
+  batch.action = agent::Action::kVerify;
+  agent::run_unlock(batch, *watch.list(), parts());
+  EXPECT_FALSE(batch.targets[0].error);
+  EXPECT_EQ(last_text(), "first verified");
+  EXPECT_TRUE(run({first}).targets[0].activated);
+  EXPECT_EQ(last_text(), "first opened");
+}
+
 TEST_F(UnlockStagesTest, AVolumeThatOpenedIsNotFailedByALostAnswerOfTheVault) {
   for (const Reason reason : {Reason::kHsmTimeout, Reason::kHsmAbsent, Reason::kWorkerLost}) {
     vault->lose_answer(reason);

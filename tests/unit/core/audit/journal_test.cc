@@ -217,9 +217,48 @@ TEST_F(JournalTest, StalledDiskRefusesWithinTheDeadline) {
   EXPECT_FALSE(journal->available());
   disk.resume();
   journal->stop();
-  // The first was under way and is found, the second was taken back.
-  EXPECT_EQ(all_records(*journal).size(), 3U);
+  // The first was under way and is found, with its end; the second was taken back.
+  const auto records = all_records(*journal);
+  ASSERT_EQ(records.size(), 4U);
+  EXPECT_EQ(records[1].event.kind, Kind::kIntent);
+  EXPECT_EQ(records[2].event.kind, Kind::kResult);
+  EXPECT_EQ(records[2].event.intent_sequence, records[1].sequence);
+  EXPECT_EQ(records[2].event.operation, records[1].event.operation);
+  EXPECT_EQ(records[2].event.outcome, "Cancelled");
   EXPECT_THAT(journal->append_one(intent()), FailsWith(Reason::kAuditUnavailable));
+}
+
+TEST_F(JournalTest, WhatIsKeptIsRecordedOnceHoweverLate) {
+  auto options = small_journal();
+  options.deadline = std::chrono::milliseconds(100);
+  auto journal = must_open(disk, options);
+  auto result = intent("volume.unlock");
+  result.kind = Kind::kResult;
+  result.outcome = "OK";
+  disk.stall();
+  // The first one's write begins, the second one's never does.
+  EXPECT_THAT(journal->append_one_kept(result), FailsWith(Reason::kAuditUnavailable));
+  result.operation = "volume.lock";
+  EXPECT_THAT(journal->append_one_kept(result), FailsWith(Reason::kAuditUnavailable));
+  disk.resume();
+  journal->stop();
+  const auto records = all_records(*journal);
+  ASSERT_EQ(records.size(), 4U);
+  EXPECT_EQ(records[1].event.operation, "volume.unlock");
+  EXPECT_EQ(records[2].event, result);
+}
+
+TEST_F(JournalTest, WhatIsKeptIsRecordedOnceAfterADiskThatFailed) {
+  auto journal = must_open(disk);
+  disk.fail_commits(1);
+  disk.fail_creates(1);
+  EXPECT_THAT(journal->append_one_kept(intent("volume.lock")),
+              FailsWith(Reason::kAuditUnavailable));
+  journal->stop();
+  const auto records = all_records(*journal);
+  EXPECT_EQ(
+      std::ranges::count(records, "volume.lock", [](const Record& r) { return r.event.operation; }),
+      1);
 }
 
 TEST_F(JournalTest, DeferredEventsAreRecordedFirstOnceThatIsPossible) {

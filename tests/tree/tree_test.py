@@ -1,14 +1,16 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The tree keeps its order: includes point up the table of docs/architecture.md alone, every source
-file carries its licence tag, and none grows past the size that one subject needs. Documents point
+file carries its licence tag, and no text of any kind grows past the size that one subject needs. Documents point
 at what is there, and the manual of operations knows every error."""
 import pathlib
 import re
+import subprocess
 import sys
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 LINES_MAX = 600
+DATA = ("tests/vectors/", "tests/fuzz/corpus/")  # made by others, or by machines
 
 # Which folders a folder's includes may name, itself included. The files named `main.cc` of a program
 # see everything: they build its objects.
@@ -64,9 +66,27 @@ def check_file(path: pathlib.Path, name: str) -> list[str]:
     found = []
     if not any("SPDX-License-Identifier: Apache-2.0" in line for line in lines[:2]):
         found.append(f"{name}: has no licence tag in its first lines")
-    if len(lines) > LINES_MAX:
-        found.append(f"{name}: has {len(lines)} lines, more than {LINES_MAX}")
     return found
+
+
+def texts():
+    """Every tracked file but data, whatever it is called, that is text."""
+    tracked = subprocess.run(["git", "-C", SOURCE, "ls-files", "-z"], capture_output=True, text=True)
+    for name in tracked.stdout.split("\0"):
+        path = SOURCE / name
+        if not name or name.startswith(DATA) or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:
+            yield name, content
+
+
+def check_lengths() -> list[str]:
+    lengths = {name: len(content.splitlines()) for name, content in texts()}
+    if not lengths:
+        return ["git names no files: their lengths were not looked at"]
+    return [f"{name}: has {lines} lines, more than {LINES_MAX}"
+            for name, lines in lengths.items() if lines > LINES_MAX]
 
 
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -93,7 +113,7 @@ def main() -> int:
         name = str(path.relative_to(SOURCE))
         problems += check_includes(path, name) + check_file(path, name)
         count += 1
-    problems += check_documents()
+    problems += check_lengths() + check_documents()
     for problem in problems:
         print("FAILED " + problem)
     print(f"{count} files read, {len(problems)} problems")

@@ -46,7 +46,8 @@ def volume_key_is_nowhere_but_in_the_kernel(s):
     assert "names the key: True" in output
     assert "keys found in: nothing" in output
     assert "secret found in: nothing" in output
-    assert "seen in cofferd or reader meanwhile: False" in output
+    assert "the bus was heard: True" in output
+    assert int(re.search(r"(\d+) spans; seen in cofferd or reader meanwhile: False", output)[1]) > 0
     assert "places that the hunt does not see: none" in output
     assert "cores but of the canary: none" in output
     assert "after the crash found in: nothing" in output

@@ -23,6 +23,7 @@ import time
 BUS = ["org.coffer.Agent1", "/org/coffer/Agent1", "org.coffer.Agent1.Manager"]
 UNITS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service", "coffer-reader.service"]
 CORES = "/run/cores"
+HEARD = "/run/heard"  # All messages of the system bus, as they are on the wire.
 # The stores, the audit journal and the token; sockets' neighbours, marks and cores; logs; what is temporary.
 FOLDERS = ["/var/lib/coffer", "/etc/coffer", "/run", "/var/log", "/var/lib/systemd", "/tmp", "/var/tmp"]
 # systemd hands the PIN to the vault here, in memory that is not swapped.
@@ -74,7 +75,7 @@ def holders(secrets):
             if any(form in data for secret in secrets for form in forms(secret)):
                 found.append(f"{place} of {name_of(pid)} ({pid})")
     for place, command in {"journal": ["journalctl", "-b", "--no-pager", "-o", "export"],
-                           "kernel log": ["dmesg"], "bus": ["cat", "/run/heard"]}.items():
+                           "kernel log": ["dmesg"], "bus": ["cat", HEARD]}.items():
         data = subprocess.run(command, stdout=subprocess.PIPE).stdout
         if any(form in data for secret in secrets for form in forms(secret)):
             found.append(place)
@@ -149,25 +150,44 @@ def start_canary():
     return process, secret
 
 
-def finds_what_is_there():
-    """Plants a secret in each kind of place, a core among them; the kinds that the hunt misses."""
+def start_teller(secret):
+    """A process that has the secret in its arguments, and spelled otherwise in its environment."""
+    return subprocess.Popen(["/bin/sh", "-c", "read never", secret.hex()], stdin=subprocess.PIPE,
+                            env={"CANARY": base64.b64encode(secret).decode()})
+
+
+def emit(secret):
+    """Sends the secret over the bus, as bytes."""
+    subprocess.run(["busctl", "emit", "/org/coffer/Canary", "org.coffer.Canary", "Told", "ay", str(len(secret)),
+                    *map(str, secret)], check=True)
+
+
+def finds_what_is_there(canary, secret):
+    """Plants the canary's secret, which the bus has heard already, in each other kind of place, a core among them;
+    the kinds that the hunt misses."""
     os.makedirs(CORES, exist_ok=True)
     with open("/proc/sys/kernel/core_pattern", "w") as pattern:
         pattern.write(f"{CORES}/%e.%p")
-    canary, secret = start_canary()
+    teller = start_teller(secret)
     for path, text in zip(PLANTED, (secret, secret.hex().encode())):
         with open(path, "wb") as file:
             file.write(text)
     subprocess.run(["systemd-cat"], input=base64.b64encode(secret) + b"\n", check=True)
     subprocess.run(["journalctl", "--sync"], check=True)
-    found = [place for place in holders([secret]) if place.startswith("memory")]
+    found = holders([secret])
+    teller.kill()
+    teller.wait()
     canary.send_signal(signal.SIGSEGV)
     canary.wait()
-    found += holders([secret])
+    found += files_with([secret])
     for path in PLANTED:
         os.unlink(path)
-    kinds = {"memory": "memory", "journal": "journal", "core": CORES} | {path: path for path in PLANTED}
-    return [kind for kind, begin in kinds.items() if not any(place.startswith(begin) for place in found)]
+    kinds = {kind: (kind, "") for kind in ("journal", "bus", CORES, *PLANTED)}
+    kinds |= {"memory": ("memory", f"({canary.pid})")}
+    kinds |= {kind: (kind, f"({teller.pid})") for kind in ("cmdline", "environ")}
+    print("canary found in:", ", ".join(found))
+    return [kind for kind, (begin, end) in kinds.items()
+            if not any(place.startswith(begin) and place.endswith(end) for place in found)]
 
 
 def crash():
@@ -198,11 +218,14 @@ def main():
     other = open(sys.argv[1], "rb").read().strip()
     assert other, "nothing else to look for"
     meanwhile = []
+    canary, secret = start_canary()
     start_probe()
-    with open("/run/heard", "wb") as heard:
-        monitor = subprocess.Popen(["busctl", "monitor", "--json=short", BUS[0]], stdout=heard)
+    with open(HEARD, "wb") as heard:
+        monitor = subprocess.Popen(["busctl", "capture", "--size=1M"], stdout=heard)
         time.sleep(1)
-        subprocess.run(["busctl", "call", *BUS, "UnlockMany", "asa{sv}", "1", sys.argv[2], "0"], check=True)
+        emit(secret)
+        answer = subprocess.run(["busctl", "call", *BUS, "UnlockMany", "asa{sv}", "1", sys.argv[2], "0"],
+                                stdout=subprocess.PIPE, text=True, check=True).stdout
         while not os.path.exists(f"/dev/mapper/{sys.argv[2]}"):
             meanwhile += memory_now(["cofferd", "coffer-reader"])
         time.sleep(1)
@@ -212,7 +235,9 @@ def main():
     print(f"{len(keys)} keys of 64 bytes went to the kernel")
     table = subprocess.run(["dmsetup", "table", "--showkeys", sys.argv[2]], stdout=subprocess.PIPE, text=True)
     print("the mapping's table names the key:", ":64:logon:" in table.stdout)
-    print("places that the hunt does not see:", finds_what_is_there() or "none")
+    job = answer.split('"')[1]
+    print("the bus was heard:", job.startswith("/org/coffer/Agent1/job/") and job.encode() in file_bytes(HEARD))
+    print("places that the hunt does not see:", finds_what_is_there(canary, secret) or "none")
     seen = any(form in data for data in meanwhile for key in keys for form in forms(key))
     print(f"{len(meanwhile)} spans; seen in cofferd or reader meanwhile: {seen}")
     print("keys found in:", ", ".join(holders(keys)) or "nothing")

@@ -7,7 +7,7 @@ find_package(SQLite3 REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json)
 
 foreach(module
-    libcryptsetup liburing libsystemd p11-kit-1 fmt liblzma)
+    libcryptsetup libgcrypt liburing libsystemd p11-kit-1 fmt liblzma)
   string(MAKE_C_IDENTIFIER ${module} name)
   pkg_check_modules(${name} REQUIRED IMPORTED_TARGET ${module})
 endforeach()

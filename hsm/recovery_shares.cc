@@ -8,11 +8,11 @@
 
 #include "core/base/bytes.h"
 #include "core/crypto/digest.h"
+#include "core/crypto/shamir.h"
 
 namespace coffer::hsm {
 namespace {
 
-constexpr std::uint8_t kSharesMax = 16;
 constexpr std::uint8_t kVersion = 1;
 constexpr std::size_t kHeadBytes = 1 + 1 + 1 + 1 + 4;  // Version, needed, total, index, tag.
 constexpr std::size_t kCheckBytes = 8;
@@ -22,52 +22,10 @@ constexpr std::size_t kLineBytes = kShareBytes / kLines;
 constexpr std::size_t kLineCheckBytes = 2;
 static_assert(kShareBytes % kLines == 0 && kLineBytes % 2 == 0);
 
-// GF(2^8) modulo x^8 + x^4 + x^3 + x + 1, without a branch or a table that depends on a value.
-constexpr std::uint8_t multiply(std::uint8_t a, std::uint8_t b) noexcept {
-  unsigned product = 0;
-  unsigned shifted = a;
-  for (unsigned bit = 0; bit < 8; ++bit) {
-    product ^= shifted & (0U - ((unsigned{b} >> bit) & 1U));
-    shifted = (shifted << 1U) ^ (0x11BU & (0U - (shifted >> 7U)));
-  }
-  return static_cast<std::uint8_t>(product);
-}
-// a^254, which is 1/a, and 0 for 0.
-constexpr std::uint8_t inverse(std::uint8_t a) noexcept {
-  std::uint8_t power = a;
-  for (int i = 0; i < 6; ++i) power = multiply(multiply(power, power), a);
-  return multiply(power, power);
-}
-static_assert(multiply(0x57, 0x83) == 0xC1 && multiply(0x57, 0x13) == 0xFE);  // FIPS 197, 4.2
-static_assert(multiply(0x53, inverse(0x53)) == 1 && inverse(0) == 0);
-
-std::uint8_t octet(std::byte value) {
-  return std::to_integer<std::uint8_t>(value);
-}
-
 std::uint32_t tag_of(const SecretBytes& seed) {
   const auto digest =
       crypto::HmacSha256(as_bytes("coffer recovery tag v1")).update(seed.reveal()).finish();
   return ByteReader(digest).u32();
-}
-
-bool valid(const ShareScheme& scheme) {
-  return scheme.needed >= 1 && scheme.needed <= scheme.total && scheme.total <= kSharesMax;
-}
-
-// The value at 0 of the polynomial through the shares' values of one byte.
-std::uint8_t interpolate(std::span<const RecoveryShare> shares, std::size_t at) {
-  std::uint8_t sum = 0;
-  for (const auto& one : shares) {
-    std::uint8_t weight = 1;
-    for (const auto& other : shares) {
-      if (other.index == one.index) continue;
-      const auto difference = static_cast<std::uint8_t>(other.index ^ one.index);
-      weight = multiply(weight, multiply(other.index, inverse(difference)));
-    }
-    sum = static_cast<std::uint8_t>(sum ^ multiply(weight, octet(one.value.reveal()[at])));
-  }
-  return sum;
 }
 
 Result<void> require_one_set(std::span<const RecoveryShare> shares) {
@@ -77,13 +35,12 @@ Result<void> require_one_set(std::span<const RecoveryShare> shares) {
     return fail(Reason::kInvalidArgs, std::to_string(first.scheme.needed) +
                                           " recovery shares are needed, not " +
                                           std::to_string(shares.size()));
-  std::array<bool, kSharesMax + 1> seen{};
+  std::array<bool, crypto::kShamirSharesMax + 1> seen{};
   for (const auto& share : shares) {
-    const bool same = share.seed_tag == first.seed_tag &&
-                      share.scheme.needed == first.scheme.needed &&
-                      share.scheme.total == first.scheme.total;
-    if (!same) return fail(Reason::kInvalidArgs, "the recovery shares are of different seeds");
-    if (share.index < 1 || share.index > kSharesMax || share.value.size() != kShareSeedBytes)
+    if (share.seed_tag != first.seed_tag || share.scheme != first.scheme)
+      return fail(Reason::kInvalidArgs, "the recovery shares are of different seeds");
+    if (share.index < 1 || share.index > crypto::kShamirSharesMax ||
+        share.value.size() != kShareSeedBytes)
       return fail(Reason::kInvalidArgs, "a recovery share is malformed");
     if (std::exchange(seen[share.index], true))
       return fail(Reason::kInvalidArgs, "a recovery share was given twice");
@@ -116,7 +73,8 @@ Result<RecoveryShare> decode(std::span<const std::byte> bytes) {
   out.scheme.total = in.u8();
   out.index = in.u8();
   out.seed_tag = in.u32();
-  if (version != kVersion || !valid(out.scheme) || out.index < 1 || out.index > out.scheme.total)
+  if (version != kVersion || !crypto::shamir_valid(out.scheme) || out.index < 1 ||
+      out.index > out.scheme.total)
     return fail(Reason::kInvalidArgs, "recovery share: of a kind that is not known");
   auto value = SecretBytes::copy_of(in.raw(kShareSeedBytes));
   if (!value) return tl::unexpected(value.error());
@@ -162,27 +120,15 @@ Result<void> read_line(std::string_view text, std::size_t line, std::span<std::b
 }  // namespace
 
 Result<std::vector<RecoveryShare>> split_seed(const SecretBytes& seed, ShareScheme scheme) {
-  if (!valid(scheme))
-    return fail(Reason::kInvalidArgs, "recovery shares: 1 to 16, of which 1 to all are needed");
   if (seed.size() != kShareSeedBytes) return fail(Reason::kInvalidArgs, "a seed has 32 bytes");
-  // The coefficients above the constant one, which is the seed.
-  auto coefficients = SecretBytes::random(kShareSeedBytes * (scheme.needed - 1U));
-  if (!coefficients) return tl::unexpected(coefficients.error());
+  auto values = crypto::shamir_split(seed, scheme);
+  if (!values) return pass(values.error(), "recovery shares");
 
   std::vector<RecoveryShare> shares;
   const auto tag = tag_of(seed);
-  for (std::uint8_t x = 1; x <= scheme.total; ++x) {
-    auto value = SecretBytes::zeroed(kShareSeedBytes);
-    if (!value) return tl::unexpected(value.error());
-    for (std::size_t at = 0; at < kShareSeedBytes; ++at) {
-      std::uint8_t sum = 0;
-      for (std::size_t power = scheme.needed - 1U; power-- > 0;) {
-        const auto coefficient = octet(coefficients->reveal()[power * kShareSeedBytes + at]);
-        sum = multiply(static_cast<std::uint8_t>(sum ^ coefficient), x);
-      }
-      value->reveal_mutable()[at] = seed.reveal()[at] ^ static_cast<std::byte>(sum);
-    }
-    shares.push_back({scheme, x, tag, std::move(*value)});
+  for (auto& value : *values) {
+    const auto index = static_cast<std::uint8_t>(shares.size() + 1);
+    shares.push_back({scheme, index, tag, std::move(value)});
   }
   return shares;
 }
@@ -190,11 +136,11 @@ Result<std::vector<RecoveryShare>> split_seed(const SecretBytes& seed, ShareSche
 Result<SecretBytes> combine_shares(std::span<const RecoveryShare> shares) {
   if (const auto one_set = require_one_set(shares); !one_set)
     return tl::unexpected(one_set.error());
-  auto seed = SecretBytes::zeroed(kShareSeedBytes);
-  if (!seed) return seed;
   // All shares that were given lie on one polynomial, so using all of them checks the extra ones.
-  for (std::size_t at = 0; at < kShareSeedBytes; ++at)
-    seed->reveal_mutable()[at] = static_cast<std::byte>(interpolate(shares, at));
+  std::vector<crypto::ShamirPoint> points;
+  for (const auto& share : shares) points.push_back({share.index, share.value.reveal()});
+  auto seed = crypto::shamir_combine(points);
+  if (!seed) return seed;
   if (tag_of(*seed) != shares.front().seed_tag)
     return fail(Reason::kConfirmMismatch, "the recovery shares do not give the seed back");
   return seed;
@@ -217,7 +163,8 @@ Result<SecretBytes> share_to_text(const RecoveryShare& share) {
     const auto part = bytes->reveal().subspan(line * kLineBytes, kLineBytes);
     const auto check = crypto::sha256(part);
     for (std::size_t i = 0; i < kLineBytes + kLineCheckBytes; ++i) {
-      const unsigned value = octet(i < kLineBytes ? part[i] : check[i - kLineBytes]);
+      const auto value =
+          std::to_integer<unsigned>(i < kLineBytes ? part[i] : check[i - kLineBytes]);
       *at++ = static_cast<std::byte>(digit(value >> 4U));
       *at++ = static_cast<std::byte>(digit(value));
       if (i % 2 == 1) *at++ = std::byte{' '};

@@ -8,17 +8,13 @@
 
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
+#include "core/crypto/shamir.h"
 
 namespace coffer::hsm {
 
 // The seed of a token's keys, split so that any `needed` of `total` shares give it back and fewer
-// tell nothing (Shamir over GF(2^8) with the polynomial of AES, secret at x = 0). The arithmetic
-// takes the same time for all values, and everything stays in locked memory;
-// docs/formats/recovery-share.md.
-struct ShareScheme {
-  std::uint8_t needed = 2;  // 1 to 16.
-  std::uint8_t total = 3;   // needed to 16.
-};
+// tell nothing (core/crypto/shamir.h); docs/formats/recovery-share.md.
+using ShareScheme = crypto::ShamirScheme;
 inline constexpr std::size_t kShareSeedBytes = 32;
 
 // One share: its place, and to which seed and scheme it belongs.

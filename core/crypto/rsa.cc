@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/crypto/rsa.h"
 
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/decoder.h>
-#include <openssl/encoder.h>
-#include <openssl/evp.h>
 #include <openssl/rsa.h>
 
-#include "core/base/unique_fd.h"
+#include <algorithm>
+#include <bit>
+
+#include "core/crypto/digest.h"
 #include "core/crypto/openssl_error.h"
+#include "core/crypto/pkcs1_padding.h"
+#include "core/crypto/pkey.h"
 
 namespace coffer::crypto {
 namespace {
 
-using Pkey = CHandle<EVP_PKEY, ::EVP_PKEY_free>;
-using PkeyContext = CHandle<EVP_PKEY_CTX, ::EVP_PKEY_CTX_free>;
-using Decoder = CHandle<OSSL_DECODER_CTX, ::OSSL_DECODER_CTX_free>;
-using Encoder = CHandle<OSSL_ENCODER_CTX, ::OSSL_ENCODER_CTX_free>;
-
 constexpr int kModulusBitsMin = 2048;
 constexpr int kModulusBitsMax = 8192;
-constexpr std::size_t kDerBytesMax = std::size_t{32} * 1024;
 
 const EVP_MD* digest_for(OaepHash hash) {
   switch (hash) {
@@ -36,22 +33,13 @@ const EVP_MD* digest_for(OaepHash hash) {
   return nullptr;
 }
 
-Result<Pkey> parse_key(ByteView pem_or_der, int selection, const char* structure) {
-  if (pem_or_der.size() > kDerBytesMax) return fail(Reason::kInvalidArgs, "RSA key is too long");
-  EVP_PKEY* key = nullptr;
-  const Decoder decoder(::OSSL_DECODER_CTX_new_for_pkey(&key, nullptr, structure, "RSA", selection,
-                                                        nullptr, nullptr));
-  const unsigned char* data = uchars(pem_or_der);
-  std::size_t size = pem_or_der.size();
-  const bool read =
-      decoder != nullptr && ::OSSL_DECODER_from_data(decoder.get(), &data, &size) == 1;
-  Pkey owned(key);
-  if (!read || owned == nullptr) return openssl_failure(Reason::kInvalidArgs, "read an RSA key");
-  const int bits = ::EVP_PKEY_get_bits(owned.get());
-  if (bits < kModulusBitsMin || bits > kModulusBitsMax) {
+Result<std::shared_ptr<const KeyHandle>> parse_rsa(ByteView pem_or_der, KeyHalf half) {
+  auto key = parse_pkey(pem_or_der, "RSA", half);
+  if (!key) return tl::unexpected(key.error());
+  const int bits = ::EVP_PKEY_get_bits(key->get());
+  if (bits < kModulusBitsMin || bits > kModulusBitsMax)
     return fail(Reason::kInvalidArgs, "RSA key of " + std::to_string(bits) + " bits");
-  }
-  return owned;
+  return std::make_shared<const KeyHandle>(KeyHandle{std::move(*key)});
 }
 
 // Readies `context` for OAEP; the label is copied because OpenSSL takes it over.
@@ -70,29 +58,50 @@ bool set_oaep(EVP_PKEY_CTX* context, const OaepParams& params) {
   return false;
 }
 
+bool set_scheme(EVP_PKEY_CTX* context, RsaScheme scheme) {
+  const bool pss = scheme == RsaScheme::kPssSha256;
+  return ::EVP_PKEY_CTX_set_rsa_padding(context, pss ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) ==
+             1 &&
+         ::EVP_PKEY_CTX_set_signature_md(context, ::EVP_sha256()) == 1 &&
+         (!pss || (::EVP_PKEY_CTX_set_rsa_mgf1_md(context, ::EVP_sha256()) == 1 &&
+                   ::EVP_PKEY_CTX_set_rsa_pss_saltlen(context, RSA_PSS_SALTLEN_DIGEST) == 1));
+}
+
+Result<void> check_digest(ByteView digest) {
+  if (digest.size() == kSha256Bytes) return {};
+  return fail(Reason::kInvalidArgs,
+              "RSA signature of a digest of " + std::to_string(digest.size()) + " bytes");
+}
+
+// The private exponent, big-endian, as long as the modulus.
+Result<SecretBytes> private_exponent(EVP_PKEY* key, std::size_t modulus_bytes) {
+  auto out = SecretBytes::zeroed(modulus_bytes);
+  if (!out) return out;
+  const auto bytes = out->reveal_mutable();
+  std::array<OSSL_PARAM, 2> params{
+      ::OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_RSA_D, out_uchars(bytes), bytes.size()),
+      ::OSSL_PARAM_construct_end()};
+  if (::EVP_PKEY_get_params(key, params.data()) != 1)
+    return openssl_failure(Reason::kInternal, "read an RSA private exponent");
+  // OpenSSL writes it in the machine's byte order and fills up with zeros.
+  if constexpr (std::endian::native == std::endian::little) std::ranges::reverse(bytes);
+  return out;
+}
+
 }  // namespace
 
-struct RsaPublicKey::Key {
-  Pkey pkey;
-};
-
 Result<RsaPublicKey> RsaPublicKey::parse(ByteView pem_or_der) {
-  auto key = parse_key(pem_or_der, EVP_PKEY_PUBLIC_KEY, "SubjectPublicKeyInfo");
+  auto key = parse_rsa(pem_or_der, KeyHalf::kPublic);
   if (!key) return tl::unexpected(key.error());
-  return RsaPublicKey(std::make_shared<const Key>(Key{std::move(*key)}));
+  return RsaPublicKey(std::move(*key));
 }
 
 Result<Bytes> RsaPublicKey::to_der() const {
-  const Encoder encoder(::OSSL_ENCODER_CTX_new_for_pkey(key_->pkey.get(), EVP_PKEY_PUBLIC_KEY,
-                                                        "DER", "SubjectPublicKeyInfo", nullptr));
-  Bytes der(kDerBytesMax);
-  unsigned char* at = out_uchars(der);
-  std::size_t left = der.size();
-  if (encoder == nullptr || ::OSSL_ENCODER_to_data(encoder.get(), &at, &left) != 1) {
-    return openssl_failure(Reason::kInternal, "write an RSA public key");
-  }
-  der.resize(der.size() - left);
-  return der;
+  return public_to_der(key_->pkey.get());
+}
+
+Result<std::string> RsaPublicKey::to_pem() const {
+  return public_to_pem(key_->pkey.get());
 }
 
 std::size_t RsaPublicKey::size_bits() const noexcept {
@@ -100,20 +109,20 @@ std::size_t RsaPublicKey::size_bits() const noexcept {
 }
 
 Result<Bytes> RsaPublicKey::encrypt(const OaepParams& params, ByteView plaintext) const {
-  const PkeyContext context(::EVP_PKEY_CTX_new_from_pkey(nullptr, key_->pkey.get(), nullptr));
-  if (context == nullptr || ::EVP_PKEY_encrypt_init(context.get()) != 1 ||
-      !set_oaep(context.get(), params)) {
-    return openssl_failure(Reason::kInternal, "set up RSA-OAEP");
-  }
-  Bytes out(size_bits() / 8 + 1);
-  std::size_t size = out.size();
-  if (::EVP_PKEY_encrypt(context.get(), out_uchars(out), &size, uchars(plaintext),
-                         plaintext.size()) != 1) {
-    return openssl_failure(Reason::kInvalidArgs,
-                           "RSA-OAEP of " + std::to_string(plaintext.size()) + " bytes");
-  }
-  out.resize(size);
-  return out;
+  return pkey_encrypt(key_->pkey.get(), plaintext, "RSA-OAEP",
+                      [&](EVP_PKEY_CTX* context) { return set_oaep(context, params); });
+}
+
+Result<Bytes> RsaPublicKey::encrypt_pkcs1(ByteView plaintext) const {
+  return pkey_encrypt(key_->pkey.get(), plaintext, "RSA PKCS #1", [](EVP_PKEY_CTX* context) {
+    return ::EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PADDING) == 1;
+  });
+}
+
+Result<void> RsaPublicKey::verify(RsaScheme scheme, ByteView digest, ByteView signature) const {
+  if (const auto good = check_digest(digest); !good) return good;
+  return pkey_verify(key_->pkey.get(), digest, signature, "RSA",
+                     [&](EVP_PKEY_CTX* context) { return set_scheme(context, scheme); });
 }
 
 Result<RsaPrivateKey> RsaPrivateKey::generate(unsigned size_bits) {
@@ -122,31 +131,21 @@ Result<RsaPrivateKey> RsaPrivateKey::generate(unsigned size_bits) {
   }
   Pkey pkey(::EVP_RSA_gen(size_bits));
   if (pkey == nullptr) return openssl_failure(Reason::kInternal, "make an RSA key");
-  return RsaPrivateKey(std::make_shared<const Key>(Key{std::move(pkey)}));
+  return RsaPrivateKey(std::make_shared<const KeyHandle>(KeyHandle{std::move(pkey)}));
 }
 
 Result<RsaPrivateKey> RsaPrivateKey::parse(ByteView pem_or_der) {
-  auto key = parse_key(pem_or_der, EVP_PKEY_KEYPAIR, "PrivateKeyInfo");
+  auto key = parse_rsa(pem_or_der, KeyHalf::kPrivate);
   if (!key) return tl::unexpected(key.error());
-  return RsaPrivateKey(std::make_shared<const Key>(Key{std::move(*key)}));
+  return RsaPrivateKey(std::move(*key));
 }
 
 Result<SecretBytes> RsaPrivateKey::to_der() const {
-  const Encoder encoder(::OSSL_ENCODER_CTX_new_for_pkey(key_->pkey.get(), EVP_PKEY_KEYPAIR, "DER",
-                                                        "PrivateKeyInfo", nullptr));
-  auto der = SecretBytes::zeroed(kDerBytesMax);
-  if (!der) return der;
-  unsigned char* at = out_uchars(der->reveal_mutable());
-  std::size_t left = der->size();
-  if (encoder == nullptr || ::OSSL_ENCODER_to_data(encoder.get(), &at, &left) != 1) {
-    return openssl_failure(Reason::kInternal, "write an RSA private key");
-  }
-  der->shrink(der->size() - left);
-  return der;
+  return private_to_der(key_->pkey.get());
 }
 
 Result<RsaPublicKey> RsaPrivateKey::public_key() const {
-  auto der = RsaPublicKey(key_).to_der();
+  auto der = public_to_der(key_->pkey.get());
   if (!der) return tl::unexpected(der.error());
   // Read back, so that what is handed out holds the public half alone.
   return RsaPublicKey::parse(*der);
@@ -157,23 +156,32 @@ std::size_t RsaPrivateKey::size_bits() const noexcept {
 }
 
 Result<SecretBytes> RsaPrivateKey::decrypt(const OaepParams& params, ByteView ciphertext) const {
-  const PkeyContext context(::EVP_PKEY_CTX_new_from_pkey(nullptr, key_->pkey.get(), nullptr));
-  if (context == nullptr || ::EVP_PKEY_decrypt_init(context.get()) != 1 ||
-      !set_oaep(context.get(), params)) {
-    return openssl_failure(Reason::kInternal, "set up RSA-OAEP");
+  return pkey_decrypt(key_->pkey.get(), ciphertext, "RSA-OAEP",
+                      [&](EVP_PKEY_CTX* context) { return set_oaep(context, params); });
+}
+
+Result<SecretBytes> RsaPrivateKey::decrypt_pkcs1(ByteView ciphertext) const {
+  const std::size_t modulus_bytes = (size_bits() + 7) / 8;
+  if (ciphertext.size() != modulus_bytes) {
+    return fail(Reason::kBlobInvalid,
+                "RSA PKCS #1 ciphertext of " + std::to_string(ciphertext.size()) + " bytes");
   }
-  auto plaintext = SecretBytes::zeroed(size_bits() / 8 + 1);
-  if (!plaintext) return plaintext;
-  std::size_t size = plaintext->size();
-  const int done = ::EVP_PKEY_decrypt(context.get(), out_uchars(plaintext->reveal_mutable()), &size,
-                                      uchars(ciphertext), ciphertext.size());
-  if (done != 1) {
-    static_cast<void>(
-        openssl_failure(Reason::kBlobInvalid, ""));  // Clears the queue, says nothing.
-    return fail(Reason::kBlobInvalid, "RSA-OAEP ciphertext is not for this key");
-  }
-  plaintext->shrink(size);
-  return plaintext;
+  const auto exponent = private_exponent(key_->pkey.get(), modulus_bytes);
+  if (!exponent) return tl::unexpected(exponent.error());
+  const auto key = replacement_key(exponent->reveal(), ciphertext);
+  if (!key) return tl::unexpected(key.error());
+  const auto encoded =
+      pkey_decrypt(key_->pkey.get(), ciphertext, "RSA PKCS #1", [](EVP_PKEY_CTX* context) {
+        return ::EVP_PKEY_CTX_set_rsa_padding(context, RSA_NO_PADDING) == 1;
+      });
+  if (!encoded) return tl::unexpected(encoded.error());
+  return unpad_or_replace(*encoded, *key);
+}
+
+Result<Bytes> RsaPrivateKey::sign(RsaScheme scheme, ByteView digest) const {
+  if (const auto good = check_digest(digest); !good) return tl::unexpected(good.error());
+  return pkey_sign(key_->pkey.get(), digest, "RSA",
+                   [&](EVP_PKEY_CTX* context) { return set_scheme(context, scheme); });
 }
 
 }  // namespace coffer::crypto

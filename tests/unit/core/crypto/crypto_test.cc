@@ -8,21 +8,12 @@
 #include "core/crypto/digest.h"
 #include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
-#include "core/crypto/rsa.h"
 #include "core/crypto/xts.h"
 #include "tests/support/result_matchers.h"
+#include "tests/unit/core/crypto/crypto_testing.h"
 
 namespace coffer::tests {
 namespace {
-
-Bytes filled(std::size_t size, unsigned value) {
-  Bytes bytes(size);
-  std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(value));
-  return bytes;
-}
-Bytes plain(const SecretBytes& secret) {
-  return {secret.reveal().begin(), secret.reveal().end()};
-}
 
 TEST(AeadTest, RefusesEveryChangeOfKeyContextAndText) {
   const Bytes key = filled(32, 1);
@@ -143,52 +134,6 @@ TEST(DigestTest, ManyThreadsMayHash) {
     });
   }
   for (auto& thread : threads) thread.join();
-}
-
-class RsaTest : public testing::Test {
- protected:
-  static const crypto::RsaPrivateKey& key() {
-    static const auto kMade = crypto::RsaPrivateKey::generate(2048);
-    return *kMade;
-  }
-};
-
-TEST_F(RsaTest, WhatIsEncryptedToThePublicHalfComesBack) {
-  const auto there = crypto::RsaPublicKey::parse(*key().public_key()->to_der());
-  ASSERT_THAT(there, Succeeds());
-  EXPECT_EQ(there->size_bits(), 2048U);
-  const auto back = crypto::RsaPrivateKey::parse(key().to_der()->reveal());
-  ASSERT_THAT(back, Succeeds());
-  for (const auto& params : {crypto::kOaepSha1, crypto::kOaepSha256}) {
-    const auto sent = there->encrypt(params, as_bytes("a key"));
-    ASSERT_THAT(sent, Succeeds());
-    EXPECT_EQ(as_text(back->decrypt(params, *sent)->reveal()), "a key");
-  }
-}
-
-TEST_F(RsaTest, PublicHalfHoldsNoPrivateOne) {
-  EXPECT_THAT(crypto::RsaPrivateKey::parse(*key().public_key()->to_der()),
-              FailsWith(Reason::kInvalidArgs));
-}
-
-TEST_F(RsaTest, RefusesWhatIsNoKeyOrOfAnotherSize) {
-  EXPECT_THAT(crypto::RsaPrivateKey::generate(1024), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(crypto::RsaPrivateKey::parse(as_bytes("no key")), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(crypto::RsaPublicKey::parse({}), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(crypto::RsaPublicKey::parse(filled(40000, 0)), FailsWith(Reason::kInvalidArgs));
-}
-
-TEST_F(RsaTest, RefusesOtherParametersTextsAndLengths) {
-  const auto there = key().public_key();
-  auto sent = there->encrypt(crypto::kOaepSha256, as_bytes("a key"));
-  EXPECT_THAT(key().decrypt(crypto::kOaepSha1, *sent), FailsWith(Reason::kBlobInvalid));
-  crypto::OaepParams labelled = crypto::kOaepSha256;
-  labelled.label = as_bytes("label");
-  EXPECT_THAT(key().decrypt(labelled, *sent), FailsWith(Reason::kBlobInvalid));
-  sent->front() ^= std::byte{1};
-  EXPECT_THAT(key().decrypt(crypto::kOaepSha256, *sent), FailsWith(Reason::kBlobInvalid));
-  EXPECT_THAT(key().decrypt(crypto::kOaepSha256, {}), FailsWith(Reason::kBlobInvalid));
-  EXPECT_THAT(there->encrypt(crypto::kOaepSha256, filled(191, 0)), FailsWith(Reason::kInvalidArgs));
 }
 
 TEST(XtsTest, SectorsCountTheirTweaksInUnitsOf512Bytes) {

@@ -114,6 +114,21 @@ def score(unit: pathlib.Path) -> float:
     return float(found.group(1)) if found else 10.0
 
 
+def pages_are_installed() -> list[str]:
+    """Units whose Documentation= names no page that is installed."""
+    installed = (UNITS / "CMakeLists.txt").read_text()
+    wrong = []
+    for unit in UNITS.glob("*.s*"):
+        pages = re.findall(r"(?m)^Documentation=(.*)$", unit.read_text())
+        if unit.suffix in (".service", ".slice") and not pages:
+            wrong.append(f"{unit.name} names no page")
+        for page in pages:
+            name = page.removeprefix("file:///usr/share/doc/coffer/man/")
+            if f"docs/man/{name}\n" not in installed.replace(" ", "\n"):
+                wrong.append(f"{unit.name}: {page} is not installed")
+    return wrong
+
+
 def scores() -> dict[str, float]:
     """Of each service, and of the vault with each of the drop-ins for an HSM."""
     result = {service: score(UNITS / service) for service in SERVICES}
@@ -147,6 +162,9 @@ def main() -> int:
             failed += 1
     for complaint in drop_ins_allow():
         print(f"FAILED drop-ins: {complaint}")
+        failed += 1
+    for complaint in pages_are_installed():
+        print(f"FAILED documentation: {complaint}")
         failed += 1
     for complaint in boot_cycles():
         print(f"FAILED boot order: {complaint}")

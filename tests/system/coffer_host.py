@@ -158,6 +158,12 @@ class CofferHost:
                 f"{item} {errors.get(item.volume)}" for item in items))
         return items
 
+    def listen(self, arguments, path):
+        """Writes what the bus carries from now on to a file of the guest, as `busctl monitor` with these
+        arguments tells it; `kill $(cat PATH.pid)` ends it."""
+        self.machine.must(f"busctl monitor --json=short {arguments} >{path} 2>{path}.begun & echo $! >{path}.pid")
+        self.machine.wait_until(f"grep -q Monitoring {path} {path}.begun")
+
     def unmount(self, names):
         self.machine.must("umount " + " ".join(f"/srv/{name}" for name in names))
 

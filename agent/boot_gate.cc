@@ -68,8 +68,10 @@ Result<ipc::Reply> BootGate::answer(const ipc::Request& request) {
   }
   const auto status = ask();
   if (!status) return tl::unexpected(status.error());
+  ipc::BootReport report = boot_report(*status);
+  report.deadline = deadline_;
   ipc::Reply reply;
-  reply.body = ipc::encode_boot_report(boot_report(*status));
+  reply.body = ipc::encode_boot_report(report);
   return reply;
 }
 

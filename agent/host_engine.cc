@@ -297,7 +297,8 @@ LifeParts HostEngine::life_parts() const {
   return {.unlock = unlock_parts(),
           .registry = parts_.registry,
           .state_folder = parts_.config.state_folder,
-          .boot_id = parts_.boot_id};
+          .boot_id = parts_.boot_id,
+          .boot_deadline = parts_.config.boot_deadline};
 }
 
 LifeCall HostEngine::life_call(JobId job, const Caller& caller,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // coffer-boot-wait: waits until the volumes that open at boot are open or have failed, and says how
 // they are, one line each. It succeeds whatever they did, so that an operator can log in.
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <optional>
@@ -18,21 +19,22 @@ namespace {
 
 constexpr std::string_view kUsage =
     "usage: coffer-boot-wait [--socket PATH] [--deadline SECONDS] [--limit SECONDS] [--strict]\n"
-    "  --deadline  how long to wait for the volumes (default: as cofferd is configured)\n"
-    "  --limit     give up on cofferd itself when it has not answered for this long (default 75)\n"
+    "  --deadline  how long to wait for the volumes (default, and at most: as cofferd is "
+    "configured)\n"
+    "  --limit     how long to wait for a cofferd that does not answer (default 65)\n"
     "  --strict    fail unless every volume is open\n";
 constexpr int kExitUsage = 64;
 constexpr std::chrono::milliseconds kPauseMax{500};
 constexpr std::chrono::milliseconds kFirstWait{1};  // For the answer that says: I am there.
 constexpr std::chrono::milliseconds kAfterRefusal{200};
-// Above the longest boot.deadline_seconds that cofferd takes (150), below TimeoutStartSec= of
-// coffer-boot.service (180).
-constexpr std::chrono::seconds kAnswerMax{165};
+// After the deadline, for cofferd to say how far it came. With the longest boot.deadline_seconds
+// (150) that is below TimeoutStartSec= of coffer-boot.service (180).
+constexpr std::chrono::seconds kTellMax{5};
 
 struct Arguments {
   std::string socket = "/run/coffer/boot.sock";
   std::chrono::milliseconds deadline{0};
-  std::chrono::seconds limit{75};
+  std::chrono::seconds limit{65};  // The default of boot.deadline_seconds, and kTellMax.
   bool strict = false;
 };
 
@@ -69,18 +71,14 @@ std::optional<Arguments> parse(int argc, char** argv) {
   return out;
 }
 
-Deadline earlier(const Deadline& a, const Deadline& b) {
-  return a.at() < b.at() ? a : b;
-}
-
 // Whether cofferd may answer otherwise in a moment: it is away, still begins, or a disk is slow.
 bool passes(Reason reason) {
   return reason == Reason::kAgentUnreachable || reason_info(reason).retryable == Retryable::kYes;
 }
 
 // Asks until cofferd answers: it may be killed and come back meanwhile, or be too busy with its
-// start. Whether it is there at all shows in an answer that waits for nothing; how long its volumes
-// then take is its own deadline's matter, not the limit's.
+// start. Whether it is there at all shows in an answer that waits for nothing, and that tells its
+// deadline. All counts from here: the longest wait is the limit, or that deadline and kTellMax.
 Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   ipc::Client::Options options;
   options.peer = "cofferd";
@@ -88,30 +86,31 @@ Result<ipc::BootReport> wait_for_report(const Arguments& arguments) {
   options.backoff_max = kPauseMax;
   options.connect = [&](Deadline deadline) { return ipc::connect_to(arguments.socket, deadline); };
   ipc::Client client(std::move(options));
-  const Deadline end = Deadline::after(kAnswerMax);
-  Deadline limit = earlier(Deadline::after(arguments.limit), end);
+  const SteadyTime start = system_clock().steady();
+  Deadline end(start + arguments.limit);
+  Deadline volumes(start);  // Until when they are waited for, once cofferd has told.
   bool is_there = false;
   std::optional<Error> refusal;  // What it said last, if it came to say anything.
   while (true) {
-    const auto wait = is_there ? arguments.deadline : kFirstWait;
-    const auto reply =
-        client.call(ipc::kTypeBootWait, ipc::encode_boot_request(wait), is_there ? end : limit);
+    const auto wait = is_there ? std::max(volumes.left(), kFirstWait) : kFirstWait;
+    const auto reply = client.call(ipc::kTypeBootWait, ipc::encode_boot_request(wait), end);
     if (reply) {
       auto report = ipc::decode_boot_report(reply->body);
       if (is_there || !report || report->finished) return report;
       is_there = true;
+      const bool own = arguments.deadline.count() == 0 || arguments.deadline > report->deadline;
+      volumes = Deadline(start + (own ? report->deadline : arguments.deadline));
+      end = Deadline(std::max(start + arguments.limit, volumes.at() + kTellMax));
       continue;
     }
     const Reason reason = reply.error().reason();
     if (!passes(reason)) return tl::unexpected(reply.error());
-    if ((is_there ? end : limit).passed()) return tl::unexpected(refusal.value_or(reply.error()));
+    if (end.passed()) return tl::unexpected(refusal.value_or(reply.error()));
     if (reason != Reason::kAgentUnreachable) {
       refusal = reply.error();
       std::this_thread::sleep_for(kAfterRefusal);
     }
-    if (!is_there) continue;
     is_there = false;
-    limit = earlier(Deadline::after(arguments.limit), end);
   }
 }
 

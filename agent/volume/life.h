@@ -19,6 +19,7 @@ struct LifeParts {
   Registry& registry;
   std::string state_folder;
   std::string boot_id;
+  std::chrono::seconds boot_deadline;  // Config::boot_deadline
   // Called with the name of each step when it is done: where tests cut the power.
   std::function<void(std::string_view step)> reached = [](std::string_view) {};
 };

@@ -277,12 +277,13 @@ std::string unit_escaped(std::string_view name) {
 
 }  // namespace
 
-std::string fstab_line(const VolumeRow& row) {
+std::string fstab_line(const VolumeRow& row, std::chrono::seconds boot_deadline) {
   const std::string type = row.file_system.empty() ? "auto" : row.file_system;
   return "/dev/mapper/" + row.mapped_name + " /srv/" + row.name + " " + type +
          " nofail,x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by=dev-mapper-" +
          unit_escaped(row.mapped_name) +
-         ".device,x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2";
+         ".device,x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=" +
+         std::to_string(boot_deadline.count()) + "s 0 2";
 }
 
 Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,
@@ -310,7 +311,7 @@ Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> d
   if (!checked) return pass(checked.error(), "provision " + plan->disk.node);
 
   made.row = plan->row;
-  made.note = fstab_line(made.row);
+  made.note = fstab_line(made.row, parts.boot_deadline);
   if (call.options.dry_run) return made;
   // The volume is there whatever comes of this.
   const auto opening = open_first(made.row, disks, call.call, parts);

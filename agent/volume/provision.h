@@ -36,7 +36,9 @@ struct Provisioned {
 Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,
                               const LifeParts& parts);
 
-// The line for /etc/fstab that mounts a volume whenever it opens.
-std::string fstab_line(const VolumeRow& row);
+// The line for /etc/fstab that mounts a volume whenever it opens. One that stays closed holds the
+// login prompt for `boot_deadline` after the begin of the boot, which is not longer than
+// coffer-boot-wait does; one that opens later is mounted then.
+std::string fstab_line(const VolumeRow& row, std::chrono::seconds boot_deadline);
 
 }  // namespace coffer::agent

@@ -8,12 +8,16 @@ namespace {
 
 constexpr std::size_t kNameBytesMax = 64;
 
+std::uint32_t wire_ms(std::chrono::milliseconds time) {
+  return static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(time.count(), 0, std::numeric_limits<std::uint32_t>::max()));
+}
+
 }  // namespace
 
 Bytes encode_boot_request(std::chrono::milliseconds wait) {
   ByteWriter out;
-  out.u32(static_cast<std::uint32_t>(
-      std::clamp<std::int64_t>(wait.count(), 0, std::numeric_limits<std::uint32_t>::max())));
+  out.u32(wire_ms(wait));
   return out.take();
 }
 
@@ -29,7 +33,7 @@ Result<std::chrono::milliseconds> decode_boot_request(ByteView body) {
 Bytes encode_boot_report(const BootReport& report) {
   ByteWriter out;
   const std::size_t count = std::min(report.lines.size(), kBootLinesMax);
-  out.boolean(report.finished).u32(report.open).u32(report.total);
+  out.boolean(report.finished).u32(report.open).u32(report.total).u32(wire_ms(report.deadline));
   out.u32(static_cast<std::uint32_t>(count));
   for (std::size_t i = 0; i < count; ++i) {
     const BootReport::Line& line = report.lines[i];
@@ -45,6 +49,7 @@ Result<BootReport> decode_boot_report(ByteView body) {
   report.finished = in.boolean();
   report.open = in.u32();
   report.total = in.u32();
+  report.deadline = std::chrono::milliseconds(in.u32());
   const std::size_t count = in.count(kBootLinesMax, 12);
   for (std::size_t i = 0; i < count; ++i) {
     BootReport::Line line;

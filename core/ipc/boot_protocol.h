@@ -27,6 +27,7 @@ struct BootReport {
   bool finished = false;   // Every volume that opens at boot is open or has failed.
   std::uint32_t open = 0;  // Of `total`.
   std::uint32_t total = 0;
+  std::chrono::milliseconds deadline{0};  // The agent's own: what a boot waits for volumes.
   std::vector<Line> lines;  // The first kBootLinesMax, those that are not open before the others.
 
   friend bool operator==(const BootReport&, const BootReport&) = default;

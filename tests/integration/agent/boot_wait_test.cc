@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "agent/boot_gate.h"
 #include "core/ipc/sockets.h"
@@ -98,6 +99,32 @@ TEST_F(BootWaitTest, AnAgentThatIsBusyAtFirstIsWaitedFor) {
   EXPECT_THAT(run("--limit 30"), HasSubstr("1 of 2 volumes are open"));
 }
 
+TEST_F(BootWaitTest, TheAgentsDeadlineCountsFromTheBeginOfTheWait) {
+  const milliseconds deadline{600'000};
+  const milliseconds first_answer{300};
+  std::vector<milliseconds> asked;
+  ipc::Server::Options options;
+  options.name = "an agent";
+  options.peers = {0, ::getuid()};
+  ipc::Server server(options, [&](ipc::Request& request) -> Result<ipc::Reply> {
+    asked.push_back(ipc::decode_boot_request(request.body).value());
+    if (asked.size() == 1) std::this_thread::sleep_for(first_answer);
+    ipc::BootReport report;
+    report.deadline = deadline;
+    ipc::Reply reply;
+    reply.body = ipc::encode_boot_report(report);
+    return reply;
+  });
+  ASSERT_THAT(server.listen(ipc::listen_at(socket()).value()), Succeeds());
+  EXPECT_THAT(run("--limit 30"), HasSubstr("the boot goes on"));
+  ASSERT_EQ(asked.size(), 2U);
+  EXPECT_LE(asked.back(), deadline - first_answer);
+  EXPECT_GT(asked.back(), milliseconds(0));
+  asked.clear();
+  run("--limit 30 --deadline 60");
+  EXPECT_LE(asked.back(), milliseconds(60'000) - first_answer);
+}
+
 TEST_F(BootWaitTest, ARefusalThatMayPassIsNotTheEnd) {
   std::atomic<int> asked = 0;
   ipc::Server::Options options;
@@ -108,7 +135,9 @@ TEST_F(BootWaitTest, ARefusalThatMayPassIsNotTheEnd) {
     if (before == 0) return fail(Reason::kStoreUnavailable, "the disk is slow");
     if (before == 1) return fail(Reason::kTimedOut, "the agent is busy");
     ipc::Reply reply;
-    reply.body = ipc::encode_boot_report({.finished = true, .open = 0, .total = 0, .lines = {}});
+    ipc::BootReport report;
+    report.finished = true;
+    reply.body = ipc::encode_boot_report(report);
     return reply;
   });
   ASSERT_THAT(server.listen(ipc::listen_at(socket()).value()), Succeeds());

@@ -111,7 +111,7 @@ class StartTroubleTest : public ::testing::Test {
     ::waitpid(std::exchange(agent, -1), &ended, 0);
     return WIFEXITED(ended) ? WEXITSTATUS(ended) : -1;
   }
-  // Far under its limit of 75 s, or the test's own time is over.
+  // Far under its limit, or the test's own time is over.
   Ended wait_for_boot(const std::string& options = "") const {
     return run((bin_dir() / "coffer-boot-wait").string() + " --socket " + path("boot.sock") +
                " --limit 3600 --deadline 3600 " + options);

@@ -4,26 +4,30 @@
 from fault_token import SCRIPT, FaultToken
 from scenario import VOLUMES, scenario
 
-# The boot goes on after this long without a token, whatever happens; by the configuration.
-BOOT_DEADLINE_SECONDS = 60
-# Emulated on two cores, a unit with that deadline is done this much later after the kernel's start.
-BEFORE_IT_SECONDS = 30
+# By boot.deadline_seconds as it is by default; docs/operations.md has the figure.
+DEADLINE_SECONDS, PROMPT_SECONDS = 60, 65
+# That is from the start of coffer-boot.service; emulated on two cores, the steps after it take their time.
+EMULATED_SECONDS = 10
 TOKENS = "/var/lib/coffer/vault/local/tokens"
 PIN = "/etc/coffer/credentials/vault-local.pin"
 
 
 def boot_goes_on(s, host):
-    """The power goes, and the machine boots: the login prompt comes, nothing prompts, and no volume
-    is open. Returns the names of the errors that they give."""
+    """The power goes, and the machine boots: the login prompt comes in time, nothing prompts, and no
+    volume is open. Returns the names of the errors that they give."""
     m = host.machine
-    # The mounts wait for what will not come: no longer than needed.
-    m.must("sed -i s/device-timeout=90s/device-timeout=10s/ /etc/fstab; grep -q device-timeout=10s /etc/fstab; sync")
+    # The lines are as they were printed.
+    assert m.must(f"grep -c device-timeout={DEADLINE_SECONDS}s /etc/fstab; sync").strip() == str(len(VOLUMES))
     m.cut_power()
     m.boot()
     login = m.wait_for_login()
+    prompt = host.seconds_of_unit("serial-getty@ttyS0.service")
+    started = host.seconds_of_unit("coffer-boot.service", "InactiveExitTimestampMonotonic")
     waited = host.seconds_of_unit("coffer-boot.service")
-    s.log(f"login prompt {login:.1f} s after power-on; coffer-boot.service done at {waited:.1f} s")
-    assert waited < BOOT_DEADLINE_SECONDS + BEFORE_IT_SECONDS
+    s.log(f"login prompt {login:.1f} s after power-on; {prompt - started:.1f} s after the start of "
+          f"coffer-boot.service, which waited for {waited - started:.1f} s")
+    assert waited - started <= PROMPT_SECONDS
+    assert prompt - started <= PROMPT_SECONDS + EMULATED_SECONDS
     host.wait_up()
     volumes = host.volumes()
     for name in VOLUMES:

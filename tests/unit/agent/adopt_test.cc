@@ -113,7 +113,8 @@ TEST_F(AdoptTest, ADiskThatChangesMeanwhileIsNotAdopted) {
   const agent::LifeParts parts{.unlock = {worker, *keyring, *log, system_clock(), host_id},
                                .registry = *registry,
                                .state_folder = folder.string(),
-                               .boot_id = boot_id};
+                               .boot_id = boot_id,
+                               .boot_deadline = std::chrono::seconds(60)};
   EXPECT_EQ(agent::identify(call, *watch.list(), parts).value(), id);
   const VolumeId other = VolumeId::random().value();
   EXPECT_THAT(agent::adopt(call, other, *watch.list(), parts), FailsWith(Reason::kDeviceChanged));

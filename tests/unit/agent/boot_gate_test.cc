@@ -78,6 +78,7 @@ TEST_F(BootGateTest, AnswersAtTheDeadlineThoughNothingIsOver) {
   const auto report = ask(milliseconds(0));
   ASSERT_THAT(report, Succeeds());
   EXPECT_FALSE(report->finished);
+  EXPECT_EQ(report->deadline, milliseconds(20));
 }
 
 TEST_F(BootGateTest, TellsAtOnceThatTheAgentCannotBegin) {

@@ -22,7 +22,8 @@ class ProvisionTest : public EngineFixture {
     return {.unlock = {worker, *keyring, *log, system_clock(), host_id},
             .registry = *registry,
             .state_folder = folder.string(),
-            .boot_id = boot_id};
+            .boot_id = boot_id,
+            .boot_deadline = std::chrono::seconds(40)};
   }
   agent::LifeCall call() {
     agent::LifeCall made;
@@ -515,18 +516,18 @@ TEST_F(ProvisionTest, TheFstabLineMountsWheneverTheVolumeOpens) {
   agent::VolumeRow row;
   row.name = row.mapped_name = "data";
   row.file_system = "ext4";
-  EXPECT_EQ(agent::fstab_line(row),
+  EXPECT_EQ(agent::fstab_line(row, std::chrono::seconds(40)),
             "/dev/mapper/data /srv/data ext4 "
             "nofail,x-systemd.wanted-by=local-fs.target,x-systemd.wanted-by=dev-mapper-data.device,"
-            "x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=90s 0 2");
+            "x-systemd.before=systemd-user-sessions.service,x-systemd.device-timeout=40s 0 2");
 }
 
 TEST_F(ProvisionTest, TheFstabLineNamesTheDevicesUnitAsSystemdDoes) {
   agent::VolumeRow row;
   row.name = row.mapped_name = "my-data@1:a_b.c";
-  EXPECT_THAT(agent::fstab_line(row),
+  EXPECT_THAT(agent::fstab_line(row, std::chrono::seconds(40)),
               testing::HasSubstr(R"(/dev/mapper/my-data@1:a_b.c /srv/my-data@1:a_b.c auto )"));
-  EXPECT_THAT(agent::fstab_line(row),
+  EXPECT_THAT(agent::fstab_line(row, std::chrono::seconds(40)),
               testing::HasSubstr(R"(wanted-by=dev-mapper-my\x2ddata\x401:a_b.c.device,)"));
 }
 

@@ -30,6 +30,11 @@ def mount_unit(name):
     return "srv-" + name.replace("-", r"\x2d") + ".mount"
 
 
+def all_closed(count):
+    """What coffer-close.service says when nothing is left of that many mappings."""
+    return f"closed {count} of {count} volumes"
+
+
 class CofferHost:
     """A machine with Coffer installed. Nothing here starts or stops the machine."""
 

@@ -165,3 +165,18 @@ def vault_killed_in_the_middle(s):
     seconds = host.wait_states({name: "unlocked" for name in VOLUMES})
     s.log(f"all open {seconds:.1f} s later, without another request")
     assert len(host.audit()) > before
+
+
+@scenario(timeout=900, host=True)
+def boot_with_vault_that_dies(s):
+    """The vault dies whenever it uses a key at boot: the boot goes on, and all opens when it no longer does."""
+    host = s.host()
+    token = FaultToken(host)
+    token.suffer("C_Decrypt crash")
+    errors = boot_goes_on(s, host)
+    assert errors == {"HsmAbsent"}, errors
+    restarts = int(host.machine.must("systemctl show -p NRestarts --value coffer-vault@local.service"))
+    s.log(f"the vault was started anew {restarts} times")
+    assert restarts > 0
+    token.heal()
+    assert_opens_when_back(s, host)

@@ -7,7 +7,6 @@
 #include <ostream>
 
 namespace coffer::cli {
-namespace {
 
 int run_on_agent(const AgentWork& work, const AgentOptions& options, Invocation& invocation) {
   // Without a terminal nobody could type a password, and polkit would wait for one.
@@ -16,8 +15,6 @@ int run_on_agent(const AgentWork& work, const AgentOptions& options, Invocation&
   if (!bus) return report_error(bus.error(), options, invocation);
   return work(*bus, options, invocation);
 }
-
-}  // namespace
 
 CLI::App* add_agent_command(CLI::App& parent, Invocation& invocation, const std::string& name,
                             const std::string& help, AgentCommandKind kind, AgentWork work) {

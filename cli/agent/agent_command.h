@@ -25,6 +25,9 @@ enum AgentCommandKind : std::uint8_t { kPlainCommand, kChangeCommand, kJobComman
 CLI::App* add_agent_command(CLI::App& parent, Invocation& invocation, const std::string& name,
                             const std::string& help, AgentCommandKind kind, AgentWork work);
 
+// Does the work on the agent; its exit status, or that of the error when there is no bus.
+int run_on_agent(const AgentWork& work, const AgentOptions& options, Invocation& invocation);
+
 // The a{sv} at the end of a call: what was chosen, and the options of every command.
 class OptionList {
  public:

@@ -12,6 +12,7 @@
 #include "cli/agent/agent_command.h"
 #include "cli/agent/table.h"
 #include "cli/commands.h"
+#include "core/audit/verifier.h"
 #include "core/base/clock.h"
 
 namespace coffer::cli {
@@ -126,34 +127,72 @@ void declare_query(CLI::App& parent, Invocation& invocation) {
   command->add_option("--max", own->count_max, "At most so many")->check(CLI::Range(1U, kPage));
 }
 
+struct Verdict {
+  bool ok = false;
+  std::uint64_t bad_sequence = 0;
+  std::string text;
+};
+
+int show_verdict(const Verdict& verdict, const AgentOptions& options, Invocation& invocation) {
+  if (options.json) {
+    print_json(
+        json::object{{"ok", verdict.ok}, {"bad-seq", verdict.bad_sequence}, {"text", verdict.text}},
+        invocation);
+  } else {
+    invocation.out << (verdict.ok
+                           ? "unbroken: "
+                           : "BROKEN at record " + std::to_string(verdict.bad_sequence) + ": ")
+                   << verdict.text << "\n";
+  }
+  return verdict.ok ? kExitOk : reason_info(Reason::kAuditBroken).exit_status;
+}
+
 int run_verify(AgentBus& bus, std::uint64_t from, std::uint64_t to, const AgentOptions& options,
                Invocation& invocation) {
   const auto answer = bus.call(kAgentRoot, "Audit", "Verify", [&](sd_bus_message* m) {
     return ::sd_bus_message_append(m, "tt", from, to);
   });
   if (!answer) return report_error(answer.error(), options, invocation);
-  const bool ok = answer->at(0).as_bool();
-  const int status = ok ? kExitOk : reason_info(Reason::kAuditBroken).exit_status;
-  const std::string text(answer->at(2).as_string());
-  if (options.json) {
-    print_json(json::object{{"ok", ok}, {"bad-seq", answer->at(1)}, {"text", text}}, invocation);
-  } else {
-    invocation.out << (ok ? "unbroken: "
-                          : "BROKEN at record " + json::serialize(answer->at(1)) + ": ")
-                   << text << "\n";
-  }
-  return status;
+  return show_verdict({answer->at(0).as_bool(), answer->at(1).to_number<std::uint64_t>(),
+                       std::string(answer->at(2).as_string())},
+                      options, invocation);
+}
+
+struct VerifyRange {
+  std::uint64_t from = 0;
+  std::uint64_t to = 0;
+  std::string folder;
+};
+
+// A journal that is no agent's any more, or whose agent is down.
+int verify_folder(const VerifyRange& range, const AgentOptions& options, Invocation& invocation) {
+  const auto report = audit::verify_folder(range.folder, range.from, range.to);
+  if (!report) return report_error(report.error(), options, invocation);
+  const bool ok = report->intact;
+  const auto text = ok ? std::to_string(report->records) + " records hold" +
+                             (report->stopped ? ", the last one closes the journal in order" : "")
+                       : report->problem;
+  return show_verdict({ok, report->bad_sequence, text}, options, invocation);
 }
 
 void declare_verify(CLI::App& parent, Invocation& invocation) {
-  const auto range = std::make_shared<Query>();
-  auto* command = add_agent_command(
-      parent, invocation, "verify", "Check that the chain is unbroken", kPlainCommand,
-      [range](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        return run_verify(bus, range->from, range->to, options, run);
-      });
+  const auto range = std::make_shared<VerifyRange>();
+  const auto options = std::make_shared<AgentOptions>();
+  auto* command = parent.add_subcommand("verify", "Check that the chain is unbroken");
+  add_agent_options(*command, *options);
   command->add_option("--from", range->from, "First sequence number");
   command->add_option("--to", range->to, "Last sequence number; 0: the end");
+  command->add_option("--folder", range->folder, "Of a journal in this folder, without the agent");
+  command->callback([range, options, &invocation] {
+    invocation.action = [range, options, &invocation] {
+      if (!range->folder.empty()) return verify_folder(*range, *options, invocation);
+      return run_on_agent(
+          [range](AgentBus& bus, const AgentOptions& given, Invocation& run) {
+            return run_verify(bus, range->from, range->to, given, run);
+          },
+          *options, invocation);
+    };
+  });
 }
 
 // Prints what comes, until interrupted or --count records.

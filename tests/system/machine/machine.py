@@ -115,6 +115,11 @@ class Machine:
         self.process.kill()
         self._disconnect()
 
+    def cut_power_when(self, script, timeout=BOOT_SECONDS):
+        """The guest's power goes the moment a script of it ends, with nothing more written or said."""
+        self.must(f"({{ {script}; }} >/dev/null 2>&1; echo b >/proc/sysrq-trigger) >/dev/null 2>&1 </dev/null &")
+        self.wait_power_off(timeout)
+
     def shut_down(self, timeout=SHUTDOWN_SECONDS):
         """Clean power-off from within, as an admin does it."""
         self._leave("systemctl poweroff", timeout)

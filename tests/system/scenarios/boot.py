@@ -3,7 +3,7 @@
 
 import json
 
-from coffer_host import mount_unit
+from coffer_host import all_closed, mount_unit
 from machine import Deadline
 from scenario import DASHED, DETACHED, VOLUMES, scenario
 
@@ -35,6 +35,7 @@ def assert_clean_shutdown(host):
     host.machine.shut_down()
     console = host.machine.console()
     assert "Power down" in console
+    assert all_closed(len(VOLUMES)) in console, console[-3000:]
     for trouble in ["is busy", "Failed unmounting", "Could not detach", "Failed to finalize"]:
         assert trouble not in console, console[-3000:]
 
@@ -71,13 +72,11 @@ def volume_pulled_out_in_use_is_cleaned_up(s):
     host = s.host()
     m = host.machine
     identity = host.volumes()["data1"]["Id"]
-    m.must("busctl monitor --json=short --match \"type='signal',member='Alert'\" >/run/alerts 2>/run/ready & "
-           "echo $! >/run/monitor")
-    m.wait_until("grep -q Monitoring /run/ready /run/alerts")
+    host.listen("--match \"type='signal',member='Alert'\"", "/run/alerts")
     m.unplug(m.disk("data1"))
     host.wait_states({"data1": "absent"})
     told = m.wait_until("grep -a '\"member\":\"Alert\"' /run/alerts")[0].splitlines()
-    m.must("kill $(cat /run/monitor)")
+    m.must("kill $(cat /run/alerts.pid)")
     alerts = [json.loads(line)["payload"]["data"] for line in told]
     s.log(f"alerts: {alerts}")
     assert [alert[:3] for alert in alerts] == [["error", "org.coffer.Agent1.Error.DeviceAbsent", identity]], alerts
@@ -211,15 +210,3 @@ def settled_mappings(host):
             return mapped
         deadline.what = f"states as the mappings are: {states}, {mapped}"
         deadline.pause(0.2)
-
-
-@scenario(timeout=600, long=True, host=True)
-def power_cut_during_unlock_at_boot(s):
-    """The power goes at some moment of the boot; the next boot opens everything."""
-    host = s.host(resume=False)
-    for seconds in (3, 5, 6, 7, 8):
-        host.machine.boot()
-        host.machine.run(f"sleep {seconds / 10}", timeout=240)
-        host.machine.cut_power()
-    host.machine.boot()
-    assert_open_before_login(s, host)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks of volumes that are in use."""
+"""Locks of volumes that are in use: when the last user lets go, or at once."""
 
 from scenario import scenario
 
@@ -33,3 +33,23 @@ def deferred_lock_waits_for_the_last_user(s):
     assert items[0].result == "done" and details["note"]["data"] == IN_USE, details
     host.machine.must("sync; echo 3 >/proc/sys/vm/drop_caches; cat /srv/data1/file; echo more >/srv/data1/other; sync")
     lingers_until(host, "data1", "umount /srv/data1")
+
+
+@scenario(host=True)
+def forced_lock_takes_the_data_away(s):
+    """A mounted volume, locked with `force` by D-Bus or command, gives nothing to who holds it, until that lets go."""
+    host = s.host()
+    m = host.machine
+    m.must("sync")
+    for name in ("data1", "data2"):
+        # systemd unmounts what has become unreadable; this user of the device stays.
+        m.must(f"systemd-run --unit=holder sh -c 'exec sleep infinity </dev/mapper/{name}'")
+        m.wait_until("readlink /proc/$(systemctl show -p MainPID --value holder.service)/fd/0 | grep /dev/dm-")
+        if name == "data1":
+            host.lock([name], "1 force b true")
+        else:
+            s.log(m.must(f"coffer lock --force {name}"))
+        table = m.must(f"dmsetup table {name}")
+        assert table.split()[2:] == ["error"], table
+        assert m.run(f"dd if=/dev/mapper/{name} of=/dev/null bs=4096 count=1 iflag=direct").status != 0
+        lingers_until(host, name, f"systemctl stop holder.service; ! mountpoint -q /srv/{name} || umount /srv/{name}")

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include "cli/selftest/known_answers.h"
 #include "cli/selftest/suites.h"
 #include "core/base/encoding.h"
 #include "core/crypto/aead.h"
 #include "core/crypto/digest.h"
 #include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
+#include "core/crypto/sm3.h"
+#include "core/crypto/sm4.h"
 #include "core/luks2/digest.h"
 #include "core/luks2/profile.h"
 #include "core/luks2/token.h"
@@ -56,6 +59,52 @@ FileReport crypto_answers() {
   return report;
 }
 
+// GM/T 0004, RFC 8998, and OpenSSL's tests.
+FileReport sm_answers() {
+  FileReport report;
+  report.file = "known answers: SM3, SM4";
+  report.count(to_hex(crypto::sm3(as_bytes("abc"))) ==
+                   "66c7f0f462eeedd9d1f2d46bdc10e4e24167c4875cf2f7a2297da02b8f4ba8e0",
+               "SM3");
+  report.count(to_hex(crypto::hmac_sm3(
+                   hex("0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"),
+                   hex("6162636462636465636465666465666765666768666768696768696a68696a6b696a6b6c6a6"
+                       "b6c6d6b6c6d6e"
+                       "6c6d6e6f6d6e6f706e6f7071616263646263646563646566646566676566676866676869676"
+                       "8696a68696a6b"
+                       "696a6b6c6a6b6c6d6b6c6d6e6c6d6e6f6d6e6f706e6f7071"))) ==
+                   "ca05e144ed05d1857840d1f318a4a8669e559fc8391f414485bfdf7bb408963a",
+               "HMAC-SM3");
+  const Bytes key = hex("0123456789abcdeffedcba9876543210");
+  const Bytes aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+  report.count(is(crypto::sm4_gcm_seal(
+                      key, {hex("00001234567800000000abcd"), aad},
+                      hex("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd"
+                          "eeeeeeeeeeeeeeeeffffffffffffffffeeeeeeeeeeeeeeeeaaaaaaaaaaaaaaaa")),
+                  "17f399f08c67d5ee19d0dc9969c4bb7d5fd46fd3756489069157b282bb200735"
+                  "d82710ca5c22f0ccfa7cbf93d496ac15a56834cbcf98c397b4024a2691233b8d"
+                  "83de3541e4c2b58177e065a9bf7b62ec"),
+               "SM4-GCM");
+  crypto::Sm4Block block{};
+  std::ranges::copy(key, block.begin());
+  const Bytes text = hex("0123456789abcdeffedcba98765432100123456789abcdeffedcba9876543210");
+  Bytes counted(text.size());
+  report.count(
+      crypto::sm4_ctr(key, block,
+                      hex("aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd"),
+                      counted) &&
+          counted == hex("c2b4759e78ac3cf43d0852f4e8d5f9fd7256e8a5fcb65a350ee00630912e4449"),
+      "SM4-CTR");
+  // The answer is without padding, which is one block more.
+  const auto chained = crypto::sm4_cbc_encrypt(key, block, text);
+  report.count(
+      chained && std::ranges::equal(
+                     ByteView(*chained).first(text.size()),
+                     hex("2677f46b09c122cc975533105bd4a22af6125f7275ce552c3a2bbcf533de8a3b")),
+      "SM4-CBC");
+  return report;
+}
+
 // Our own formats: what is printed is read.
 FileReport format_answers() {
   FileReport report;
@@ -90,7 +139,7 @@ FileReport format_answers() {
 }  // namespace
 
 std::vector<FileReport> run_known_answers() {
-  return {crypto_answers(), format_answers()};
+  return {crypto_answers(), sm_answers(), key_pair_answers(), format_answers()};
 }
 
 }  // namespace coffer::cli

@@ -34,6 +34,7 @@ Result<FileReport> run_sector_vectors(const std::filesystem::path& folder,
                                       const VectorSuite& suite);
 Result<FileReport> run_json_vectors(const std::filesystem::path& folder, const VectorSuite& suite);
 Result<FileReport> run_uri_vectors(const std::filesystem::path& folder, const VectorSuite& suite);
+Result<FileReport> run_sm_vectors(const std::filesystem::path& folder, const VectorSuite& suite);
 Result<FileReport> run_wycheproof(const std::filesystem::path& folder, const VectorSuite& suite);
 
 }  // namespace coffer::cli

@@ -3,6 +3,11 @@
 
 #include <gmock/gmock.h>
 
+#include <boost/json.hpp>
+
+#include "core/base/encoding.h"
+#include "core/base/files.h"
+#include "tests/support/paths.h"
 #include "tests/support/result_matchers.h"
 #include "tests/unit/core/crypto/crypto_testing.h"
 
@@ -78,6 +83,43 @@ TEST(ShamirTest, AnyOfTheNeededNumberGiveTheSecretInBothImplementations) {
       EXPECT_EQ(equal_constant_time(combined->reveal(), secret->reveal()), some.size() >= needed)
           << "needed " << int{needed} << ", given " << some.size();
     }
+  }
+}
+
+struct Slip39Share {
+  unsigned x = 0;
+  SecretBytes value;
+};
+
+// SLIP-0039 has the secret at 255 and shares from 0 on. Shifting all of them by 255 is the same
+// polynomial seen from there, with the secret at 0.
+SecretBytes combine_slip39(std::span<const Slip39Share> shares, std::size_t threshold) {
+  if (threshold == 1) return *SecretBytes::copy_of(shares.front().value.reveal());
+  std::vector<ShamirPoint> points;
+  for (const auto& share : shares)
+    points.push_back({static_cast<std::uint8_t>(share.x ^ 255U), share.value.reveal()});
+  auto secret = crypto::shamir_combine(points);
+  return secret ? std::move(*secret) : SecretBytes();
+}
+
+TEST(ShamirTest, PublishedSharesGiveTheirSecret) {
+  const auto file = read_file(vectors_dir() / "shares" / "slip39.json", 1 << 20);
+  ASSERT_THAT(file, Succeeds());
+  const auto vectors = boost::json::parse(as_text(*file));
+  ASSERT_EQ(vectors.at("cases").as_array().size(), 4U);
+  for (const auto& entry : vectors.at("cases").as_array()) {
+    std::vector<Slip39Share> groups;
+    for (const auto& group : entry.at("groups").as_array()) {
+      std::vector<Slip39Share> members;
+      for (const auto& member : group.at("members").as_array())
+        members.push_back({member.at("x").to_number<unsigned>(),
+                           *SecretBytes::copy_of(*from_hex(member.at("value").as_string()))});
+      groups.push_back({group.at("x").to_number<unsigned>(),
+                        combine_slip39(members, group.at("threshold").to_number<std::size_t>())});
+    }
+    const auto secret =
+        combine_slip39(groups, entry.at("group_threshold").to_number<std::size_t>());
+    EXPECT_EQ(to_hex(secret.reveal()), entry.at("secret").as_string());
   }
 }
 

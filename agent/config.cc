@@ -11,6 +11,7 @@
 #include "core/base/bytes.h"
 #include "core/base/files.h"
 #include "core/base/plain_toml.h"
+#include "core/base/vault_name.h"
 
 namespace coffer::agent {
 namespace {
@@ -36,12 +37,8 @@ class Reader {
     const auto node = take(table, key);
     if (!node) return;
     const auto text = node.value<std::string>();
-    const auto allowed = [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-    };
-    const bool good = node.is_string() && text && !text->empty() && text->size() <= 32 &&
-                      std::all_of(text->begin(), text->end(), allowed);
-    if (!good) return wrong(table, key, "must be 1 to 32 of a-z0-9_-");
+    const bool good = node.is_string() && text && is_vault_name(*text);
+    if (!good) return wrong(table, key, std::string("must be ") + kVaultNameRule);
     value = *text;
   }
 

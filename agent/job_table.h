@@ -67,7 +67,6 @@ class JobTable {
   std::vector<JobInfo> jobs() const;
   Result<JobInfo> job(JobId id) const;                     // kNoSuchJob
   Result<std::vector<JobItem>> job_items(JobId id) const;  // kNoSuchJob
-  std::size_t active_count() const noexcept { return active_count_; }
 
   // Drops the jobs that were kept long enough. To be called every now and then.
   void expire();

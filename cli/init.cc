@@ -14,6 +14,7 @@
 #include "cli/host_units.h"
 #include "cli/init_shares.h"
 #include "core/base/files.h"
+#include "core/base/vault_name.h"
 #include "hsm/host_setup.h"
 #include "hsm/recovery_shares.h"
 
@@ -281,10 +282,7 @@ void declare_init(CLI::App& parent, Invocation& invocation) {
   auto* command = parent.add_subcommand("init", "Set up this host's token and first key (root)");
   command->add_option("--token-name", options->places.token_name, "Name of the vault (local)")
       ->check([](const std::string& name) {
-        const bool good =
-            !name.empty() && name.size() <= 24 &&
-            name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
-        return good ? std::string() : std::string("1 to 24 of a-z 0-9 _ -");
+        return is_vault_name(name) ? std::string() : std::string(kVaultNameRule);
       });
   command->add_option("--module", options->module, "PKCS#11 module (SoftHSM)");
   command->add_option("--token", options->token, "PKCS#11 URI of a token that is there already");

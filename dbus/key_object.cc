@@ -21,10 +21,8 @@ Result<Plan> of_this_key(Context& context, sd_bus_message* call, const char* ope
   Reader reader(call);
   const auto options = Options::read(reader, {}, true);
   if (!options) return tl::unexpected(options.error());
-  for (const auto* name : {"dry-run", "timeout-usec"}) {
-    if (const auto refused = options->refuse(name); !refused)
-      return tl::unexpected(refused.error());
-  }
+  if (const auto refused = options->refuse_modes(); !refused)
+    return tl::unexpected(refused.error());
   const auto key = context.engine.key(id->str());
   if (!key) return tl::unexpected(key.error());
   auto plan = key_plan(operation, id->str(), key->record.alias, *options);

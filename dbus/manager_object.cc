@@ -228,10 +228,8 @@ Result<Plan> on_scan(Context& context, sd_bus_message* call) {
   Reader reader(call);
   const auto options = Options::read(reader, {}, true);
   if (!options) return tl::unexpected(options.error());
-  for (const auto* name : {"dry-run", "timeout-usec"}) {
-    if (const auto refused = options->refuse(name); !refused)
-      return tl::unexpected(refused.error());
-  }
+  if (const auto refused = options->refuse_modes(); !refused)
+    return tl::unexpected(refused.error());
   Plan plan;
   plan.operation = "scan";
   plan.interactive = options->interactive();

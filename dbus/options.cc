@@ -119,4 +119,9 @@ Result<void> Options::refuse(std::string_view name) const {
               "this method has no option " + std::string(name) + " that does anything");
 }
 
+Result<void> Options::refuse_modes() const {
+  if (auto refused = refuse("dry-run"); !refused) return refused;
+  return refuse("timeout-usec");
+}
+
 }  // namespace coffer::dbus

@@ -44,6 +44,8 @@ class Options {
 
   // kUnsupported when an option was set that this method cannot honour.
   Result<void> refuse(std::string_view name) const;
+  // The same for `dry-run` and `timeout-usec`, of a method that has neither.
+  Result<void> refuse_modes() const;
 
  private:
   using Value = std::variant<bool, std::uint64_t, std::string>;

@@ -51,6 +51,31 @@ bool place(int fd, int number) {
   return ::dup2(fd, number) == number;
 }
 
+// This process twice, each with one end of a socket pair.
+struct Forked {
+  pid_t pid = -1;          // 0 in the child.
+  std::optional<Ids> ids;  // Of the user that the child is to become, if any.
+  UniqueFd end;
+};
+
+Result<Forked> fork_for(const RunAs& user) {
+  Forked forked;
+  if (!user.user.empty()) {
+    const auto found = ids_of(user.user);
+    if (!found) return tl::unexpected(found.error());
+    forked.ids = *found;
+  }
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return fail_errno(errno, "make a socket pair", Reason::kInternal);
+  UniqueFd mine(ends[0]);
+  UniqueFd theirs(ends[1]);
+  forked.pid = ::fork();
+  if (forked.pid < 0) return fail_errno(errno, "fork", Reason::kInternal);
+  forked.end = std::move(forked.pid == 0 ? theirs : mine);
+  return forked;
+}
+
 [[noreturn]] void become_program(const std::vector<std::string>& arguments,
                                  const std::optional<Ids>& ids, int socket, int inherited) {
   std::vector<char*> argv;
@@ -100,50 +125,26 @@ Result<void> Child::wait() {
 
 Result<Child> start_program(const std::vector<std::string>& arguments, const RunAs& user,
                             int inherited) {
-  std::optional<Ids> ids;
-  if (!user.user.empty()) {
-    const auto found = ids_of(user.user);
-    if (!found) return tl::unexpected(found.error());
-    ids = *found;
-  }
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return fail_errno(errno, "make a socket pair", Reason::kInternal);
-  UniqueFd mine(ends[0]);
-  const UniqueFd theirs(ends[1]);
-  const pid_t pid = ::fork();
-  if (pid < 0) return fail_errno(errno, "start " + arguments.front(), Reason::kInternal);
-  if (pid == 0) become_program(arguments, ids, theirs.get(), inherited);
-  return Child(pid, std::move(mine));
+  auto forked = fork_for(user);
+  if (!forked) return pass(forked.error(), "start " + arguments.front());
+  if (forked->pid == 0) become_program(arguments, forked->ids, forked->end.get(), inherited);
+  return Child(forked->pid, std::move(forked->end));
 }
 
 Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work) {
-  std::optional<Ids> ids;
-  if (!user.user.empty()) {
-    const auto found = ids_of(user.user);
-    if (!found) return tl::unexpected(found.error());
-    ids = *found;
-  }
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return fail_errno(errno, "make a socket pair", Reason::kInternal);
-  UniqueFd mine(ends[0]);
-  UniqueFd theirs(ends[1]);
-  const pid_t pid = ::fork();
-  if (pid < 0) return fail_errno(errno, "fork", Reason::kInternal);
-  if (pid == 0) {
-    mine.reset();
-    if (ids && !become(*ids)) ::_exit(kExitNotStarted);
-    ipc::Channel channel(std::move(theirs));
+  auto forked = fork_for(user);
+  if (!forked) return tl::unexpected(forked.error());
+  if (forked->pid == 0) {
+    if (forked->ids && !become(*forked->ids)) ::_exit(kExitNotStarted);
+    ipc::Channel channel(std::move(forked->end));
     const auto done = work();
     const Bytes text = done ? Bytes{std::byte{1}} : ipc::encode_error(done.error());
     const auto sent = channel.send(text, {}, Deadline::after(std::chrono::seconds(5)));
     ::_exit(sent ? EXIT_SUCCESS : EXIT_FAILURE);
   }
-  theirs.reset();
-  ipc::Channel channel(std::move(mine), Reason::kInternal);
+  ipc::Channel channel(std::move(forked->end), Reason::kInternal);
   const auto answer = channel.receive(Deadline::after(kSetupDeadline));
-  Child child(pid, UniqueFd());
+  Child child(forked->pid, UniqueFd());
   if (!answer) {
     const auto ended = child.wait();
     return ended ? Result<void>(tl::unexpected(answer.error())) : ended;

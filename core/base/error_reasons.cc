@@ -239,28 +239,6 @@ std::string dbus_error_name(Reason reason) {
       .append(reason_info(reason).name);
 }
 
-std::string_view errc_name(Errc code) noexcept {
-  switch (code) {
-    case Errc::kNotFound:
-      return "NotFound";
-    case Errc::kPermissionDenied:
-      return "PermissionDenied";
-    case Errc::kInternal:
-      return "Internal";
-    case Errc::kInvalidArgument:
-      return "InvalidArgument";
-    case Errc::kFailedPrecondition:
-      return "FailedPrecondition";
-    case Errc::kUnavailable:
-      return "Unavailable";
-    case Errc::kResourceExhausted:
-      return "ResourceExhausted";
-    case Errc::kCorrupted:
-      return "Corrupted";
-  }
-  return "Internal";
-}
-
 std::string_view retryable_name(Retryable retryable) noexcept {
   switch (retryable) {
     case Retryable::kNo:

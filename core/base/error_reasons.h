@@ -146,8 +146,6 @@ std::optional<Reason> reason_by_name(std::string_view name) noexcept;
 // knows them; all others carry our prefix.
 std::string dbus_error_name(Reason reason);
 
-// "FailedPrecondition" and so on.
-std::string_view errc_name(Errc code) noexcept;
 std::string_view retryable_name(Retryable retryable) noexcept;  // "no", "yes", "after"
 
 inline constexpr std::string_view kDbusErrorPrefix = "org.coffer.Agent1.Error.";

@@ -8,42 +8,10 @@
 #include <thread>
 
 #include "core/ipc/channel.h"
+#include "core/ipc/received.h"
 
 namespace coffer::ipc {
 namespace {
-
-// The receiver waits for as long as the connection lasts, in turns of this: shutdown() wakes it.
-constexpr std::chrono::minutes kReceiveTurn{10};
-
-// Received bytes of either kind, and the fds that came with them.
-struct Received {
-  Bytes open;
-  SecretBytes secret;
-  std::vector<UniqueFd> fds;
-
-  ByteView bytes() const noexcept { return secret.empty() ? ByteView(open) : secret.reveal(); }
-};
-
-Result<Received> receive(Channel& channel, bool secret) {
-  for (;;) {
-    const auto deadline = Deadline::after(kReceiveTurn);
-    Received received;
-    if (secret) {
-      auto message = channel.receive_secret(deadline);
-      if (!message && message.error().reason() == Reason::kTimedOut) continue;
-      if (!message) return tl::unexpected(message.error());
-      received.secret = std::move(message->bytes);
-      received.fds = std::move(message->fds);
-    } else {
-      auto message = channel.receive(deadline);
-      if (!message && message.error().reason() == Reason::kTimedOut) continue;
-      if (!message) return tl::unexpected(message.error());
-      received.open = std::move(message->bytes);
-      received.fds = std::move(message->fds);
-    }
-    return received;
-  }
-}
 
 // What an answer means to the call that waits for it.
 Result<Reply> to_reply(const Frame& frame, Received& received) {

@@ -14,34 +14,12 @@
 #include <mutex>
 #include <thread>
 
+#include "core/ipc/received.h"
 #include "core/ipc/sockets.h"
 #include "core/ipc/worker_pool.h"
 
 namespace coffer::ipc {
 namespace {
-
-constexpr std::chrono::minutes kReceiveTurn{10};  // shutdown wakes the receiver before.
-
-// A received message: its bytes in one of the two, and its fds.
-struct Received {
-  Bytes open;
-  SecretBytes secret;
-  std::vector<UniqueFd> fds;
-
-  ByteView bytes() const noexcept { return secret.empty() ? ByteView(open) : secret.reveal(); }
-};
-
-Result<Received> receive(Channel& channel, bool secret) {
-  const auto deadline = Deadline::after(kReceiveTurn);
-  if (secret) {
-    auto message = channel.receive_secret(deadline);
-    if (!message) return tl::unexpected(message.error());
-    return Received{{}, std::move(message->bytes), std::move(message->fds)};
-  }
-  auto message = channel.receive(deadline);
-  if (!message) return tl::unexpected(message.error());
-  return Received{std::move(message->bytes), {}, std::move(message->fds)};
-}
 
 // The peer that just went away is no fault.
 constexpr Reason kGone = Reason::kCancelled;
@@ -202,7 +180,6 @@ Result<void> Server::Impl::serve(UniqueFd connected) {
 void Server::Impl::run(const ConnectionPtr& connection) {
   for (;;) {
     auto received = receive(connection->channel, options_.secret);
-    if (!received && received.error().reason() == Reason::kTimedOut) continue;
     if (!received) {
       if (received.error().reason() != kGone) report(received.error());
       break;

@@ -88,6 +88,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Bad{"[paths]\nstate = \"relative\"\n", "paths.state"},
                       Bad{"[paths]\nstate = 7\n", "paths.state"},
                       Bad{"[vault]\ntoken = \"../x\"\n", "vault.token"},
+                      Bad{"[vault]\ntoken = \"a234567890123456789012345\"\n", "1 to 24"},
                       Bad{"[retry]\nmin_seconds = 20\n", "retry.min_seconds"},
                       Bad{"[boot\n", "line 1"}, Bad{"[boot]\n[boot]\n", "line 2"},
                       // What the library would stop at, or may.

@@ -124,8 +124,6 @@ void print(const ipc::BootReport& report) {
               report.finished ? "" : "; the others are still being opened: the boot goes on");
 }
 
-}  // namespace
-
 int boot_wait(int argc, char** argv) {
   const auto arguments = parse(argc, argv);
   if (!arguments) {
@@ -144,6 +142,7 @@ int boot_wait(int argc, char** argv) {
   return arguments->strict && report->open < report->total ? 1 : 0;
 }
 
+}  // namespace
 }  // namespace coffer
 
 int main(int argc, char** argv) try { return coffer::boot_wait(argc, argv); } catch (...) {

@@ -41,7 +41,7 @@ Result<Cipher> open_cipher(gcry_cipher_modes mode, ByteView key, std::size_t tex
     return fail(Reason::kInvalidArgs, "SM4 key of " + std::to_string(key.size()) + " bytes");
   if (text_bytes > kTextBytesMax) return fail(Reason::kInvalidArgs, "SM4 text is too long");
   if (!library_ready())
-    return fail(Reason::kUnsupported, std::string("libgcrypt before ") + GCRYPT_VERSION);
+    return fail(Reason::kUnsupported, "libgcrypt is older than " GCRYPT_VERSION);
   gcry_cipher_hd_t opened = nullptr;
   gcry_error_t error = ::gcry_cipher_open(&opened, GCRY_CIPHER_SM4, mode, 0);
   Cipher cipher(opened);

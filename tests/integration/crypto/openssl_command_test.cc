@@ -122,13 +122,17 @@ TEST_F(OpensslCommandTest, Sm4InBothDirections) {
   const auto cbc = crypto::sm4_cbc_encrypt(key, iv, as_bytes(kText));
   Bytes ctr(kText.size());
   ASSERT_THAT(crypto::sm4_ctr(key, iv, as_bytes(kText), ctr), Succeeds());
+  const auto enc = [&](std::string command, const std::string& cipher, const char* files) {
+    command.append(cipher).append(common).append(files);
+    must(command);
+  };
   for (const auto& [cipher, ours] :
        {std::pair<std::string, Bytes>{"sm4-cbc", *cbc}, {"sm4-ctr", ctr}}) {
     write("text", as_bytes(kText));
-    must("enc -e -" + cipher + common + " -in @text -out @sealed");
+    enc("enc -e -", cipher, " -in @text -out @sealed");
     EXPECT_EQ(to_hex(read("sealed")), to_hex(ours)) << cipher;
     write("sealed", ours);
-    must("enc -d -" + cipher + common + " -in @sealed -out @opened");
+    enc("enc -d -", cipher, " -in @sealed -out @opened");
     EXPECT_EQ(as_text(read("opened")), kText) << cipher;
   }
   EXPECT_EQ(as_text(crypto::sm4_cbc_decrypt(key, iv, *cbc)->reveal()), kText);

@@ -40,7 +40,7 @@ class TableField {
   unsigned value_at_zero(std::span<const ShamirPoint> points, std::size_t at) const {
     unsigned sum = 0;
     for (const auto& one : points) {
-      unsigned above = std::to_integer<unsigned>(one.value[at]);
+      auto above = std::to_integer<unsigned>(one.value[at]);
       unsigned below = 1;
       for (const auto& other : points) {
         if (other.index == one.index) continue;
@@ -59,6 +59,7 @@ class TableField {
 
 std::vector<ShamirPoint> points_of(const std::vector<SecretBytes>& shares) {
   std::vector<ShamirPoint> points;
+  points.reserve(shares.size());
   for (const auto& share : shares)
     points.push_back({static_cast<std::uint8_t>(points.size() + 1), share.reveal()});
   return points;

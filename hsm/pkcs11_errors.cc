@@ -10,24 +10,12 @@
 namespace coffer::hsm {
 namespace {
 
-constexpr ReturnInfo session_lost(unsigned long value, std::string_view name) {
-  return {value, name, ReturnClass::kSessionLost, Reaction::kReopenAndRepeat, Reason::kHsmFailed};
-}
-constexpr ReturnInfo token_lost(unsigned long value, std::string_view name) {
-  return {value, name, ReturnClass::kTokenLost, Reaction::kReload, Reason::kHsmAbsent};
-}
-constexpr ReturnInfo pin(unsigned long value, std::string_view name, Reason reason) {
-  return {value, name, ReturnClass::kPin, Reaction::kStopLogin, reason};
-}
-constexpr ReturnInfo unclear(unsigned long value, std::string_view name) {
-  return {value, name, ReturnClass::kUnclear, Reaction::kProbeAndRepeat, Reason::kHsmFailed};
-}
-constexpr ReturnInfo resource(unsigned long value, std::string_view name) {
-  return {value, name, ReturnClass::kResource, Reaction::kBackOff, Reason::kHsmBusy};
-}
-constexpr ReturnInfo other(unsigned long value, std::string_view name, Reason reason) {
-  return {value, name, ReturnClass::kOther, Reaction::kFail, reason};
-}
+using rows::other;
+using rows::pin;
+using rows::resource;
+using rows::session_lost;
+using rows::token_lost;
+using rows::unclear;
 
 constexpr auto kTable = std::to_array<ReturnInfo>({
     {CKR_OK, "CKR_OK", ReturnClass::kOk, Reaction::kNone, Reason::kInternal},

@@ -40,4 +40,27 @@ struct ReturnInfo {
   Reason reason;  // What a caller is told when the reaction did not help.
 };
 
+// The rows of those tables: what is done about a value of each class, and what a caller is told.
+namespace rows {
+
+constexpr ReturnInfo session_lost(unsigned long value, std::string_view name) {
+  return {value, name, ReturnClass::kSessionLost, Reaction::kReopenAndRepeat, Reason::kHsmFailed};
+}
+constexpr ReturnInfo token_lost(unsigned long value, std::string_view name) {
+  return {value, name, ReturnClass::kTokenLost, Reaction::kReload, Reason::kHsmAbsent};
+}
+constexpr ReturnInfo pin(unsigned long value, std::string_view name, Reason reason) {
+  return {value, name, ReturnClass::kPin, Reaction::kStopLogin, reason};
+}
+constexpr ReturnInfo unclear(unsigned long value, std::string_view name) {
+  return {value, name, ReturnClass::kUnclear, Reaction::kProbeAndRepeat, Reason::kHsmFailed};
+}
+constexpr ReturnInfo resource(unsigned long value, std::string_view name) {
+  return {value, name, ReturnClass::kResource, Reaction::kBackOff, Reason::kHsmBusy};
+}
+constexpr ReturnInfo other(unsigned long value, std::string_view name, Reason reason) {
+  return {value, name, ReturnClass::kOther, Reaction::kFail, reason};
+}
+
+}  // namespace rows
 }  // namespace coffer::hsm

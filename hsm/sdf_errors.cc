@@ -11,24 +11,12 @@
 namespace coffer::hsm {
 namespace {
 
-constexpr ReturnInfo session_lost(sdf::Return value, std::string_view name) {
-  return {value, name, ReturnClass::kSessionLost, Reaction::kReopenAndRepeat, Reason::kHsmFailed};
-}
-constexpr ReturnInfo token_lost(sdf::Return value, std::string_view name) {
-  return {value, name, ReturnClass::kTokenLost, Reaction::kReload, Reason::kHsmAbsent};
-}
-constexpr ReturnInfo pin(sdf::Return value, std::string_view name) {
-  return {value, name, ReturnClass::kPin, Reaction::kStopLogin, Reason::kHsmPinIncorrect};
-}
-constexpr ReturnInfo unclear(sdf::Return value, std::string_view name) {
-  return {value, name, ReturnClass::kUnclear, Reaction::kProbeAndRepeat, Reason::kHsmFailed};
-}
-constexpr ReturnInfo resource(sdf::Return value, std::string_view name) {
-  return {value, name, ReturnClass::kResource, Reaction::kBackOff, Reason::kHsmBusy};
-}
-constexpr ReturnInfo other(unsigned long value, std::string_view name, Reason reason) {
-  return {value, name, ReturnClass::kOther, Reaction::kFail, reason};
-}
+using rows::other;
+using rows::pin;
+using rows::resource;
+using rows::session_lost;
+using rows::token_lost;
+using rows::unclear;
 
 constexpr auto kTable = std::to_array<ReturnInfo>({
     {sdf::kOk, "SDR_OK", ReturnClass::kOk, Reaction::kNone, Reason::kInternal},
@@ -41,8 +29,8 @@ constexpr auto kTable = std::to_array<ReturnInfo>({
     token_lost(sdf::kHardFail, "SDR_HARDFAIL"),
     token_lost(sdf::kOpenDevice, "SDR_OPENDEVICE"),
 
-    pin(sdf::kParDeny, "SDR_PARDENY"),
-    pin(sdf::kPrkRErr, "SDR_PRKRERR"),
+    pin(sdf::kParDeny, "SDR_PARDENY", Reason::kHsmPinIncorrect),
+    pin(sdf::kPrkRErr, "SDR_PRKRERR", Reason::kHsmPinIncorrect),
 
     unclear(sdf::kUnknownErr, "SDR_UNKNOWNERR"),
     unclear(sdf::kPkOpErr, "SDR_PKOPERR"),

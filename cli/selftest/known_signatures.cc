@@ -14,8 +14,8 @@
 namespace coffer::cli {
 namespace {
 
-// rsa_pss_2048_sha256_mgf1_32.json, tcId 3
-constexpr std::string_view kPssKey =
+// The key and the message of the two vectors below.
+constexpr std::string_view kRsaKey =
     "30820122300d06092a864886f70d01010105000382010f003082010a0282010100a2b451a07d0aa5f96e4556"
     "71513550514a8a5b462ebef717094fa1fee82224e637f9746d3f7cafd31878d80325b6ef5a1700f65903b469"
     "429e89d6eac8845097b5ab393189db92512ed8a7711a1253facd20f79c15e8247f3d3e42e46e48c98e254a2f"
@@ -23,7 +23,9 @@ constexpr std::string_view kPssKey =
     "c021d0fceca08d945a12be82de4d1ece6b4c03145b5d3495d4ed5411eb878daf05fd7afc3e09ada0f1126422"
     "f590975a1969816f48698bcbba1b4d9cae79d460d8f9f85e7975005d9bc22c4e5ac0f7c1a45d12569a62807d"
     "3b9a02e5a530e773066f453d1f5b4c2e9cf7820283f742b9d50203010001";
-constexpr std::string_view kPssMessage = "54657374";
+constexpr std::string_view kRsaMessage = "54657374";
+
+// rsa_pss_2048_sha256_mgf1_32.json, tcId 3
 constexpr std::string_view kPssSignature =
     "401eb03cdb47ca88033e3030f6bdecbac8f5c8fc1dd6a13d23d379ed9a2b309891d13d74fea9d21d159b9e6d"
     "8f37efa2489962e24555f56dd434ff1d31ce4f9f5abd3f22cbea8b691d6a11e44efb83e2bca155e6a164325e"
@@ -33,15 +35,6 @@ constexpr std::string_view kPssSignature =
     "4ef2d77277c10fe107293c8290186913bc9a99b640d8da041b64f31eab1d35920985f4a5";
 
 // rsa_signature_2048_sha256.json, tcId 3
-constexpr std::string_view kPkcs1Key =
-    "30820122300d06092a864886f70d01010105000382010f003082010a0282010100a2b451a07d0aa5f96e4556"
-    "71513550514a8a5b462ebef717094fa1fee82224e637f9746d3f7cafd31878d80325b6ef5a1700f65903b469"
-    "429e89d6eac8845097b5ab393189db92512ed8a7711a1253facd20f79c15e8247f3d3e42e46e48c98e254a2f"
-    "e9765313a03eff8f17e1a029397a1fa26a8dce26f490ed81299615d9814c22da610428e09c7d9658594266f5"
-    "c021d0fceca08d945a12be82de4d1ece6b4c03145b5d3495d4ed5411eb878daf05fd7afc3e09ada0f1126422"
-    "f590975a1969816f48698bcbba1b4d9cae79d460d8f9f85e7975005d9bc22c4e5ac0f7c1a45d12569a62807d"
-    "3b9a02e5a530e773066f453d1f5b4c2e9cf7820283f742b9d50203010001";
-constexpr std::string_view kPkcs1Message = "54657374";
 constexpr std::string_view kPkcs1Signature =
     "264491e844c119f14e425c03282139a558dcdaeb82a4628173cd407fd319f9076eaebc0dd87a1c22e4d17839"
     "096886d58a9d5b7f7aeb63efec56c45ac7bead4203b6886e1faa90e028ec0ae094d46bf3f97efdd19045cfbc"
@@ -97,10 +90,9 @@ Bytes hex(std::string_view text) {
   return from_hex(text).value_or(Bytes());
 }
 
-bool rsa_holds(std::string_view key_der, crypto::RsaScheme scheme, std::string_view message,
-               std::string_view signature) {
-  const auto key = crypto::RsaPublicKey::parse(hex(key_der));
-  return key && key->verify(scheme, crypto::sha256(hex(message)), hex(signature));
+bool rsa_holds(crypto::RsaScheme scheme, std::string_view signature) {
+  const auto key = crypto::RsaPublicKey::parse(hex(kRsaKey));
+  return key && key->verify(scheme, crypto::sha256(hex(kRsaMessage)), hex(signature));
 }
 
 bool ecdsa_holds(std::string_view key_der, ByteView digest, std::string_view signature) {
@@ -122,42 +114,17 @@ bool sm2_decrypts() {
   return text && as_text(text->reveal()) == kSm2Text;
 }
 
-// Whether a signature of a new key holds, and not for another digest.
-template <class Key, class Sign, class Verify>
-bool signs(const Result<Key>& key, Sign sign, Verify verify) {
+// Whether a signature of a new key holds, and not for another digest; `scheme`: how the key signs,
+// where it has several ways.
+template <class Key, class... Scheme>
+bool signs(const Result<Key>& key, Scheme... scheme) {
   if (!key) return false;
   const auto there = key->public_key();
   const auto digest = crypto::sha256(as_bytes("coffer"));
   const auto other = crypto::sha256(as_bytes("other"));
-  const auto signature = sign(*key, digest);
-  return there && signature && verify(*there, digest, *signature) &&
-         !verify(*there, other, *signature);
-}
-
-bool ec_signs(crypto::EcCurve curve) {
-  return signs(
-      crypto::EcPrivateKey::generate(curve),
-      [](const auto& key, ByteView digest) { return key.sign(digest); },
-      [](const auto& key, ByteView digest, ByteView signature) {
-        return key.verify(digest, signature).has_value();
-      });
-}
-
-bool sm2_signs() {
-  return signs(
-      crypto::Sm2PrivateKey::generate(),
-      [](const auto& key, ByteView digest) { return key.sign(digest); },
-      [](const auto& key, ByteView digest, ByteView signature) {
-        return key.verify(digest, signature).has_value();
-      });
-}
-
-bool rsa_signs(const Result<crypto::RsaPrivateKey>& key, crypto::RsaScheme scheme) {
-  return signs(
-      key, [scheme](const auto& own, ByteView digest) { return own.sign(scheme, digest); },
-      [scheme](const auto& there, ByteView digest, ByteView signature) {
-        return there.verify(scheme, digest, signature).has_value();
-      });
+  const auto signature = key->sign(scheme..., digest);
+  return there && signature && there->verify(scheme..., digest, *signature) &&
+         !there->verify(scheme..., other, *signature);
 }
 
 }  // namespace
@@ -166,11 +133,9 @@ FileReport key_pair_answers() {
   using crypto::RsaScheme;
   FileReport report;
   report.file = "known answers: RSA, ECDSA, SM2";
-  report.count(rsa_holds(kPssKey, RsaScheme::kPssSha256, kPssMessage, kPssSignature), "RSA-PSS");
-  report.count(!rsa_holds(kPssKey, RsaScheme::kPssSha256, kPkcs1Message, kPkcs1Signature),
-               "RSA-PSS, another signature");
-  report.count(rsa_holds(kPkcs1Key, RsaScheme::kPkcs1Sha256, kPkcs1Message, kPkcs1Signature),
-               "RSA PKCS #1");
+  report.count(rsa_holds(RsaScheme::kPssSha256, kPssSignature), "RSA-PSS");
+  report.count(!rsa_holds(RsaScheme::kPssSha256, kPkcs1Signature), "RSA-PSS, another signature");
+  report.count(rsa_holds(RsaScheme::kPkcs1Sha256, kPkcs1Signature), "RSA PKCS #1");
   report.count(ecdsa_holds(kP256Key, crypto::sha256(hex(kP256Message)), kP256Signature),
                "ECDSA P-256");
   report.count(ecdsa_holds(kP384Key, hex(kP384Digest), kP384Signature), "ECDSA P-384");
@@ -178,11 +143,13 @@ FileReport key_pair_answers() {
   report.count(sm2_decrypts(), "SM2 decryption");
 
   const auto rsa = crypto::RsaPrivateKey::generate(2048);
-  report.count(rsa_signs(rsa, RsaScheme::kPssSha256), "RSA-PSS, own signature");
-  report.count(rsa_signs(rsa, RsaScheme::kPkcs1Sha256), "RSA PKCS #1, own signature");
-  report.count(ec_signs(crypto::EcCurve::kP256), "ECDSA P-256, own signature");
-  report.count(ec_signs(crypto::EcCurve::kP384), "ECDSA P-384, own signature");
-  report.count(sm2_signs(), "SM2, own signature");
+  report.count(signs(rsa, RsaScheme::kPssSha256), "RSA-PSS, own signature");
+  report.count(signs(rsa, RsaScheme::kPkcs1Sha256), "RSA PKCS #1, own signature");
+  report.count(signs(crypto::EcPrivateKey::generate(crypto::EcCurve::kP256)),
+               "ECDSA P-256, own signature");
+  report.count(signs(crypto::EcPrivateKey::generate(crypto::EcCurve::kP384)),
+               "ECDSA P-384, own signature");
+  report.count(signs(crypto::Sm2PrivateKey::generate()), "SM2, own signature");
   return report;
 }
 

@@ -3,6 +3,8 @@
 
 #include <openssl/ec.h>
 
+#include <algorithm>
+
 #include "core/crypto/ec_key.h"
 #include "core/crypto/openssl_error.h"
 

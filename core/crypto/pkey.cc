@@ -4,6 +4,8 @@
 #include <openssl/decoder.h>
 #include <openssl/encoder.h>
 
+#include <string>
+
 #include "core/crypto/openssl_error.h"
 
 namespace coffer::crypto {

@@ -60,7 +60,12 @@ void FakeWorker::add_mapping(const Mapping& mapping) {
 
 void FakeWorker::fail_next(const std::string& call, Reason reason) {
   const Lock lock(mutex_);
-  failures_.insert_or_assign(call, reason);
+  failures_.insert_or_assign(call, Failure{.reason = reason, .once = true});
+}
+
+void FakeWorker::fail_every(const std::string& call, Reason reason) {
+  const Lock lock(mutex_);
+  failures_.insert_or_assign(call, Failure{.reason = reason, .once = false});
 }
 
 void FakeWorker::fail_always(Reason reason) {
@@ -108,9 +113,9 @@ Result<FakeWorker::Lock> FakeWorker::begin(const std::string& call) {
   changed_.wait(lock, [&] { return !held_.contains(call); });
   if (failing_always_) return fail(*failing_always_, call + " failed as the test asked");
   if (const auto found = failures_.find(call); found != failures_.end()) {
-    const Reason reason = found->second;
-    failures_.erase(found);
-    return fail(reason, call + " failed as the test asked");
+    const Failure failure = found->second;
+    if (failure.once) failures_.erase(found);
+    return fail(failure.reason, call + " failed as the test asked");
   }
   return lock;
 }

@@ -40,8 +40,9 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
   void set_open_count(const std::string& mapping, std::uint32_t count);
   void add_mapping(const agent::Mapping& mapping);
 
-  // The next call of that name fails; or every call until succeed_again().
+  // The next call of that name fails; or every one of that name, or of any, until succeed_again().
   void fail_next(const std::string& call, Reason reason);
+  void fail_every(const std::string& call, Reason reason);
   void fail_always(Reason reason);
   void succeed_again();
   // Calls of that name wait until they are let go.
@@ -106,7 +107,11 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
   std::map<Handle, std::string> handles_;
   std::map<std::string, agent::Mapping> mappings_;
   std::map<keyring::Ticket, std::vector<Expected>> tickets_;
-  std::map<std::string, Reason> failures_;
+  struct Failure {
+    Reason reason{};
+    bool once = true;
+  };
+  std::map<std::string, Failure> failures_;
   std::optional<Reason> failing_always_;
   std::set<std::string> held_;
   std::map<std::string, int> called_;

@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/vault_process.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <csignal>
 #include <cstdlib>
 
 #include "core/base/files.h"
@@ -78,6 +71,11 @@ Result<std::unique_ptr<VaultProcess>> VaultProcess::start(const Options& options
   process->socket_ = folder / (process->name_ + ".sock");
   if (const auto written = process->write_config(); !written)
     return tl::unexpected(written.error());
+  process->process_ = std::make_unique<ListeningProcess>(
+      std::vector<std::string>{(bin_dir() / "coffer-vault").string(), "--config",
+                               process->config_.string(), "--socket", process->socket_.string(),
+                               "--deliver", options.deliver_socket},
+      process->socket_.string());
   if (const auto started = process->start_again(); !started) return tl::unexpected(started.error());
   hsm::VaultClient::Options client;
   client.name = process->name_;
@@ -97,53 +95,6 @@ Result<void> VaultProcess::write_config() const {
   config.call_deadline = options_.call_deadline;
   std::filesystem::create_directory(config.state_folder);
   return write_file_durably(config_.string(), as_bytes(config.to_text()));
-}
-
-Result<void> VaultProcess::start_again() {
-  std::filesystem::remove(socket_);
-  std::vector<std::string> arguments{(bin_dir() / "coffer-vault").string(),
-                                     "--config",
-                                     config_.string(),
-                                     "--socket",
-                                     socket_.string(),
-                                     "--deliver",
-                                     options_.deliver_socket};
-  std::vector<char*> argv;
-  argv.reserve(arguments.size() + 1);
-  for (auto& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  if (const int failed = ::posix_spawn(&pid_, argv[0], nullptr, nullptr, argv.data(), ::environ);
-      failed != 0)
-    return fail_errno(failed, "start coffer-vault");
-
-  const auto deadline = Deadline::after(std::chrono::seconds(20));
-  while (!deadline.passed()) {
-    if (ipc::connect_to(socket_.string(), deadline)) return {};
-    if (::waitpid(pid_, nullptr, WNOHANG) == pid_) {
-      pid_ = -1;
-      return fail(Reason::kInternal, "coffer-vault ended at its start");
-    }
-    ::poll(nullptr, 0, 5);
-  }
-  return fail(Reason::kTimedOut, "coffer-vault did not listen");
-}
-
-VaultProcess::~VaultProcess() {
-  client_.reset();
-  if (pid_ < 0) return;
-  send_signal(SIGKILL);
-  wait();
-}
-
-void VaultProcess::send_signal(int number) const {
-  ::kill(pid_, number);
-}
-
-int VaultProcess::wait() {
-  int status = 0;
-  if (pid_ > 0) ::waitpid(pid_, &status, 0);
-  pid_ = -1;
-  return status;
 }
 
 }  // namespace coffer::tests

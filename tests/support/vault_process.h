@@ -14,6 +14,7 @@
 #include "core/base/unique_fd.h"
 #include "core/keyring/key_vault.h"
 #include "hsm/vault_client.h"
+#include "tests/support/listening_process.h"
 #include "tests/support/softhsm.h"
 
 namespace coffer::tests {
@@ -57,17 +58,14 @@ class VaultProcess {
   };
   // Returns when the socket is there; the token may not be.
   static Result<std::unique_ptr<VaultProcess>> start(const Options& options);
-  ~VaultProcess();  // Kills it.
-  VaultProcess(const VaultProcess&) = delete;
-  VaultProcess& operator=(const VaultProcess&) = delete;
 
   keyring::KeyVault& client() noexcept { return *client_; }
-  pid_t pid() const noexcept { return pid_; }
-  void send_signal(int number) const;
+  pid_t pid() const noexcept { return process_->pid(); }
+  void send_signal(int number) const { process_->send_signal(number); }
   // Waits for its end; the status of waitpid(2). The client stays and finds it gone.
-  int wait();
+  int wait() { return process_->wait(); }
   // Starts the program again on the same sockets, as systemd would.
-  Result<void> start_again();
+  Result<void> start_again() { return process_->start(); }
 
  private:
   explicit VaultProcess(Options options) : options_(std::move(options)) {}
@@ -77,7 +75,7 @@ class VaultProcess {
   std::string name_;
   std::filesystem::path config_;
   std::filesystem::path socket_;
-  pid_t pid_ = -1;
+  std::unique_ptr<ListeningProcess> process_;  // Killed after the client is gone.
   std::unique_ptr<hsm::VaultClient> client_;
 };
 

@@ -2,11 +2,8 @@
 // The host engine over the real processes: coffer-vault on SoftHSM, coffer-worker, coffer-reader
 // and the audit journal, on files in place of disks. What needs device-mapper is tested in the
 // machine.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp.
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -15,8 +12,8 @@
 #include "agent/host_engine.h"
 #include "agent/worker/worker_client.h"
 #include "core/audit/journal.h"
-#include "core/ipc/sockets.h"
 #include "tests/fakes/fake_device_watch.h"
+#include "tests/support/listening_process.h"
 #include "tests/support/paths.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/softhsm.h"
@@ -30,35 +27,6 @@ using agent::JobState;
 using ::testing::HasSubstr;
 
 constexpr std::uintmax_t kDiskBytes = std::uintmax_t{24} << 20U;
-
-// A program of ours on sockets in the test's folder.
-class Process {
- public:
-  explicit Process(std::vector<std::string> words) : words_(std::move(words)) { start(); }
-  ~Process() { end(); }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  void start() {
-    std::vector<char*> argv;
-    for (std::string& word : words_) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    ::execv(argv[0], argv.data());
-    ::_exit(127);
-  }
-  void end() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-    pid_ = -1;
-  }
-
- private:
-  std::vector<std::string> words_;
-  pid_t pid_ = -1;
-};
 
 class HostProcessesTest : public ::testing::Test {
  protected:
@@ -76,12 +44,17 @@ class HostProcessesTest : public ::testing::Test {
     auto started = VaultProcess::start(options);
     ASSERT_THAT(started, Succeeds());
     vault = std::move(*started);
-    reader = std::make_unique<Process>(std::vector<std::string>{
-        (bin_dir() / "coffer-reader").string(), "--socket", path("reader.sock")});
-    worker_process = std::make_unique<Process>(
+    reader = std::make_unique<ListeningProcess>(
+        std::vector<std::string>{(bin_dir() / "coffer-reader").string(), "--socket",
+                                 path("reader.sock")},
+        path("reader.sock"));
+    ASSERT_THAT(reader->start(), Succeeds());
+    worker_process = std::make_unique<ListeningProcess>(
         std::vector<std::string>{(bin_dir() / "coffer-worker").string(), "--control",
                                  path("worker.sock"), "--deliver", path("deliver.sock"), "--reader",
-                                 path("reader.sock"), "--marks", path("dm"), "--allow-files"});
+                                 path("reader.sock"), "--marks", path("dm"), "--allow-files"},
+        path("worker.sock"));
+    ASSERT_THAT(worker_process->start(), Succeeds());
     worker = agent::make_worker_client(path("worker.sock"));
     config.state_folder = folder.string();
     config.boot_device_wait = std::chrono::seconds(0);
@@ -183,8 +156,8 @@ class HostProcessesTest : public ::testing::Test {
   HostId host = HostId::random().value();
   std::unique_ptr<ipc::EventLoop> loop;
   std::unique_ptr<VaultProcess> vault;
-  std::unique_ptr<Process> reader;
-  std::unique_ptr<Process> worker_process;
+  std::unique_ptr<ListeningProcess> reader;
+  std::unique_ptr<ListeningProcess> worker_process;
   std::unique_ptr<agent::Worker> worker;
   FakeDeviceWatch watch;
   agent::Config config;
@@ -243,15 +216,15 @@ TEST_F(HostProcessesTest, EachProcessMayBeKilledAndTheNextCallCompletes) {
   const auto made = item_of(engine->provision(plug("disk0"), {.name = "data"}, admin()));
   ASSERT_EQ(made.result, "done") << made.error->str();
 
-  worker_process->end();
+  worker_process->kill();
   const auto without = item_of(engine->verify({made.volume}, admin()));
   EXPECT_EQ(without.error->reason(), Reason::kWorkerLost);
-  worker_process->start();
+  ASSERT_THAT(worker_process->start(), Succeeds());
   run_until([&] { return item_of(engine->verify({made.volume}, admin())).result == "done"; });
 
-  reader->end();
+  reader->kill();
   EXPECT_EQ(item_of(engine->verify({made.volume}, admin())).error->reason(), Reason::kReaderLost);
-  reader->start();
+  ASSERT_THAT(reader->start(), Succeeds());
   run_until([&] { return item_of(engine->verify({made.volume}, admin())).result == "done"; });
 
   vault->send_signal(SIGKILL);

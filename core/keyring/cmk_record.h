@@ -64,11 +64,13 @@ struct CmkRecord {
   std::string description{};  // At most 1024 bytes.
   WallTime created{};
   WallTime changed{};
-  std::vector<KeyVersion> versions{};  // 1 to 1024, ascending, the last one current.
+  std::vector<KeyVersion> versions{};  // 1 to 128, ascending, the last one current.
 
   static constexpr std::size_t kSealBytes = 32;
-  static constexpr std::size_t kVersionsMax = 1024;
-  static constexpr std::size_t kEncodedBytesMax = 48 * 1024;
+  static constexpr std::size_t kVersionsMax = 128;
+  // With its seal a record fits a volume's token (luks2::kTokenRecordBytesMax): one that did not
+  // could not wrap a volume's key.
+  static constexpr std::size_t kEncodedBytesMax = 8192 - kSealBytes;
 
   const KeyVersion& current() const { return versions.back(); }
   const KeyVersion* find_version(std::uint32_t number) const noexcept;

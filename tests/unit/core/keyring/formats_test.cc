@@ -261,7 +261,7 @@ TEST(CmkRecordFormat, RecordsThatContradictThemselvesAreRefused) {
   refused([](CmkRecord& r) { r.created = WallTime(std::chrono::microseconds(-1)); });
   refused([](CmkRecord& r) {
     r.versions[0].material.resize(4096);
-    r.versions.resize(1025);
+    r.versions.resize(CmkRecord::kVersionsMax + 1);
   });
 }
 

@@ -148,9 +148,6 @@ int SDF_DestroyKey(void* session, void* key);
 // Asymmetric operations, section 6.4. What is signed is the digest: SM3 over ZA and the message.
 int SDF_InternalSign_ECC(void* session, unsigned int index, const std::byte* digest,
                          unsigned int digest_size, coffer::hsm::sdf::EccSignature* signature);
-int SDF_InternalVerify_ECC(void* session, unsigned int index, const std::byte* digest,
-                           unsigned int digest_size,
-                           const coffer::hsm::sdf::EccSignature* signature);
 int SDF_ExternalVerify_ECC(void* session, unsigned int algorithm,
                            const coffer::hsm::sdf::EccPublicKey* key, const std::byte* digest,
                            unsigned int digest_size,

@@ -3,16 +3,13 @@
 // faults that a script asks for. fault_script.h has the script's language.
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <csignal>
 #include <cstdlib>
-#include <cstring>
-#include <thread>
+#include <span>
 #include <vector>
 
+#include "tests/pkcs11_fault/fault_effects.h"
 #include "tests/pkcs11_fault/fault_script.h"
 
 namespace coffer::tests {
@@ -46,47 +43,17 @@ void drop_sessions() {
   for (const auto slot : slots) real()->C_CloseAllSessions(slot);
 }
 
-[[noreturn]] void crash() {
-  std::signal(SIGSEGV, SIG_DFL);
-  std::raise(SIGSEGV);
-  std::abort();
-}
-
-[[noreturn]] void hang() {
-  for (;;) ::pause();
-}
-
 // The faults of one call around the real one.
 template <class Call>
 CK_RV suffer(std::string_view function, const Call& call, const Output* output = nullptr) {
   auto& script = FaultScript::instance();
   const auto faults = script.begin_call(function);
   if (script.was_removed()) drop_sessions();
-  for (const auto& fault : faults) {
-    switch (fault.kind) {
-      case FaultKind::kReturn:
-        return fault.value;
-      case FaultKind::kDelay:
-        std::this_thread::sleep_for(std::chrono::milliseconds(fault.value));
-        break;
-      case FaultKind::kHang:
-        hang();
-      case FaultKind::kCrash:
-        crash();
-      case FaultKind::kDrop:
-        drop_sessions();
-        break;
-      default:
-        break;
-    }
-  }
+  if (const auto value = suffer_before(faults, drop_sessions)) return *value;
   const CK_RV rv = call();
-  for (const auto& fault : faults) {
-    if (fault.kind == FaultKind::kCrashAfter) crash();
-    if (rv != CKR_OK || output == nullptr || output->bytes == nullptr) continue;
-    if (fault.kind == FaultKind::kFlip && output->size > 0) output->bytes[0] ^= 1;
-    if (fault.kind == FaultKind::kZero) std::memset(output->bytes, 0, output->size);
-  }
+  const bool gave = rv == CKR_OK && output != nullptr && output->bytes != nullptr;
+  suffer_after(faults, gave ? std::as_writable_bytes(std::span(output->bytes, output->size))
+                            : std::span<std::byte>());
   return rv;
 }
 

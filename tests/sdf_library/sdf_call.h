@@ -19,18 +19,23 @@ struct Output {
 // Does the faults that the script asks of `function` before the call; an error code to return at
 // once, or kOk. tests/pkcs11_fault/fault_script.h has the script's language.
 int before_call(std::string_view function);
-// And those that spoil what it gave.
-void after_call(const Output& output);
+// And those that come after it, which returned `done`: they spoil what it gave. Returns `done`.
+int after_call(int done, const Output& output);
 
-// The call `function` of a session: its faults, then `body(session)`.
+// The call `function`: its faults around `body()`.
+template <class Body>
+int in_call(std::string_view function, const Output& output, const Body& body) {
+  if (const int fault = before_call(function); fault != 0) return fault;
+  return after_call(static_cast<int>(body()), output);
+}
+
+// The call `function` of a session: its faults around `body(session)`.
 template <class Body>
 int in_session(std::string_view function, void* handle, const Output& output, const Body& body) {
-  if (const int fault = before_call(function); fault != 0) return fault;
-  const auto session = SdfDevice::instance().session(handle);
-  if (!session) return hsm::sdf::kInArgErr;
-  const hsm::sdf::Return done = body(*session);
-  if (done == hsm::sdf::kOk) after_call(output);
-  return static_cast<int>(done);
+  return in_call(function, output, [&] {
+    const auto session = SdfDevice::instance().session(handle);
+    return session ? body(*session) : hsm::sdf::Return{hsm::sdf::kInArgErr};
+  });
 }
 
 }  // namespace coffer::tests::sdf

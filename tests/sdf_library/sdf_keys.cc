@@ -62,6 +62,7 @@ void put(std::span<char> field, std::string_view text) {
 }  // namespace coffer::tests::sdf
 
 using coffer::hsm::sdf::Return;
+using coffer::tests::sdf::in_call;
 using coffer::tests::sdf::in_session;
 using coffer::tests::sdf::SdfDevice;
 using coffer::tests::sdf::Session;
@@ -72,27 +73,30 @@ namespace sdf = coffer::tests::sdf;
 extern "C" {
 
 int SDF_OpenDevice(void** device) {
-  if (const int fault = sdf::before_call("SDF_OpenDevice"); fault != 0) return fault;
-  if (device == nullptr) return api::kOutArgErr;
-  *device = &SdfDevice::instance();
-  return api::kOk;
+  return in_call("SDF_OpenDevice", {}, [&] {
+    if (device == nullptr) return api::kOutArgErr;
+    *device = &SdfDevice::instance();
+    return api::kOk;
+  });
 }
 
 int SDF_CloseDevice(void* device) {
-  if (const int fault = sdf::before_call("SDF_CloseDevice"); fault != 0) return fault;
-  return device == &SdfDevice::instance() ? api::kOk : api::kInArgErr;
+  return in_call("SDF_CloseDevice", {},
+                 [&] { return device == &SdfDevice::instance() ? api::kOk : api::kInArgErr; });
 }
 
 int SDF_OpenSession(void* device, void** session) {
-  if (const int fault = sdf::before_call("SDF_OpenSession"); fault != 0) return fault;
-  if (device != &SdfDevice::instance()) return api::kInArgErr;
-  *session = SdfDevice::instance().open_session();
-  return api::kOk;
+  return in_call("SDF_OpenSession", {}, [&] {
+    if (device != &SdfDevice::instance()) return api::kInArgErr;
+    *session = SdfDevice::instance().open_session();
+    return api::kOk;
+  });
 }
 
 int SDF_CloseSession(void* session) {
-  if (const int fault = sdf::before_call("SDF_CloseSession"); fault != 0) return fault;
-  return SdfDevice::instance().close_session(session) ? api::kOk : api::kInArgErr;
+  return in_call("SDF_CloseSession", {}, [&] {
+    return SdfDevice::instance().close_session(session) ? api::kOk : api::kInArgErr;
+  });
 }
 
 int SDF_GetDeviceInfo(void* session, api::DeviceInfo* info) {

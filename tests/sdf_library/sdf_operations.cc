@@ -82,19 +82,6 @@ int SDF_InternalSign_ECC(void* session, unsigned int index, const std::byte* dig
   });
 }
 
-int SDF_InternalVerify_ECC(void* session, unsigned int index, const std::byte* digest,
-                           unsigned int digest_size, const api::EccSignature* signature) {
-  return in_session("SDF_InternalVerify_ECC", session, {}, [&](const Session& own) {
-    sdf::Scalar secret{};
-    // The public key needs no right.
-    const Return found = sdf::find_private(own, "sign-", index, secret);
-    if (found == api::kKeyNotExist) return found;
-    const auto key = sdf::sm2_public_of(secret);
-    const bool good = key && sdf::sm2_verify(*key, {digest, digest_size}, *signature);
-    return good ? api::kOk : api::kVerifyErr;
-  });
-}
-
 int SDF_ExternalVerify_ECC(void* session, unsigned int algorithm, const api::EccPublicKey* key,
                            const std::byte* digest, unsigned int digest_size,
                            const api::EccSignature* signature) {

@@ -113,7 +113,8 @@ TEST_F(RsaTest, Pkcs1TextsOfEveryLengthComeBack) {
 TEST_F(RsaTest, WrongPkcs1PaddingGivesAnotherTextAndNoError) {
   const auto sent = key().public_key()->encrypt_pkcs1(filled(16, 7));
   std::size_t same_length = 0;
-  for (std::size_t at = 1; at < 40; ++at) {
+  // Not in the first bytes: there the number might come to lie above the modulus.
+  for (std::size_t at = 8; at < 48; ++at) {
     const Bytes changed = flipped(*sent, at);
     const auto text = key().decrypt_pkcs1(changed);
     ASSERT_THAT(text, Succeeds());

@@ -146,10 +146,13 @@ TEST(ShamirTest, SharesAreFreshAndAllValuesOccur) {
   const auto once = crypto::shamir_split(*secret, {2, 2});
   const auto again = crypto::shamir_split(*secret, {2, 2});
   EXPECT_NE(plain(once->front()), plain(again->front()));
-  // One share of a secret of zeros: 4096 values of which each is missing once in nine million
-  // times.
+  // Two shares of secrets of zeros: 8192 values, of which one is missing by chance once in 10^11
+  // runs.
   std::array<int, 256> seen{};
-  for (const auto value : once->front().reveal()) ++seen.at(std::to_integer<std::size_t>(value));
+  for (const auto* shares : {&*once, &*again}) {
+    for (const auto value : shares->front().reveal())
+      ++seen.at(std::to_integer<std::size_t>(value));
+  }
   EXPECT_THAT(seen, testing::Each(testing::Gt(0)));
 }
 

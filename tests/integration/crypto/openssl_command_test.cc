@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SM2, SM3, SM4, RSA and ECDSA of core/crypto against the `openssl` command, both ways. Keys and
 // passwords are in files of a folder that goes with the test, never in arguments.
-#include <fcntl.h>
 #include <gmock/gmock.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include <fstream>
 #include <sstream>
@@ -19,6 +16,7 @@
 #include "core/crypto/sm2.h"
 #include "core/crypto/sm3.h"
 #include "core/crypto/sm4.h"
+#include "tests/support/command.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -47,8 +45,8 @@ class OpensslCommandTest : public testing::Test {
   }
 
   // Runs `openssl` with these words; names of files that begin with '@' are in the test's folder.
-  // What it prints goes to the file "output".
-  int run(std::string_view command) const {
+  // What it prints is output_ afterwards.
+  int run(std::string_view command) {
     std::vector<std::string> words{"openssl"};
     std::istringstream in{std::string(command)};
     for (std::string word; in >> word;) {
@@ -56,34 +54,13 @@ class OpensslCommandTest : public testing::Test {
       if (mark != std::string::npos) word = word.substr(0, mark) + at(word.substr(mark + 1));
       words.push_back(word);
     }
-    std::vector<char*> argv;
-    argv.reserve(words.size() + 1);
-    for (auto& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-
-    const std::string output = at("output");
-    posix_spawn_file_actions_t actions{};
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                       0600);
-    ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    pid_t child = 0;
-    const int spawned = ::posix_spawnp(&child, "openssl", &actions, nullptr, argv.data(), environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    int status = -1;
-    if (spawned != 0 || ::waitpid(child, &status, 0) != child) return -1;
-    return status;
-  }
-
-  std::string output() const {
-    const Bytes bytes = read("output");
-    return std::string(as_text(bytes));
+    auto end = run_command(std::move(words));
+    output_ = std::move(end.output);
+    return end.status;
   }
 
   // The command must succeed.
-  void must(std::string_view command) const {
-    ASSERT_EQ(run(command), 0) << command << "\n" << output();
-  }
+  void must(std::string_view command) { ASSERT_EQ(run(command), 0) << command << "\n" << output_; }
 
   // A private and a public key of ours, as the files "key" and "public".
   template <class Key>
@@ -94,6 +71,7 @@ class OpensslCommandTest : public testing::Test {
 
  private:
   TempDir folder_;
+  std::string output_;
 };
 
 TEST_F(OpensslCommandTest, Sm3) {

@@ -5,7 +5,6 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <pwd.h>
-#include <spawn.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -27,6 +26,7 @@
 #include "hsm/pin_mark.h"
 #include "hsm/vault_config.h"
 #include "tests/integration/hsm/waiting_agent.h"
+#include "tests/support/command.h"
 #include "tests/support/fault_script_file.h"
 #include "tests/support/paths.h"
 #include "tests/support/result_matchers.h"
@@ -44,10 +44,7 @@ using tests::WaitingAgent;
 constexpr const char* kVaultUser = "daemon";
 constexpr const char* kAgentUser = "bin";
 
-struct Outcome {
-  int status = -1;
-  std::string text;  // Both outputs.
-};
+using tests::CommandEnd;
 
 std::string read_text(const fs::path& path) {
   const auto bytes = read_file(path.string(), 1 << 20);
@@ -111,8 +108,8 @@ class InitTest : public testing::Test {
   }
 
   // Runs `coffer init` for the host in folder `host`, with `input` as its standard input.
-  Outcome init(const std::string& host, std::vector<std::string> more,
-               const std::string& input = "/dev/null") const {
+  CommandEnd init(const std::string& host, std::vector<std::string> more,
+                  const std::string& input = "/dev/null") const {
     fs::create_directories(dir_.path() / host);
     std::vector<std::string> arguments{(tests::bin_dir() / "coffer").string(),
                                        "init",
@@ -130,25 +127,9 @@ class InitTest : public testing::Test {
                                        kAgentUser,
                                        "--plain-pin"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    std::vector<char*> argv;
-    argv.reserve(arguments.size() + 1);
-    for (auto& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    const auto output = (dir_.path() / "output").string();
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, 0, input.c_str(), O_RDONLY, 0);
-    ::posix_spawn_file_actions_addopen(&actions, 1, output.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                       0600);
-    ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    pid_t pid = -1;
-    Outcome outcome;
-    if (::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), ::environ) == 0)
-      ::waitpid(pid, &outcome.status, 0);
-    ::posix_spawn_file_actions_destroy(&actions);
-    outcome.status = WIFEXITED(outcome.status) ? WEXITSTATUS(outcome.status) : -1;
-    outcome.text = read_text(output);
-    return outcome;
+    return tests::run_command(
+        std::move(arguments),
+        {.input_path = input, .output_path = (dir_.path() / "output").string()});
   }
 
   std::vector<std::string> shares_of(const std::string& host) const {
@@ -160,9 +141,9 @@ class InitTest : public testing::Test {
   }
 
   // The line of the output that tells the root key.
-  static std::string root_of(const Outcome& outcome) {
-    const auto at = outcome.text.find("root key         ");
-    return at == std::string::npos ? std::string() : outcome.text.substr(at + 17, 32);
+  static std::string root_of(const CommandEnd& outcome) {
+    const auto at = outcome.output.find("root key         ");
+    return at == std::string::npos ? std::string() : outcome.output.substr(at + 17, 32);
   }
 
   void expect_complete(const std::string& host) const {
@@ -181,7 +162,7 @@ class InitTest : public testing::Test {
 
 TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
   const auto done = init("host", {"--yes"});
-  ASSERT_EQ(done.status, 0) << done.text;
+  ASSERT_EQ(done.status, 0) << done.output;
   expect_complete("host");
 
   const auto state = places("host").vault_state();
@@ -202,7 +183,7 @@ TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
   // The PIN stands in its credential and nowhere else.
   const auto pin = read_text(places("host").credential());
   ASSERT_EQ(pin.size(), 32U);
-  EXPECT_EQ(done.text.find(pin), std::string::npos);
+  EXPECT_EQ(done.output.find(pin), std::string::npos);
   for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
     if (!entry.is_regular_file() || entry.path() == places("host").credential()) continue;
     EXPECT_EQ(read_text(entry.path()).find(pin), std::string::npos) << entry.path();
@@ -235,7 +216,7 @@ TEST_F(InitTest, SecondRunRefusesAndChangesNothing) {
   const auto pin = read_text(places("host").credential());
   const auto again = init("host", {"--yes"});
   EXPECT_NE(again.status, 0);
-  EXPECT_NE(again.text.find("NameTaken"), std::string::npos) << again.text;
+  EXPECT_NE(again.output.find("NameTaken"), std::string::npos) << again.output;
   EXPECT_EQ(read_text(places("host").config()), config);
   EXPECT_EQ(read_text(places("host").credential()), pin);
 }
@@ -252,8 +233,8 @@ TEST_F(InitTest, HostWithoutAFirstKeyIsLeftToItsAgent) {
     ASSERT_THAT(agent.change_owner(entry.path().string()), Succeeds());
 
   const auto again = init("host", {"--yes"});
-  EXPECT_NE(again.text.find("NameTaken"), std::string::npos) << again.text;
-  EXPECT_NE(again.text.find("coffer key create default"), std::string::npos) << again.text;
+  EXPECT_NE(again.output.find("NameTaken"), std::string::npos) << again.output;
+  EXPECT_NE(again.output.find("coffer key create default"), std::string::npos) << again.output;
   HostSetup setup(places("host"));
   EXPECT_FALSE(setup.first_key_there().value());
 }
@@ -262,7 +243,7 @@ TEST_F(InitTest, RunThatStoppedAfterAnyStepIsFinishedByTheNext) {
   for (const std::string step :
        {"host-id", "staging", "token", "credential", "state", "config", "first-key", "published"}) {
     const auto stopped = init(step, {"--yes", "--stop-after", step});
-    EXPECT_EQ(stopped.status, 99) << step << "\n" << stopped.text;
+    EXPECT_EQ(stopped.status, 99) << step << "\n" << stopped.output;
     const bool all_done = step == "published";
     // Until all is there an agent that waits goes on waiting.
     EXPECT_EQ(fs::exists(places(step).host_id()), all_done) << step;
@@ -270,7 +251,7 @@ TEST_F(InitTest, RunThatStoppedAfterAnyStepIsFinishedByTheNext) {
     EXPECT_FALSE(id.empty()) << step;
     const auto finished = init(step, {"--yes"});
     // After the last step everything is there, and the next run says so.
-    EXPECT_EQ(finished.status == 0, !all_done) << step << "\n" << finished.text;
+    EXPECT_EQ(finished.status == 0, !all_done) << step << "\n" << finished.output;
     expect_complete(step);
     EXPECT_EQ(read_text(places(step).host_id()), id) << step;
   }
@@ -284,7 +265,7 @@ TEST_F(InitTest, AgentThatWaitsMeanwhileBeginsWhenAllIsThere) {
   ASSERT_FALSE(fs::exists(places("host").host_id()));
 
   const auto done = init("host", {"--yes"});
-  ASSERT_EQ(done.status, 0) << done.text;
+  ASSERT_EQ(done.status, 0) << done.output;
   EXPECT_TRUE(agent.says("serving"));
   expect_complete("host");
 }
@@ -294,24 +275,24 @@ TEST_F(InitTest, IdThatTheHostHadBeforeIsKept) {
   const std::string id = "11111111-2222-4333-8444-555555555555\n";
   std::ofstream(places("host").host_id()) << id;
   const auto done = init("host", {"--yes"});
-  ASSERT_EQ(done.status, 0) << done.text;
+  ASSERT_EQ(done.status, 0) << done.output;
   expect_complete("host");
   EXPECT_EQ(read_text(places("host").host_id()), id);
 }
 
 TEST_F(InitTest, AnySharesMakeTheSameKeysOnAnotherHost) {
   const auto first = init("first", {"--yes", "--shares", "2/3"});
-  ASSERT_EQ(first.status, 0) << first.text;
+  ASSERT_EQ(first.status, 0) << first.output;
   const auto files = shares_of("first");
   const auto second = init("second", {"--yes", "--from-shares", files[2], files[0]});
-  ASSERT_EQ(second.status, 0) << second.text;
+  ASSERT_EQ(second.status, 0) << second.output;
   EXPECT_EQ(root_of(second), root_of(first));
   EXPECT_EQ(root_of(first).size(), 32U);
   expect_complete("second");
 
   // A host that has volumes to adopt: their keys bring the alias.
   const auto bare = init("bare", {"--yes", "--no-first-key", "--from-shares", files[0], files[1]});
-  ASSERT_EQ(bare.status, 0) << bare.text;
+  ASSERT_EQ(bare.status, 0) << bare.output;
   EXPECT_EQ(root_of(bare), root_of(first));
   EXPECT_TRUE(fs::exists(places("bare").host_id()));
   EXPECT_FALSE(fs::exists(places("bare").agent_state() + "/keyring.db"));
@@ -327,11 +308,11 @@ TEST_F(InitTest, NothingIsMadeBeforeTheSharesAreConfirmed) {
   const auto wrong = init("host", {"--shares-dir", at("host", "shares").string(),
                                    "--confirm-shares", others[0], others[1]});
   EXPECT_NE(wrong.status, 0);
-  EXPECT_NE(wrong.text.find("ConfirmMismatch"), std::string::npos) << wrong.text;
+  EXPECT_NE(wrong.output.find("ConfirmMismatch"), std::string::npos) << wrong.output;
   // Neither does an operator who types nothing.
   const auto silent = init("host", {});
   EXPECT_NE(silent.status, 0);
-  EXPECT_NE(silent.text.find("ConfirmMismatch"), std::string::npos) << silent.text;
+  EXPECT_NE(silent.output.find("ConfirmMismatch"), std::string::npos) << silent.output;
   EXPECT_FALSE(fs::exists(places("host").vault_state()));
   EXPECT_FALSE(fs::exists(places("host").staging()));
   EXPECT_FALSE(fs::exists(places("host").credential()));
@@ -365,25 +346,25 @@ TEST_F(InitTest, SharesAreShownOnceAndTypedBack) {
   int status = -1;
   ::waitpid(operator_pid, &status, 0);
   EXPECT_EQ(status, 0);
-  ASSERT_EQ(done.status, 0) << done.text;
-  EXPECT_NE(done.text.find("recovery shares confirmed"), std::string::npos);
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_NE(done.output.find("recovery shares confirmed"), std::string::npos);
   EXPECT_FALSE(fs::exists(at("host", "root")));
   expect_complete("host");
 }
 
 TEST_F(InitTest, KeysGeneratedInTheTokenAreSaidToHaveNoBackup) {
   const auto done = init("host", {"--yes", "--generate-in-token"});
-  ASSERT_EQ(done.status, 0) << done.text;
-  EXPECT_NE(done.text.find("NOBODY CAN BACK THEM UP"), std::string::npos);
-  EXPECT_NE(done.text.find("generated in the token"), std::string::npos);
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_NE(done.output.find("NOBODY CAN BACK THEM UP"), std::string::npos);
+  EXPECT_NE(done.output.find("generated in the token"), std::string::npos);
   EXPECT_FALSE(fs::exists(at("host", "root")));
   expect_complete("host");
 }
 
 TEST_F(InitTest, NoRecoverySaysWhatItMeans) {
   const auto done = init("host", {"--yes", "--no-recovery"});
-  ASSERT_EQ(done.status, 0) << done.text;
-  EXPECT_NE(done.text.find("lost with it"), std::string::npos);
+  ASSERT_EQ(done.status, 0) << done.output;
+  EXPECT_NE(done.output.find("lost with it"), std::string::npos);
   expect_complete("host");
 }
 
@@ -401,17 +382,17 @@ std::string make_systemctl(const fs::path& folder, const std::string& failing) {
 TEST_F(InitTest, UnitsThatDoNotStartAreNamedAndFailTheRun) {
   const auto systemctl = make_systemctl(dir_.path(), "coffer-worker.socket|cofferd.service");
   const auto done = init("host", {"--yes", "--systemctl", systemctl});
-  EXPECT_EQ(done.status, 69) << done.text;
-  EXPECT_NE(done.text.find("started          coffer-reader.socket\n"), std::string::npos);
-  EXPECT_NE(done.text.find("coffer: coffer-worker.socket could not be"), std::string::npos);
-  EXPECT_NE(done.text.find("coffer: cofferd.service could not be"), std::string::npos);
-  EXPECT_EQ(done.text.find("started          coffer-worker.socket"), std::string::npos);
-  EXPECT_EQ(done.text.find("cofferd and its sockets"), std::string::npos) << done.text;
+  EXPECT_EQ(done.status, 69) << done.output;
+  EXPECT_NE(done.output.find("started          coffer-reader.socket\n"), std::string::npos);
+  EXPECT_NE(done.output.find("coffer: coffer-worker.socket could not be"), std::string::npos);
+  EXPECT_NE(done.output.find("coffer: cofferd.service could not be"), std::string::npos);
+  EXPECT_EQ(done.output.find("started          coffer-worker.socket"), std::string::npos);
+  EXPECT_EQ(done.output.find("cofferd and its sockets"), std::string::npos) << done.output;
   expect_complete("host");
 
   const auto none = init("other", {"--yes", "--systemctl", make_systemctl(dir_.path(), "*")});
-  EXPECT_EQ(none.status, 69) << none.text;
-  EXPECT_EQ(none.text.find("started   "), std::string::npos) << none.text;
+  EXPECT_EQ(none.status, 69) << none.output;
+  EXPECT_EQ(none.output.find("started   "), std::string::npos) << none.output;
   EXPECT_EQ(init("third", {"--yes", "--systemctl", "/nowhere/systemctl"}).status, 69);
 }
 
@@ -420,25 +401,26 @@ TEST_F(InitTest, TokenThatCofferdDoesNotFindUpFailsTheRunWithItsReason) {
   const auto no_bus = "unix:path=" + (dir_.path() / "no-bus").string();
   const auto done =
       init("host", {"--yes", "--systemctl", systemctl, "--bus", no_bus, "--wait", "1"});
-  EXPECT_EQ(done.status, 75) << done.text;
-  EXPECT_NE(done.text.find("started          cofferd and its sockets"), std::string::npos);
-  EXPECT_NE(done.text.find("AgentUnreachable"), std::string::npos) << done.text;
-  EXPECT_NE(done.text.find("does not find the token up after 1 s"), std::string::npos) << done.text;
+  EXPECT_EQ(done.status, 75) << done.output;
+  EXPECT_NE(done.output.find("started          cofferd and its sockets"), std::string::npos);
+  EXPECT_NE(done.output.find("AgentUnreachable"), std::string::npos) << done.output;
+  EXPECT_NE(done.output.find("does not find the token up after 1 s"), std::string::npos)
+      << done.output;
   const auto log = read_text(dir_.path() / "log");
   EXPECT_NE(log.find("enable --now cofferd.service\n"), std::string::npos) << log;
   EXPECT_NE(log.find("enable coffer-boot.service\n"), std::string::npos) << log;
   expect_complete("host");
 
   const auto patient = init("other", {"--yes", "--systemctl", systemctl, "--wait", "0"});
-  EXPECT_EQ(patient.status, 0) << patient.text;
+  EXPECT_EQ(patient.status, 0) << patient.output;
 }
 
 TEST_F(InitTest, AgentUsesTheVaultThatWasNamed) {
   const auto stopped =
       init("host", {"--yes", "--token-name", "other", "--stop-after", "agent-config"});
-  ASSERT_EQ(stopped.status, 99) << stopped.text;
+  ASSERT_EQ(stopped.status, 99) << stopped.output;
   const auto done = init("host", {"--yes", "--token-name", "other"});
-  ASSERT_EQ(done.status, 0) << done.text;
+  ASSERT_EQ(done.status, 0) << done.output;
   HostPlaces made = places("host");
   made.token_name = "other";
   EXPECT_TRUE(fs::exists(made.config()));
@@ -458,18 +440,18 @@ TEST_F(InitTest, ConfigurationOfTheAgentThatNamesAnotherVaultIsLeftAlone) {
   for (const std::string name : {"local", "other"}) {
     const auto refused = init("host", {"--yes", "--token-name", name});
     EXPECT_NE(refused.status, 0);
-    EXPECT_NE(refused.text.find("InvalidArgs"), std::string::npos) << refused.text;
+    EXPECT_NE(refused.output.find("InvalidArgs"), std::string::npos) << refused.output;
     EXPECT_EQ(read_text(places("host").agent_config()), text);
     EXPECT_FALSE(fs::exists(at("host", "root")));  // No shares were handed out.
   }
   std::ofstream(places("host").agent_config()) << "token = nonsense";
   const auto refused = init("host", {"--yes"});
-  EXPECT_NE(refused.text.find("ConfigInvalid"), std::string::npos) << refused.text;
+  EXPECT_NE(refused.output.find("ConfigInvalid"), std::string::npos) << refused.output;
 }
 
 TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   const auto first = init("host", {"--yes"});
-  ASSERT_EQ(first.status, 0) << first.text;
+  ASSERT_EQ(first.status, 0) << first.output;
   const auto config = VaultConfig::read(places("host").config());
   ASSERT_THAT(config, Succeeds());
   const auto pin_file = (dir_.path() / "pin").string();
@@ -480,15 +462,15 @@ TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   // The agent uses the first vault, and only the admin may change that.
   const auto refused = init("host", take);
   EXPECT_NE(refused.status, 0);
-  EXPECT_NE(refused.text.find("cofferd uses the vault \"local\""), std::string::npos)
-      << refused.text;
+  EXPECT_NE(refused.output.find("cofferd uses the vault \"local\""), std::string::npos)
+      << refused.output;
   EXPECT_FALSE(fs::exists(places("host").agent_config()));
   std::ofstream(places("host").agent_config()) << "[vault]\ntoken = \"second\"\n";
 
   const auto second = init("host", take);
   // Its key is there already: what it finds is a host with a first key.
-  ASSERT_EQ(second.status, 0) << second.text;
-  EXPECT_NE(second.text.find("was there already"), std::string::npos) << second.text;
+  ASSERT_EQ(second.status, 0) << second.output;
+  EXPECT_NE(second.output.find("was there already"), std::string::npos) << second.output;
   EXPECT_EQ(root_of(second), root_of(first));
 }
 
@@ -521,17 +503,17 @@ TEST_F(InitTest, PinThatTheTokenRefusedIsNotGivenToItAgainNorItsLastTryUsed) {
   std::ofstream(wrong) << "not-the-pin\n";
   for (int run = 0; run < 3; ++run) {
     const auto refused = take(wrong);
-    EXPECT_NE(refused.text.find("HsmPinIncorrect"), std::string::npos) << refused.text;
+    EXPECT_NE(refused.output.find("HsmPinIncorrect"), std::string::npos) << refused.output;
     EXPECT_EQ(read_text(folder / "faults.pin"), "2\n");
   }
   ASSERT_THAT(set_tries(1), Succeeds());
   const auto last = take(places("host").credential());
-  EXPECT_NE(last.text.find("HsmPinLocked"), std::string::npos) << last.text;
+  EXPECT_NE(last.output.find("HsmPinLocked"), std::string::npos) << last.output;
   EXPECT_EQ(read_text(folder / "faults.pin"), "1");
 
   ASSERT_THAT(set_tries(2), Succeeds());
   const auto taken = take(places("host").credential());
-  EXPECT_EQ(taken.status, 0) << taken.text;
+  EXPECT_EQ(taken.status, 0) << taken.output;
   EXPECT_FALSE(fs::exists(second.pin_marks()));
 }
 
@@ -558,12 +540,12 @@ TEST_F(InitTest, PinThatAServingVaultSawRefusedIsNotTriedOnceMore) {
 
   // The token would take it: nobody asks.
   const auto refused = take();
-  EXPECT_NE(refused.text.find("HsmPinIncorrect"), std::string::npos) << refused.text;
+  EXPECT_NE(refused.output.find("HsmPinIncorrect"), std::string::npos) << refused.output;
   // The operator says that the token's PIN has changed.
   fs::remove(mark);
   fs::remove_all(second.pin_marks());
   const auto taken = take();
-  EXPECT_EQ(taken.status, 0) << taken.text;
+  EXPECT_EQ(taken.status, 0) << taken.output;
 }
 
 }  // namespace

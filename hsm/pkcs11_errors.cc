@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/pkcs11_errors.h"
 
-#include <fmt/format.h>
 #include <p11-kit/pkcs11.h>
 
-#include <algorithm>
 #include <array>
 
 namespace coffer::hsm {
@@ -79,8 +77,7 @@ constexpr auto kTable = std::to_array<ReturnInfo>({
 }  // namespace
 
 ReturnInfo return_info(unsigned long value) noexcept {
-  const auto* found = std::ranges::find(kTable, value, &ReturnInfo::value);
-  return found != kTable.end() ? *found : other(value, "unknown", Reason::kHsmFailed);
+  return find_return(kTable, value);
 }
 
 std::span<const ReturnInfo> all_return_infos() noexcept {
@@ -88,8 +85,7 @@ std::span<const ReturnInfo> all_return_infos() noexcept {
 }
 
 tl::unexpected<Error> fail_return(unsigned long value, std::string_view step) {
-  const auto info = return_info(value);
-  return fail(info.reason, fmt::format("{}: {} (0x{:X})", step, info.name, value));
+  return fail_with_return(return_info(value), step);
 }
 
 }  // namespace coffer::hsm

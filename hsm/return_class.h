@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "core/base/result.h"
@@ -63,4 +67,16 @@ constexpr ReturnInfo other(unsigned long value, std::string_view name, Reason re
 }
 
 }  // namespace rows
+
+// The row of a value; one that no table knows is kOther.
+constexpr ReturnInfo find_return(std::span<const ReturnInfo> table, unsigned long value) {
+  const auto found = std::ranges::find(table, value, &ReturnInfo::value);
+  return found != table.end() ? *found : rows::other(value, "unknown", Reason::kHsmFailed);
+}
+
+// The error of a step that returned the value.
+inline tl::unexpected<Error> fail_with_return(const ReturnInfo& info, std::string_view step) {
+  return fail(info.reason, fmt::format("{}: {} (0x{:X})", step, info.name, info.value));
+}
+
 }  // namespace coffer::hsm

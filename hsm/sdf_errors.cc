@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/sdf_errors.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <array>
 
 #include "hsm/sdf_api.h"
@@ -62,8 +59,7 @@ constexpr auto kTable = std::to_array<ReturnInfo>({
 }  // namespace
 
 ReturnInfo sdf_return_info(unsigned long value) noexcept {
-  const auto* found = std::ranges::find(kTable, value, &ReturnInfo::value);
-  return found != kTable.end() ? *found : other(value, "unknown", Reason::kHsmFailed);
+  return find_return(kTable, value);
 }
 
 std::span<const ReturnInfo> all_sdf_return_infos() noexcept {
@@ -71,8 +67,7 @@ std::span<const ReturnInfo> all_sdf_return_infos() noexcept {
 }
 
 tl::unexpected<Error> fail_sdf_return(unsigned long value, std::string_view step) {
-  const auto info = sdf_return_info(value);
-  return fail(info.reason, fmt::format("{}: {} (0x{:X})", step, info.name, value));
+  return fail_with_return(sdf_return_info(value), step);
 }
 
 }  // namespace coffer::hsm

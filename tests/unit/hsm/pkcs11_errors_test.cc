@@ -1,56 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/pkcs11_errors.h"
 
-#include <gtest/gtest.h>
-
-#include <set>
-
-#include "tests/support/result_matchers.h"
+#include "tests/unit/hsm/expected_return.h"
 
 namespace coffer::hsm {
 namespace {
 
-using tests::FailsWith;
-
-struct Expected {
-  unsigned long value;
-  ReturnClass kind;
-  Reaction reaction;
-  Reason reason;
-};
-void PrintTo(const Expected& expected, std::ostream* out) {
-  *out << return_info(expected.value).name;
-}
-
-// The classes as docs and design state them, written out again: one test per value.
 class ReturnValueTest : public testing::TestWithParam<Expected> {};
 
 TEST_P(ReturnValueTest, HasTheClassReactionAndReasonThatItsFaultNeeds) {
-  const auto info = return_info(GetParam().value);
-  EXPECT_EQ(info.kind, GetParam().kind);
-  EXPECT_EQ(info.reaction, GetParam().reaction);
-  const auto error = fail_return(GetParam().value, "a step").value();
-  EXPECT_EQ(error.reason(), GetParam().reason);
-  EXPECT_NE(error.message().find("a step"), std::string::npos);
-}
-
-constexpr Expected session(unsigned long value) {
-  return {value, ReturnClass::kSessionLost, Reaction::kReopenAndRepeat, Reason::kHsmFailed};
-}
-constexpr Expected token(unsigned long value) {
-  return {value, ReturnClass::kTokenLost, Reaction::kReload, Reason::kHsmAbsent};
-}
-constexpr Expected pin(unsigned long value, Reason reason) {
-  return {value, ReturnClass::kPin, Reaction::kStopLogin, reason};
-}
-constexpr Expected unclear(unsigned long value) {
-  return {value, ReturnClass::kUnclear, Reaction::kProbeAndRepeat, Reason::kHsmFailed};
-}
-constexpr Expected resource(unsigned long value) {
-  return {value, ReturnClass::kResource, Reaction::kBackOff, Reason::kHsmBusy};
-}
-constexpr Expected other(unsigned long value, Reason reason) {
-  return {value, ReturnClass::kOther, Reaction::kFail, reason};
+  const auto value = GetParam().value;
+  expect_return(GetParam(), return_info(value), fail_return(value, "a step").value());
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -70,11 +30,7 @@ INSTANTIATE_TEST_SUITE_P(
                     other(0x102, Reason::kHsmLoginNeeded), other(0x80000001, Reason::kHsmFailed)));
 
 TEST(ReturnTableTest, EachValueStandsInItOnce) {
-  std::set<unsigned long> seen;
-  for (const auto& info : all_return_infos()) {
-    EXPECT_TRUE(seen.insert(info.value).second) << info.name;
-    EXPECT_TRUE(info.name.starts_with("CKR_")) << info.name;
-  }
+  expect_each_once(all_return_infos(), "CKR_");
 }
 
 }  // namespace

@@ -36,6 +36,22 @@ class ProvisionTest : public EngineFixture {
             .device = "/dev/vda",
             .options = {.name = "data", .file_system = "ext4"}};
   }
+  // Provisions /dev/vda and leaves it as a crash does that comes behind `step`; the row.
+  agent::VolumeRow cut_off_behind(std::string_view step) {
+    plug("vda");
+    std::optional<agent::VolumeRow> row;
+    auto traced = parts();
+    traced.reached = [&](std::string_view reached) {
+      if (reached == step) row = registry->load()->rows.front();
+    };
+    EXPECT_THAT(agent::provision(provision_call(), *watch.list(), traced), Succeeds());
+    EXPECT_THAT(worker.deactivate("data", row->id, agent::DeactivateMode::kPlain,
+                                  Deadline::after(std::chrono::seconds(1))),
+                Succeeds());
+    EXPECT_THAT(registry->put(*row), Succeeds());
+    stop();
+    return *row;
+  }
 };
 
 // What a power cut leaves: the store as it is on the disk at that instant, and the device.
@@ -94,19 +110,7 @@ class CutOffTest : public ProvisionTest {
  protected:
   void SetUp() override {
     ProvisionTest::SetUp();
-    plug("vda");
-    std::optional<agent::VolumeRow> row;
-    auto traced = parts();
-    traced.reached = [&](std::string_view step) {
-      if (step == "written") row = registry->load()->rows.front();
-    };
-    ASSERT_THAT(agent::provision(provision_call(), *watch.list(), traced), Succeeds());
-    ASSERT_THAT(worker.deactivate("data", row->id, agent::DeactivateMode::kPlain,
-                                  Deadline::after(std::chrono::seconds(1))),
-                Succeeds());
-    ASSERT_THAT(registry->put(*row), Succeeds());
-    id = row->id;
-    stop();
+    id = cut_off_behind("written").id;
   }
   Result<void> forget() {
     std::optional<Result<void>> result;
@@ -170,20 +174,9 @@ TEST_F(CutOffTest, AdoptingItCompletesIt) {
 class FirstOpeningTest : public ProvisionTest {
  protected:
   VolumeId cut_off_when_ready() {
-    plug("vda");
-    std::optional<agent::VolumeRow> ready;
-    auto traced = parts();
-    traced.reached = [&](std::string_view step) {
-      if (step == "ready") ready = registry->load()->rows.front();
-    };
-    EXPECT_THAT(agent::provision(provision_call(), *watch.list(), traced), Succeeds());
-    EXPECT_THAT(worker.deactivate("data", ready->id, agent::DeactivateMode::kPlain,
-                                  Deadline::after(std::chrono::seconds(1))),
-                Succeeds());
-    EXPECT_THAT(registry->put(*ready), Succeeds());
+    const VolumeId id = cut_off_behind("ready").id;
     worker.disk("/dev/vda").file_system.clear();
-    stop();
-    return ready->id;
+    return id;
   }
   // Opening it by itself fails, and is not tried again soon. The token, which is found at some time
   // in between, and a scan are reasons to try once more: they are over when this returns.

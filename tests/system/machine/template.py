@@ -7,6 +7,7 @@ the rest of its state is a small file of QEMU's, and each instance has its own c
 
 import shutil
 import subprocess
+from pathlib import Path
 
 from . import cache, qemu
 
@@ -32,8 +33,8 @@ class Template:
         self.accel = accel or qemu.accelerator(image)
         self.disks = list(disks)
         self._prepare = prepare
-        digest = cache.digest_of(image.key, *self.accel, qemu.KERNEL_ARGUMENTS, qemu.MEMORY_MB,
-                                 WARM_UP, FREEZE, key, self.disks)
+        digest = cache.digest_of(image.key, *self.accel, Path(qemu.__file__), WARM_UP, FREEZE, key,
+                                 self.disks)
         kind = "prepared" if prepare else "booted"
         self.folder = cache.get(kind, digest, self._freeze, say)
         self.root_disk = self.folder / "root.qcow2"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine itself works: what every other scenario takes for granted."""
 
+import time
+
 from scenario import scenario
 
 
@@ -26,8 +28,11 @@ def resumed_guests_are_independent(s):
     assert len(numbers) == 2, "two guests drew the same random numbers"
     first.must("touch /root/only-here")
     assert second.run("test -e /root/only-here").status != 0
-    seconds_apart = abs(int(first.must("date +%s")) - int(second.must("date +%s")))
-    assert seconds_apart < 60, seconds_apart
+    for m in (first, second):
+        before = time.time()
+        now = int(m.must("date +%s"))
+        # A resumed guest is told the time by a message, which may take a while.
+        assert before - 20 < now < time.time() + 1, (before, now, time.time())
 
 
 @scenario()

@@ -7,8 +7,8 @@
 A probe in the kernel function that takes a new key's bytes catches the key while the volume is
 unlocked. A second later the memory, arguments and environment of every process, the journal, all
 that went over the bus and the files below FOLDERS are searched for it: raw, in hexadecimal and in
-base64. Then Coffer's processes crash, and what they leave is searched too. A secret of its own that
-it puts into all these places tells that it finds what is there.
+base64. Only then a secret of its own, which it puts into all these places, tells that it finds what
+is there. At last Coffer's processes crash, and what they leave is searched too.
 """
 
 import base64
@@ -60,24 +60,36 @@ def write(name, text):
 
 def forms(secret):
     """How a secret may be spelled. Half a key is as bad as a whole one."""
-    half = secret[:len(secret) // 2] if len(secret) >= 64 else secret
-    encoded = base64.b64encode(secret)[:40] if len(secret) >= 30 else base64.b64encode(secret).rstrip(b"=")
-    return [half, half.hex().encode(), half.hex().upper().encode(), encoded]
+    if len(secret) < 64:
+        return spellings(secret)
+    middle = len(secret) // 2
+    # In base64 the second half looks otherwise where the first stands before it: what is whole of it there.
+    behind_first = base64.b64encode(secret)[-(-middle // 3) * 4:].rstrip(b"=")[:-1]
+    return [*spellings(secret[:middle]), *spellings(secret[middle:]), behind_first]
+
+
+def spellings(part):
+    # Whatever follows it, all but the end of its base64 looks the same.
+    encoded = base64.b64encode(part)[:len(part) // 3 * 4] if len(part) >= 30 else base64.b64encode(part).rstrip(b"=")
+    return [part, part.hex().encode(), part.hex().upper().encode(), encoded]
 
 
 def holders(secrets):
-    """Names of all places where one of the secrets is found."""
-    found = files_with(secrets)
+    """Names of all places where one of the secrets is found. Memory, which may change, is searched first."""
+    wanted = [form for secret in secrets for form in forms(secret)]
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         if int(pid) == os.getpid():
             continue
         for place, data in places_of(pid):
-            if any(form in data for secret in secrets for form in forms(secret)):
+            if any(form in data for form in wanted):
                 found.append(f"{place} of {name_of(pid)} ({pid})")
+    found += files_with(secrets)
+    subprocess.run(["journalctl", "--sync"], check=True)
     for place, command in {"journal": ["journalctl", "-b", "--no-pager", "-o", "export"],
                            "kernel log": ["dmesg"], "bus": ["cat", HEARD]}.items():
         data = subprocess.run(command, stdout=subprocess.PIPE).stdout
-        if any(form in data for secret in secrets for form in forms(secret)):
+        if any(form in data for form in wanted):
             found.append(place)
     return found
 
@@ -91,7 +103,8 @@ def files_with(secrets):
             for path in (os.path.join(at, name) for name in names):
                 if path == sys.argv[1] or path.startswith(CREDENTIALS):
                     continue
-                if any(form in file_bytes(path) for form in wanted):
+                content = file_bytes(path)
+                if any(form in content for form in wanted):
                     found.append(path)
     return found
 
@@ -157,9 +170,14 @@ def start_teller(secret):
 
 
 def emit(secret):
-    """Sends the secret over the bus, as bytes."""
-    subprocess.run(["busctl", "emit", "/org/coffer/Canary", "org.coffer.Canary", "Told", "ay", str(len(secret)),
-                    *map(str, secret)], check=True)
+    """Sends the secret over the bus, as bytes, until the capture has it."""
+    end = time.monotonic() + 60
+    while secret not in file_bytes(HEARD):
+        if time.monotonic() > end:
+            raise SystemExit("the bus is not heard")
+        subprocess.run(["busctl", "emit", "/org/coffer/Canary", "org.coffer.Canary", "Told", "ay", str(len(secret)),
+                        *map(str, secret)], check=True)
+        time.sleep(0.2)
 
 
 def finds_what_is_there(canary, secret):
@@ -173,7 +191,6 @@ def finds_what_is_there(canary, secret):
         with open(path, "wb") as file:
             file.write(text)
     subprocess.run(["systemd-cat"], input=base64.b64encode(secret) + b"\n", check=True)
-    subprocess.run(["journalctl", "--sync"], check=True)
     found = holders([secret])
     teller.kill()
     teller.wait()
@@ -208,40 +225,53 @@ def main_pid(unit):
                           text=True, check=True).stdout.strip()
 
 
-def memory_now(names):
-    """All that processes of these names have in writable memory at this moment."""
-    pids = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if name_of(pid) in names]
-    return [data for pid in pids for place, data in places_of(pid)]
+def memory_until_open(volume, job, names):
+    """All that processes of these names have in writable memory until the volume opens, in spans, each once."""
+    spans, begun, looked = set(), time.monotonic(), 0
+    while not os.path.exists(f"/dev/mapper/{volume}"):
+        passed = time.monotonic() - begun
+        if passed > looked + 2:  # Not in each round: that takes longer than all else here.
+            looked = passed
+            if passed > 120 or job_failed(job):
+                raise SystemExit(f"{volume} does not open")
+        pids = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if name_of(pid) in names]
+        spans.update(data for pid in pids for place, data in places_of(pid))
+    return spans
+
+
+def job_failed(job):
+    state = subprocess.run(["busctl", "get-property", BUS[0], job, f"{BUS[0]}.Job", "State"], stdout=subprocess.PIPE,
+                           text=True, check=True).stdout
+    return not any(f'"{word}"' in state for word in ("queued", "running", "done"))
 
 
 def main():
     other = open(sys.argv[1], "rb").read().strip()
     assert other, "nothing else to look for"
-    meanwhile = []
     canary, secret = start_canary()
     start_probe()
     with open(HEARD, "wb") as heard:
         monitor = subprocess.Popen(["busctl", "capture", "--size=1M"], stdout=heard)
-        time.sleep(1)
         emit(secret)
         answer = subprocess.run(["busctl", "call", *BUS, "UnlockMany", "asa{sv}", "1", sys.argv[2], "0"],
                                 stdout=subprocess.PIPE, text=True, check=True).stdout
-        while not os.path.exists(f"/dev/mapper/{sys.argv[2]}"):
-            meanwhile += memory_now(["cofferd", "coffer-reader"])
+        job = answer.split('"')[1]
+        meanwhile = memory_until_open(sys.argv[2], job, ["cofferd", "coffer-reader"])
+        opened = time.monotonic()
         time.sleep(1)
+        keys = keys_caught()
+        print(f"{len(keys)} keys of 64 bytes went to the kernel")
+        print(f"searched from {time.monotonic() - opened:.1f} s after the unlock on")
+        print("keys found in:", ", ".join(holders(keys)) or "nothing")
+        print("the other secret found in:", ", ".join(holders([other])) or "nothing")
         monitor.terminate()
         monitor.wait()
-    keys = keys_caught()
-    print(f"{len(keys)} keys of 64 bytes went to the kernel")
     table = subprocess.run(["dmsetup", "table", "--showkeys", sys.argv[2]], stdout=subprocess.PIPE, text=True)
     print("the mapping's table names the key:", ":64:logon:" in table.stdout)
-    job = answer.split('"')[1]
     print("the bus was heard:", job.startswith("/org/coffer/Agent1/job/") and job.encode() in file_bytes(HEARD))
     print("places that the hunt does not see:", finds_what_is_there(canary, secret) or "none")
     seen = any(form in data for data in meanwhile for key in keys for form in forms(key))
     print(f"{len(meanwhile)} spans; seen in cofferd or reader meanwhile: {seen}")
-    print("keys found in:", ", ".join(holders(keys)) or "nothing")
-    print("the other secret found in:", ", ".join(holders([other])) or "nothing")
     cores = crash()
     print("cores but of the canary:", ", ".join(name for name in cores if not name.startswith("python")) or "none")
     print("after the crash found in:", ", ".join(files_with([*keys, other])) or "nothing")

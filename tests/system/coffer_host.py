@@ -17,6 +17,9 @@ ROOT = "/org/coffer/Agent1"
 # What the note of a provisioned volume may add to its fstab line when all is well.
 SLOW_UDEV = "udev has not made its links yet"
 
+# What runs on a host all the time.
+PROGRAMS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service", "coffer-reader.service"]
+
 # One volume's result in a job; times in seconds.
 Item = namedtuple("Item", "volume result error started duration")
 
@@ -69,14 +72,26 @@ class CofferHost:
                 options.append(f"header-device s {headers[disk.serial].by_id}")
             jobs[disk.serial] = self.call("Manager", "Provision",
                                           f"sa{{sv}} {disk.by_id} {len(options)} {' '.join(options)}")
-        seconds, lines = {}, {}
-        for name, job in jobs.items():
-            self.wait_job(job)
-            lines[name] = self.fstab_line(job)
-            seconds[name] = (self.get("Job", "EndTime", job) - self.get("Job", "StartTime", job)) / 1e6
+        ended = self._ends_of(jobs)
         if file_system and mount:
-            self.mount_at_boot(lines)
-        return seconds
+            self.mount_at_boot({name: ended[name][0] for name in jobs})
+        return {name: ended[name][1] for name in jobs}
+
+    def _ends_of(self, jobs, timeout=480):
+        """Waits until jobs that make a volume (name -> path) have ended: name -> (fstab line, seconds).
+
+        Each is asked as soon as it has ended, in whatever order they end: a minute later it is gone.
+        """
+        ended, deadline = {}, Deadline(timeout, f"end of {jobs}")
+        while True:
+            for name, job in jobs.items():
+                if name not in ended and not self._is_busy(job):
+                    self.wait_job(job)
+                    seconds = (self.get("Job", "EndTime", job) - self.get("Job", "StartTime", job)) / 1e6
+                    ended[name] = self.fstab_line(job), seconds
+            if len(ended) == len(jobs):
+                return ended
+            deadline.pause(0.05)
 
     def fstab_line(self, job):
         """The line that `coffer provision` prints: the note of the job's only volume."""
@@ -150,7 +165,7 @@ class CofferHost:
     def wait_job(self, path, timeout=240, must=True):
         """Waits until a job has ended; returns its Items. Raises JobFailed if one failed."""
         deadline = Deadline(timeout, f"end of {path}")
-        while self.get("Job", "State", path) in ("queued", "running"):
+        while self._is_busy(path):
             deadline.pause(0.05)
         rows = self.call("Job", "GetResults", "uu 0 1000", path)
         items = [Item(volume, result, error, start / 1e6, duration / 1e6)
@@ -163,6 +178,9 @@ class CofferHost:
                 f"{item} {errors.get(item.volume)}" for item in items))
         return items
 
+    def _is_busy(self, job):
+        return self.get("Job", "State", job) in ("queued", "running")
+
     def listen(self, arguments, path):
         """Writes what the bus carries from now on to a file of the guest, as `busctl monitor` with these
         arguments tells it; `kill $(cat PATH.pid)` ends it."""
@@ -171,6 +189,24 @@ class CofferHost:
 
     def unmount(self, names):
         self.machine.must("umount " + " ".join(f"/srv/{name}" for name in names))
+
+    def forget_mounts(self):
+        """From now on nothing mounts a volume that opens, which would make it busy."""
+        self.machine.must("sed -i '/^.dev.mapper/d' /etc/fstab; systemctl daemon-reload")
+
+    def write_files(self, names):
+        """Writes a file to each of these volumes that assert_files() finds again."""
+        self.machine.must("".join(f"echo 'kept by {name}' > /srv/{name}/file; " for name in names))
+
+    def assert_files(self, names):
+        text = self.machine.must("cat " + " ".join(f"/srv/{name}/file" for name in names))
+        assert text == "".join(f"kept by {name}\n" for name in names), text
+
+    def wait_token(self, timeout=60):
+        """Waits until the vault's token answers: before, an unlock says HsmTimeout and is tried again later."""
+        deadline = Deadline(timeout, "the token")
+        while any(provider["State"] != "up" for provider in self.objects("KeyProvider").values()):
+            deadline.pause(0.2)
 
     def wait_states(self, wanted, timeout=120):
         """Waits until the volumes of `wanted` (name -> state) are so; returns the seconds."""
@@ -184,6 +220,15 @@ class CofferHost:
                 deadline.pause(0.2)
             except Exception as error:
                 raise MachineError(f"{error}; they are {states}") from error
+
+    def assert_clean_shutdown(self, count):
+        """Shuts the machine down: nothing is busy, and each of so many mappings is closed."""
+        self.machine.shut_down()
+        console = self.machine.console()
+        assert "Power down" in console
+        assert all_closed(count) in console, console[-3000:]
+        for trouble in ["is busy", "Failed unmounting", "Could not detach", "Failed to finalize"]:
+            assert trouble not in console, console[-3000:]
 
     # --- what the system says ------------------------------------------------------------------
 

@@ -4,6 +4,7 @@
 import hashlib
 import json
 
+MAGICS = b"LUKS\xba\xbe", b"SKUL\xba\xbe"  # how the first copy and the second begin
 BINARY_BYTES = 4096
 SIZE_AT, OFFSET_AT = 8, 256  # of a copy, in its binary part; 8 bytes each
 CHECKSUM_AT, CHECKSUM_BYTES = 448, 64
@@ -13,6 +14,15 @@ def read_json(disk):
     """The metadata of the first copy."""
     data = disk.path.read_bytes()
     return json.loads(data[BINARY_BYTES:header_bytes(data)].split(b"\0")[0])
+
+
+def token_of(metadata):
+    """Coffer's token in the metadata."""
+    return next(token for token in metadata["tokens"].values() if token["type"] == "coffer")
+
+
+def read_token(disk):
+    return token_of(read_json(disk))
 
 
 def edit(disk, change_json=None, change_binary=None):

@@ -53,8 +53,8 @@ def host_template(image, say=lambda text: None):
         host.init()
         host.provision([machine.disk(name) for name in VOLUMES],
                        headers={DETACHED: machine.disk(HEADER_DISK)})
-        machine.must("".join(f"echo 'kept by {n}' > /srv/{n}/file; " for n in VOLUMES))
-    return Template(image, prepare=prepare, key=cache.digest_of(Path(coffer_host.__file__)),
+        host.write_files(VOLUMES)
+    return Template(image, prepare=prepare, key=cache.digest_of(Path(coffer_host.__file__), Path(__file__)),
                     disks=[*((name, 32) for name in VOLUMES), (HEADER_DISK, 16)], say=say)
 
 

@@ -3,12 +3,9 @@
 
 import json
 
-from coffer_host import all_closed, mount_unit
+from coffer_host import PROGRAMS, mount_unit
 from machine import Deadline
 from scenario import DASHED, DETACHED, VOLUMES, scenario
-
-PROGRAMS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
-            "coffer-reader.service"]
 
 
 def assert_open_before_login(s, host):
@@ -21,23 +18,9 @@ def assert_open_before_login(s, host):
     assert all(at and at <= prompt for at in mounted.values()), (prompt, mounted)
     host.wait_up()
     assert set(host.states().values()) == {"unlocked"}, host.states()
-    assert_files_are_there(host)
+    host.assert_files(VOLUMES)
     s.log(f"login prompt {login:.1f} s after power-on; last volume mounted "
           f"{prompt - max(mounted.values()):.1f} s before it")
-
-
-def assert_files_are_there(host, names=VOLUMES):
-    text = host.machine.must("cat " + " ".join(f"/srv/{name}/file" for name in names))
-    assert text == "".join(f"kept by {name}\n" for name in names), text
-
-
-def assert_clean_shutdown(host):
-    host.machine.shut_down()
-    console = host.machine.console()
-    assert "Power down" in console
-    assert all_closed(len(VOLUMES)) in console, console[-3000:]
-    for trouble in ["is busy", "Failed unmounting", "Could not detach", "Failed to finalize"]:
-        assert trouble not in console, console[-3000:]
 
 
 @scenario(timeout=900, host=True)
@@ -48,7 +31,7 @@ def volumes_open_before_login_twice_in_a_row(s):
         host.machine.boot()
         assert_open_before_login(s, host)
         assert host.machine.wait_ready() == "running", host.machine.must("systemctl --failed")
-        assert_clean_shutdown(host)
+        host.assert_clean_shutdown(len(VOLUMES))
 
 
 @scenario(host=True)
@@ -63,7 +46,7 @@ def plugged_volume_opens_by_itself(s):
     m.plug(disk)
     s.log(f"open after {host.wait_states({DASHED: 'unlocked'}):.1f} s")
     m.wait_until(f"mountpoint -q /srv/{DASHED}")
-    assert_files_are_there(host)
+    host.assert_files(VOLUMES)
 
 
 @scenario(host=True)
@@ -83,7 +66,7 @@ def volume_pulled_out_in_use_is_cleaned_up(s):
     m.run("umount /srv/data1")
     m.wait_until("! mountpoint -q /srv/data1 && ! dmsetup info data1")
     others = VOLUMES[1:]
-    assert_files_are_there(host, others)
+    host.assert_files(others)
     assert all(host.states()[name] == "unlocked" for name in others), host.states()
 
 
@@ -93,14 +76,14 @@ def admin_locks_and_unlocks(s):
     host = s.host()
     busy = host.lock(["data1"], must=False)
     assert busy[0].result == "failed" and busy[0].error.endswith("Busy"), busy
-    assert_files_are_there(host)
+    host.assert_files(VOLUMES)
     host.unmount(VOLUMES)
     s.log("locked: " + ", ".join(f"{i.duration:.2f} s" for i in host.lock(VOLUMES)))
     assert not host.mappings() & set(VOLUMES)
     assert set(host.states().values()) == {"locked"}
     s.log("unlocked: " + ", ".join(f"{i.duration:.2f} s" for i in host.unlock(VOLUMES)))
     host.machine.wait_until(" && ".join(f"mountpoint -q /srv/{name}" for name in VOLUMES))
-    assert_files_are_there(host)
+    host.assert_files(VOLUMES)
 
 
 @scenario(host=True)
@@ -122,17 +105,26 @@ def restarts_lose_no_mapping(s):
     host.unlock(some)
 
 
+def sent_unread(client, socket, more_than_bytes):
+    """A script that ends when so much of what a unit has sent to that socket was not read yet."""
+    # What it is connected to is listed with the sockets of its own network.
+    return (f"client=$(systemctl show --property=MainPID --value {client}); "
+            f"until nsenter --target=$client --net ss -Hxa | awk '$5 == \"/run/coffer/{socket}\" && "
+            f"$3 > {more_than_bytes} {{ found = 1 }} END {{ exit !found }}'; do sleep 0.05; done")
+
+
 # What an unlock of 8 has come to when a process of Coffer dies: done before it, and awaited after it.
-# A stopped process cannot get further than where it was stopped, so that is no matter of luck.
+# A stopped process reads nothing of what it is asked, so that is no matter of luck. What the vault is asked
+# may also be how its token is, but that is some tens of bytes; 8 keys are more.
 STOP = "systemctl kill --signal=STOP {}; "
-RECORDED = ("recorded() {{ stat -c %y /var/lib/coffer/agent/audit/* | sort | tail -1; }}; before=$(recorded); ",
-            'until test "$(recorded)" != "$before"; do sleep 0.05; done; sleep 0.3')
 ONE_IS_OPEN = ("", "until compgen -G '/dev/mapper/data*'; do sleep 0.01; done")
+ASKED_FOR_KEYS = sent_unread("cofferd.service", "vault-local.sock", 500)
+ASKED_FOR_HEADERS = sent_unread("coffer-worker.service", "reader.sock", 0)
 MOMENTS = {
     "a volume is open": ("cofferd.service", *ONE_IS_OPEN),
     "a mapping is made": ("coffer-worker.service", *ONE_IS_OPEN),
-    "keys are on their way": ("coffer-vault@local.service", RECORDED[0] + STOP, RECORDED[1]),
-    "headers are read": ("coffer-reader.service", STOP, "sleep 0.5"),
+    "keys are on their way": ("coffer-vault@local.service", STOP, ASKED_FOR_KEYS),
+    "headers are read": ("coffer-reader.service", STOP, ASKED_FOR_HEADERS),
 }
 
 
@@ -158,7 +150,7 @@ def host_without_mounts(s):
     """A host whose volumes stay unmounted: mounting by systemd would make them busy."""
     host = s.host()
     host.unmount(VOLUMES)
-    host.machine.must("sed -i '/^.dev.mapper/d' /etc/fstab; systemctl daemon-reload")
+    host.forget_mounts()
     return host
 
 
@@ -174,19 +166,12 @@ def kill_once(s, host, program, before, until, moment):
     open_then = set(output.split()) & set(VOLUMES)
     host.wait_up()
     mapped = settled_mappings(host)
-    wait_token(host)
+    host.wait_token()
     host.unlock(VOLUMES)
     assert set(host.states().values()) == {"unlocked"}
     assert_recorded(host, records)
     s.log(f"{program} killed when {moment}: {len(open_then)} were open then, {len(mapped)} a little later")
     return open_then
-
-
-def wait_token(host, timeout=60):
-    """Waits until the vault's token answers: before, an unlock says HsmTimeout and is tried again later."""
-    deadline = Deadline(timeout, "the token")
-    while any(provider["State"] != "up" for provider in host.objects("KeyProvider").values()):
-        deadline.pause(0.2)
 
 
 def assert_recorded(host, since):

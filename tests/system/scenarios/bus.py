@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+from coffer_host import BUS, ROOT
 from scenario import VOLUMES, scenario
 
-AGENT = "org.coffer.Agent1"
-ROOT = "/org/coffer/Agent1"
 INTERFACES = Path(__file__).resolve().parents[3] / "dbus"
 
 
@@ -17,12 +16,12 @@ def busctl_shows_everything(s):
     """busctl lists the tree, introspects it, reads a property, and hears of an unlock by signals."""
     host = s.host()
     m = host.machine
-    tree = m.must(f"busctl tree --list {AGENT}").split()
+    tree = m.must(f"busctl tree --list {BUS}").split()
     assert len([p for p in tree if p.startswith(f"{ROOT}/volume/")]) == len(VOLUMES), tree
     path = host.volume_path("data1")
-    assert "unlocked" in m.must(f"busctl get-property {AGENT} {path} {AGENT}.Volume State")
+    assert "unlocked" in m.must(f"busctl get-property {BUS} {path} {BUS}.Volume State")
     host.unmount(["data1"])
-    host.listen(AGENT, "/run/heard")
+    host.listen(BUS, "/run/heard")
     host.lock(["data1"])
     job = host.call("Manager", "UnlockMany", "asa{sv} 1 data1 0")
     host.wait_job(job)
@@ -31,14 +30,14 @@ def busctl_shows_everything(s):
     key, provider = (next(iter(host.objects(interface))) for interface in ("Key", "KeyProvider"))
     for where, interface in [(ROOT, "Manager"), (ROOT, "Keyring"), (ROOT, "Audit"), (path, "Volume"),
                              (job, "Job"), (key, "Key"), (provider, "KeyProvider")]:
-        assert_introspected(m, where, f"{AGENT}.{interface}")
+        assert_introspected(m, where, f"{BUS}.{interface}")
 
 
 def assert_introspected(m, path, interface):
     """`busctl introspect` shows every member that the file of the interface has."""
     description = ElementTree.parse(INTERFACES / f"{interface}.xml").find("interface")
     wanted = {item.get("name") for item in description if item.tag in ("method", "signal", "property")}
-    shown = m.must(f"busctl introspect {AGENT} {path} {interface}").splitlines()
+    shown = m.must(f"busctl introspect {BUS} {path} {interface}").splitlines()
     missing = wanted - {line.split()[0].removeprefix(".") for line in shown}
     assert wanted and not missing, (path, missing, shown)
 
@@ -65,7 +64,7 @@ send('STOP')
 for _ in range(129):
     bus.call('org.coffer.Agent1', '/org/coffer/Agent1', 'org.coffer.Agent1.Manager', 'ListVolumes',
              GLib.Variant('(a{sv})', ({},)), None, 0, 60000, None, done)
-GLib.timeout_add_seconds(25, loop.quit)
+GLib.timeout_add_seconds(90, loop.quit)
 loop.run()
 send('CONT')
 print(json.dumps(outcome))
@@ -77,7 +76,7 @@ def many_concurrent_calls_are_all_answered(s):
     """129 calls at once from one connection: 128 are answered, one is refused by the bus; none hangs."""
     host = s.host()
     host.machine.push(MANY_CALLS, "/run/many.py")
-    outcome = json.loads(host.machine.must("python3 /run/many.py", timeout=120))
+    outcome = json.loads(host.machine.must("python3 /run/many.py", timeout=180))
     s.log(f"{outcome}")
     assert outcome == {"answered": 128, "org.freedesktop.DBus.Error.LimitsExceeded": 1}, outcome
 
@@ -101,19 +100,33 @@ os.kill(os.getpid(), 9)
 @scenario(host=True)
 def caller_that_vanishes_does_not_stop_a_job(s):
     """A client is killed while the unlock of 8 that it asked for runs; the job goes on and completes."""
-    # Without its keys the job cannot end before the client does.
     host = s.host()
     host.unmount(VOLUMES)
-    host.lock(VOLUMES)
+    host.forget_mounts()
     host.machine.push(VANISHING_CALLER, "/run/vanish.py")
-    done = host.machine.run("python3 /run/vanish.py; status=$?; "
-                            "systemctl kill --signal=CONT coffer-vault@local.service; exit $status")
-    assert done.status == 137, done
-    job, state = done.output.split()[:2]
-    assert state == "running", done
-    items = host.wait_job(job)
-    assert len(items) == len(VOLUMES), items
+    items = unlock_of_vanishing_caller(s, host)
+    assert [item.result for item in items] == ["done"] * len(VOLUMES), items
     assert set(host.states().values()) == {"unlocked"}, host.states()
+
+
+def unlock_of_vanishing_caller(s, host, attempts=5):
+    """The Items of an unlock whose caller was killed while it ran."""
+    for _ in range(attempts):
+        host.lock(VOLUMES)
+        # Without its keys the job cannot end before the client does. But cofferd waits for them only some 4 s:
+        # where the client took longer it is done again.
+        done = host.machine.run("python3 /run/vanish.py; status=$?; "
+                                "systemctl kill --signal=CONT coffer-vault@local.service; exit $status")
+        assert done.status == 137, done
+        job, state = done.output.split()[:2]
+        items = host.wait_job(job, must=False)
+        if not any(item.error.endswith("HsmTimeout") for item in items):
+            assert state == "running", done
+            return items
+        s.log("the keys came too late; once more")
+        host.wait_token()
+        host.unlock(VOLUMES)
+    raise AssertionError(f"the keys came too late {attempts} times")
 
 
 RULE = """
@@ -132,8 +145,8 @@ def other_users_need_a_rule(s):
     host.unmount(["data1", "data2"])
     host.lock(["data1", "data2"])
     m.must("useradd --create-home --gid operator operator")
-    unlock = (f"setpriv --reuid operator --regid operator --init-groups busctl call {AGENT} {ROOT} "
-              f"{AGENT}.Manager UnlockMany 'asa{{sv}}' 1 %s 0")
+    unlock = (f"setpriv --reuid operator --regid operator --init-groups busctl call {BUS} {ROOT} "
+              f"{BUS}.Manager UnlockMany 'asa{{sv}}' 1 %s 0")
     refused = m.run(unlock % "data1")
     assert refused.status != 0 and "access denied" in refused.output.lower(), refused
     m.push(RULE, "/etc/polkit-1/rules.d/10-operator.rules")

@@ -19,7 +19,7 @@ def lingers_until(host, name, let_go):
     assert name not in host.mappings()
     host.unlock([name])
     host.machine.wait_until(f"mountpoint -q /srv/{name}")
-    assert host.machine.must(f"cat /srv/{name}/file") == f"kept by {name}\n"
+    host.assert_files([name])
 
 
 @scenario(host=True)

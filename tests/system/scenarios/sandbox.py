@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import luks2_edit
+from coffer_host import PROGRAMS
 from scenario import scenario
 from scenarios.refusals import AGENT_STATE
 
 TOOLS = Path(__file__).resolve().parent.parent / "guest" / "tools"
 HUNT, ASK = TOOLS / "key_hunt.py", TOOLS / "ask_for_key.py"
 
-UNITS = ["cofferd.service", "coffer-worker.service", "coffer-vault@local.service",
-         "coffer-reader.service", "coffer-boot.service", "coffer-close.service", "coffer-pin@local.service"]
+UNITS = [*PROGRAMS, "coffer-boot.service", "coffer-close.service", "coffer-pin@local.service"]
 
 
 @scenario(host=True)
@@ -52,8 +52,8 @@ def volume_key_is_nowhere_but_in_the_kernel(s):
     assert "cores but of the canary: none" in output
     assert "after the crash found in: nothing" in output
     host.wait_up()
-    m.must("systemctl start " + " ".join(UNITS[:4]))
-    for unit in UNITS[:4]:
+    m.must("systemctl start " + " ".join(PROGRAMS))
+    for unit in PROGRAMS:
         limit = m.must(f"grep 'Max core file size' /proc/$(systemctl show -p MainPID --value {unit})/limits")
         assert limit.split()[4:6] == ["0", "0"], limit
 
@@ -81,7 +81,7 @@ def only_the_worker_gets_a_volume_key(s):
     """With the rights of cofferd or the reader, a volume's key is asked for in vain, by socket and by memory."""
     host = s.host()
     m = host.machine
-    token = next(t for t in luks2_edit.read_json(m.disk("data1"))["tokens"].values() if t["type"] == "coffer")
+    token = luks2_edit.read_token(m.disk("data1"))
     wrap, context = (base64.b64decode(text) for text in (token["wraps"][0], token["context"]))
     records = json.loads(m.must(RECORDS))
     material = {"record": records[wrap[6:22].hex()], "wrap": wrap.hex(), "context": context.hex(),

@@ -3,7 +3,7 @@
 
 from fault_token import SCRIPT, FaultToken
 from scenario import VOLUMES, scenario
-from scenarios.boot import assert_recorded, wait_token
+from scenarios.boot import assert_recorded
 
 # By boot.deadline_seconds as it is by default; docs/operations.md has the figure.
 DEADLINE_SECONDS, PROMPT_SECONDS = 60, 65
@@ -155,7 +155,7 @@ def vault_killed_in_the_middle(s):
     m = host.machine
     m.must("systemctl restart coffer-vault@local.service; busctl call org.coffer.Agent1 "
            "/org/coffer/Agent1/provider/local org.coffer.Agent1.KeyProvider Test 'a{sv}' 0 || true")
-    wait_token(host)
+    host.wait_token()
     # So slow that the vault answers with what it has, and is asked for the rest, before it dies.
     token.suffer("C_Decrypt delay 1500", "C_Decrypt@5 crash")
     before = host.audit()[-1][0]

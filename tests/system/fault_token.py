@@ -4,7 +4,7 @@
 import subprocess
 from pathlib import Path
 
-BUILT = Path(__file__).resolve().parents[2] / "build" / "dev" / "bin" / "libcoffer-test-pkcs11-fault.so"
+BUILT = "libcoffer-test-pkcs11-fault.so"
 MODULE = "/usr/lib/coffer/test-pkcs11-fault.so"
 SCRIPT = "/var/lib/coffer/vault/local/faults"
 
@@ -22,12 +22,15 @@ systemctl daemon-reload
 
 
 class FaultToken:
-    """The token of `host`, which suffers what it is told to; fault_script.h has the language."""
+    """The token of `host`, which suffers what it is told to; fault_script.h has the language.
 
-    def __init__(self, host):
+    `build` is the folder where the module was built.
+    """
+
+    def __init__(self, host, build):
         self.machine = host.machine
         stripped = Path(self.machine.folder) / "fault.so"
-        subprocess.run(["strip", "-o", stripped, BUILT], check=True)
+        subprocess.run(["strip", "-o", stripped, build / "bin" / BUILT], check=True)
         self.machine.push(stripped.read_bytes(), MODULE, 0o755)
         self.machine.must(INSTALL)
 

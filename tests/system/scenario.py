@@ -68,9 +68,10 @@ def discover():
 class Context:
     """What a scenario works with: a folder of its own, machines, and a log."""
 
-    def __init__(self, folder, image):
+    def __init__(self, folder, image, build):
         self.folder = Path(folder)
         self.image = image
+        self.build = Path(build)  # of the Coffer that the image has, and of its tests
         self._machines = []
         self._started = time.monotonic()
 

@@ -96,7 +96,7 @@ def boot_without_token(s):
 def boot_with_removed_token(s):
     """A token pulled out of its slot: HsmAbsent at boot and while running; volumes open when it is back."""
     host = s.host()
-    token = FaultToken(host)
+    token = FaultToken(host, s.build)
     host.machine.must("systemctl restart coffer-vault@local.service")
     # Pulled out under the running vault first: what is open stays open, the rest says why.
     host.unmount(["data1"])
@@ -116,7 +116,7 @@ def boot_with_removed_token(s):
 def boot_with_locked_pin(s):
     """A locked PIN at boot: it is not tried, each volume says so, and opens when the PIN is unlocked."""
     host = s.host()
-    token = FaultToken(host)
+    token = FaultToken(host, s.build)
     token.suffer("pin-tries 3", tries_left=0)
     errors = boot_goes_on(s, host)
     assert errors == {"HsmPinLocked"}, errors
@@ -130,7 +130,7 @@ def boot_with_locked_pin(s):
 def boot_with_wrong_pin(s):
     """A wrong PIN at boot: it is tried once, each volume says so, and all opens with the right one."""
     host = s.host()
-    token = FaultToken(host)
+    token = FaultToken(host, s.build)
     token.suffer("pin-tries 3", tries_left=3)
     host.machine.must(f"cp -a {PIN} {PIN}.kept; printf 0000-wrong | systemd-creds encrypt --name=pin - {PIN}")
     errors = boot_goes_on(s, host)
@@ -149,7 +149,7 @@ def boot_with_wrong_pin(s):
 def vault_killed_in_the_middle(s):
     """The vault dies between two keys of an unlock of 8: what is open stays so, the rest opens by itself."""
     host = s.host()
-    token = FaultToken(host)
+    token = FaultToken(host, s.build)
     host.unmount(VOLUMES)
     host.lock(VOLUMES)
     m = host.machine
@@ -176,7 +176,7 @@ def vault_killed_in_the_middle(s):
 def boot_with_vault_that_dies(s):
     """The vault dies whenever it uses a key at boot: the boot goes on, and all opens when it no longer does."""
     host = s.host()
-    token = FaultToken(host)
+    token = FaultToken(host, s.build)
     token.suffer("C_Decrypt crash")
     errors = boot_goes_on(s, host)
     assert errors == {"HsmAbsent"}, errors

@@ -133,12 +133,7 @@ void HostEngine::start() {
   if (!watching) print(4, "no news of devices: " + watching.error().str());
   auto ticker = parts_.loop.every(parts_.tick, [this] { tick(); });
   if (ticker) ticker_ = std::move(*ticker);
-  run_beside(
-      pool_, [this] { return parts_.keyring.reconcile(); },
-      [this](const Result<std::size_t>& closed) {
-        if (!closed) print(4, "close what a crash left of key changes: " + closed.error().str());
-      },
-      [](const Error&) {});
+  reconcile_keys();
   probe();
   request_refresh();
 }

@@ -216,6 +216,7 @@ class HostEngine final : public Engine {
   void tick();
 
   // host_engine_keys.cc
+  void reconcile_keys();
   void change_key(const std::string& what, const Done<void>& done,
                   std::function<Result<keyring::CmkRecord>()> change);
   void take_key(const keyring::CmkRecord& record, bool is_new);
@@ -241,8 +242,10 @@ class HostEngine final : public Engine {
   bool intents_closed_ = false;  // One of them had the list of mappings, and it was done.
   bool closing_intents_ = false;
   bool locks_ended_ = false;  // Those that a kill cut off, by the first list of mappings.
-  std::optional<SteadyTime> intents_at_;         // To be tried again at this time,
-  std::chrono::milliseconds intents_wait_{0};    // and each time later.
+  std::optional<SteadyTime> intents_at_;       // To be tried again at this time,
+  std::chrono::milliseconds intents_wait_{0};  // and each time later.
+  std::optional<SteadyTime> keys_at_;          // The same of reconcile_keys().
+  std::chrono::milliseconds keys_wait_{0};
   std::optional<std::uint64_t> records_before_;  // Of the journal, when this agent came to it.
   AuditHead audit_head_;
   RefusalCounter refusals_;  // Its period is a tick.

@@ -116,6 +116,19 @@ void HostEngine::create_key(const std::string& alias, const std::string& descrip
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
+// Once, and again, ever later, while the journal or the store cannot be read.
+void HostEngine::reconcile_keys() {
+  const auto take = [this](const Result<std::size_t>& closed) {
+    if (closed) return;
+    print(4, "close what a crash left of key changes: " + closed.error().str());
+    keys_wait_ = longer_wait(keys_wait_);
+    keys_at_ = parts_.clock.steady() + keys_wait_;
+  };
+  run_beside(
+      pool_, [this] { return parts_.keyring.reconcile(); }, take,
+      [take](const Error& error) { take(tl::unexpected(error)); });
+}
+
 void HostEngine::change_key(const std::string& what, const Done<void>& done,
                             std::function<Result<keyring::CmkRecord>()> change) {
   run_beside(

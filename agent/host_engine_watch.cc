@@ -413,6 +413,10 @@ void HostEngine::tick() {
     intents_at_.reset();
     request_refresh();
   }
+  if (keys_at_ && *keys_at_ <= parts_.clock.steady()) {
+    keys_at_.reset();
+    reconcile_keys();
+  }
   check_boot();
   record_floods();
 }

@@ -11,23 +11,32 @@
 
 namespace coffer::hsm {
 
+// What was presented of a key: the newest revision, and the highest number of a version.
+struct KeyFloor {
+  std::uint64_t revision = 0;  // 0: nothing was.
+  std::uint32_t version = 0;
+
+  friend bool operator==(const KeyFloor&, const KeyFloor&) = default;
+};
+
 // RevisionFloors remembers, per CMK, the newest record that was presented for use, so that a store
 // that is put back to an older state, or a caller that kept an older record, is refused. A record
-// counts when it is presented, not when it is made: a commit that fails locks nobody out.
+// counts when it is presented, not when it is made: a commit that fails locks nobody out. The
+// highest version stays when an older record is taken back (adopted): no number is given twice.
 //
 // Thread-safe.
 class RevisionFloors {
  public:
   virtual ~RevisionFloors() = default;
 
-  // Raises the floor of `cmk` to `revision`. Durable when it returns, where the maker is.
+  // Raises the floor of `cmk` to a record's revision and current version. Durable when it returns,
+  // where the maker is.
   //   kRecordSuperseded   a newer revision was presented, or this one with another digest.
   //   kStoreUnavailable   a higher floor cannot be written now; the one before still holds.
-  virtual Result<void> present(const CmkId& cmk, std::uint64_t revision,
+  virtual Result<void> present(const CmkId& cmk, const KeyFloor& record,
                                const keyring::Digest& digest) = 0;
 
-  // The newest revision presented, 0 when none was.
-  virtual Result<std::uint64_t> floor_of(const CmkId& cmk) = 0;
+  virtual Result<KeyFloor> floor_of(const CmkId& cmk) = 0;
 };
 
 // Forgets with the process.

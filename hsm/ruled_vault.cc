@@ -153,7 +153,8 @@ Result<CmkRecord> RuledVault::Core::open(ByteView sealed) {
 Result<CmkRecord> RuledVault::Core::open_and_present(ByteView sealed) {
   auto record = open(sealed);
   if (!record) return record;
-  const auto counted = parts.floors.present(record->id, record->revision, crypto::sha256(sealed));
+  const auto counted = parts.floors.present(
+      record->id, {record->revision, record->current().number}, crypto::sha256(sealed));
   if (!counted) return pass(counted.error(), "use key " + record->id.str());
   return record;
 }
@@ -184,7 +185,8 @@ Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& para
   if (!record) return tl::unexpected(record.error());
   const auto floor = parts.floors.floor_of(*id);
   if (!floor) return tl::unexpected(floor.error());
-  if (*floor != 0) return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
+  if (floor->revision != 0)
+    return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
   auto material = parts.token.generate(*id, 1, parameters.algorithm, parameters.protection);
   if (!material) return pass(material.error(), "generate key " + id->str());
   record->versions.back().material = std::move(*material);

@@ -40,15 +40,15 @@ Result<void> require_state(const CmkRecord& record, KeyState wanted, std::string
   return refused_by_state(record, doing);
 }
 
-Result<void> rotate(CmkRecord& record, keyring::KekProfile profile, WallTime now,
-                    const UseLimits& limits) {
+Result<void> rotate(CmkRecord& record, keyring::KekProfile profile, const KeyFloor& floor,
+                    WallTime now, const UseLimits& limits) {
   if (auto enabled = require_state(record, KeyState::kEnabled, "rotate"); !enabled) return enabled;
   if (record.versions.size() >= CmkRecord::kVersionsMax) {
     return fail(Reason::kLimitsExceeded, "rotate key " + record.id.str() + ": it has " +
                                              std::to_string(record.versions.size()) + " versions");
   }
   record.versions.back().state = VersionState::kDecryptOnly;
-  record.versions.push_back({.number = record.versions.back().number + 1,
+  record.versions.push_back({.number = std::max(record.versions.back().number, floor.version) + 1,
                              .profile = profile,
                              .created = now,
                              .material = {},
@@ -70,8 +70,21 @@ Result<void> lease(CmkRecord& record, const UseLimits& limits) {
   return {};
 }
 
-Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile profile, WallTime now,
-                   const UseLimits& limits) {
+// The record is an older one that was kept: nobody knows what its key was used for since, but that
+// every lease was a revision that was presented.
+void adopt(CmkRecord& record, const KeyFloor& floor, const UseLimits& limits) {
+  record.state = KeyState::kDisabled;
+  if (floor.revision <= record.revision) return;
+  const std::uint64_t leases = floor.revision - record.revision;
+  KeyVersion& version = record.versions.back();
+  const std::uint64_t left = limits.wraps_max - std::min(version.wraps_leased, limits.wraps_max);
+  version.wraps_leased = leases > left / limits.lease_block
+                             ? limits.wraps_max
+                             : version.wraps_leased + leases * limits.lease_block;
+}
+
+Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile profile,
+                   const KeyFloor& floor, WallTime now, const UseLimits& limits) {
   switch (change) {
     case CmkChange::kEnable:
       // A key that is enabled already may be enabled again: callers do not look first.
@@ -85,9 +98,9 @@ Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile prof
       record.state = KeyState::kDisabled;
       return {};
     case CmkChange::kRotate:
-      return rotate(record, profile, now, limits);
+      return rotate(record, profile, floor, now, limits);
     case CmkChange::kAdopt:
-      record.state = KeyState::kDisabled;
+      adopt(record, floor, limits);
       return {};
     case CmkChange::kLease:
       return lease(record, limits);
@@ -124,13 +137,13 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
 }
 
 Result<CmkRecord> next_record(const CmkRecord& record, CmkChange change,
-                              keyring::KekProfile profile, std::uint64_t floor, WallTime now,
+                              keyring::KekProfile profile, const KeyFloor& floor, WallTime now,
                               const UseLimits& limits) {
   CmkRecord next = record;
-  if (auto applied = apply(next, change, profile, now, limits); !applied) {
+  if (auto applied = apply(next, change, profile, floor, now, limits); !applied) {
     return tl::unexpected(applied.error());
   }
-  next.revision = std::max(record.revision, floor) + 1;
+  next.revision = std::max(record.revision, floor.revision) + 1;
   next.changed = now;
   return next;
 }

@@ -12,6 +12,7 @@
 #include "core/keyring/key_context.h"
 #include "core/keyring/key_vault.h"
 #include "core/keyring/wrapped_key.h"
+#include "hsm/revision_floors.h"
 
 namespace coffer::hsm {
 
@@ -33,11 +34,13 @@ Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters
                                         const UseLimits& limits);
 
 // The next revision of `record`; for kRotate its new version's material is still to be filled in.
-// `floor` is the newest revision that was presented: kAdopt goes above it.
+// `floor` is what was presented of the key: kAdopt goes above its revision and counts every
+// revision that the adopted record has not seen as a lease of its current version; kRotate goes
+// above its version.
 //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kLimitsExceeded,
 //   kKeyExhausted  as KeyVault::change_cmk().
 Result<keyring::CmkRecord> next_record(const keyring::CmkRecord& record, keyring::CmkChange change,
-                                       keyring::KekProfile profile, std::uint64_t floor,
+                                       keyring::KekProfile profile, const KeyFloor& floor,
                                        WallTime now, const UseLimits& limits);
 
 // Whether the state lets the key wrap: kEnabled alone. The error names key and state.

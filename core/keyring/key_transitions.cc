@@ -15,6 +15,22 @@ bool has_all_versions_of(const CmkRecord& record, const CmkRecord& other) {
   });
 }
 
+// The same number may not name two keys: what one wrapped the other does not open.
+Result<void> require_same_versions(const CmkRecord& record, const CmkRecord& other) {
+  for (const KeyVersion& version : record.versions) {
+    const KeyVersion* const there = other.find_version(version.number);
+    if (there == nullptr) continue;
+    const bool one_lost_it = version.material.empty() || there->material.empty();
+    if (version.created == there->created && (one_lost_it || version.material == there->material))
+      continue;
+    return fail(Reason::kRecordInvalid, "version " + std::to_string(version.number) + " of key " +
+                                            record.id.str() +
+                                            " is another one in the volume's token than in the "
+                                            "store: it was made anew after the store was lost");
+  }
+  return {};
+}
+
 // Whether the key is already as `change` would leave it.
 bool is_done_already(const CmkRecord& record, CmkChange change) {
   return (change == CmkChange::kEnable && record.state == KeyState::kEnabled) ||
@@ -156,22 +172,28 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
   if (!claimed) return refused(claimed.error(), operation, id, actor);
 
   std::uint64_t expected_revision = 0;
+  SealedRecord taken = sealed;
   const auto stored = read_record(store_, id);
   if (stored) {
-    if (has_all_versions_of(stored->record, *offered)) return stored->record;
-    // Presented, so that the adopted record comes to lie above the one it replaces.
-    if (auto presented = vault_.present(stored->sealed); !presented) {
-      return pass(presented.error(), "adopt key " + id.str());
+    if (auto same = require_same_versions(stored->record, *offered); !same) {
+      return refused(same.error(), operation, id, actor);
     }
+    // Presented, so that the adopted record comes to lie above the one it replaces.
+    const auto presented = vault_.present(stored->sealed);
+    // A store that was put back to an older state: the vault uses its record no more.
+    const bool superseded = !presented && presented.error().reason() == Reason::kRecordSuperseded;
+    const bool has_all = has_all_versions_of(stored->record, *offered);
+    if (has_all && !superseded) return stored->record;
+    if (!presented && !superseded) return pass(presented.error(), "adopt key " + id.str());
+    if (has_all && stored->record.revision > offered->revision) taken = stored->sealed;
     expected_revision = stored->record.revision;
   } else if (stored.error().reason() != Reason::kNoSuchKey) {
     return tl::unexpected(stored.error());
   }
-  return carry_out(
-      std::move(*claimed),
-      {id, operation, "alias " + offered->alias + ", from a volume's token", expected_revision,
-       [&] { return vault_.change_cmk(sealed, CmkChange::kAdopt); }},
-      actor);
+  return carry_out(std::move(*claimed),
+                   {id, operation, "alias " + offered->alias + ", from a volume's token",
+                    expected_revision, [&] { return vault_.change_cmk(taken, CmkChange::kAdopt); }},
+                   actor);
 }
 
 Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
@@ -185,7 +207,10 @@ Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
   const auto intent = log_.append_one(event);
   if (!intent) return pass(intent.error(), "record " + plan.operation);
 
-  auto done = store_and_present(plan, *intent);
+  bool is_unknown = false;
+  auto done = store_and_present(plan, *intent, is_unknown);
+  // No result is recorded: the open intent is what the next start closes by what is stored.
+  if (is_unknown) return done;
 
   event.kind = audit::Kind::kResult;
   event.intent_sequence = *intent;
@@ -205,7 +230,8 @@ Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
   return done;
 }
 
-Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint64_t intent) {
+Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint64_t intent,
+                                                    bool& is_unknown) {
   const auto sealed = plan.make();
   if (!sealed) return tl::unexpected(sealed.error());
   auto record = CmkRecord::decode(*sealed);
@@ -216,6 +242,11 @@ Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint6
     // A commit that reported an error may have happened all the same; what the store says now
     // counts.
     const auto stored = store_.intent_of(plan.id);
+    is_unknown = !stored && stored.error().reason() != Reason::kNoSuchKey;
+    if (is_unknown) {
+      return pass(put.error(), plan.operation + " of key " + plan.id.str() +
+                                   ", which may be stored all the same");
+    }
     if (!stored || *stored != intent) return tl::unexpected(put.error());
   }
   // From here on the change is made. If the vault cannot be told now, it learns of it when the
@@ -253,7 +284,14 @@ Result<audit::Event> KeyTransitions::closing_event(const audit::Record& intent) 
 }
 
 Result<std::size_t> KeyTransitions::reconcile() {
-  const std::uint64_t end = begun_after_;
+  // A journal that could not be opened at the start of this process tells it when it is.
+  if (!begun_after_) {
+    if (const auto head = log_.head_found()) begun_after_ = head->sequence;
+  }
+  if (!begun_after_) {
+    return fail(Reason::kAuditUnavailable, "reconcile keys: the journal is not open");
+  }
+  const std::uint64_t end = *begun_after_;
   auto begin = store_.reconciled_to();
   if (!begin) return tl::unexpected(begin.error());
   // A journal that ends before the mark is a new one.

@@ -25,7 +25,9 @@ class KeyTransitions {
  public:
   // Owns nothing; all of them outlive it.
   KeyTransitions(KeyVault& vault, KeyStore& store, audit::AuditLog& log)
-      : vault_(vault), store_(store), log_(log), begun_after_(log.head().sequence) {}
+      : vault_(vault), store_(store), log_(log) {
+    if (const auto head = log.head_found()) begun_after_ = head->sequence;
+  }
 
   // Set before the first call.
   void set_observer(Keyring::Observer observer) { observer_ = std::move(observer); }
@@ -50,7 +52,8 @@ class KeyTransitions {
   class Claim;
   // Gives the claim back before the observer hears of the change.
   Result<CmkRecord> carry_out(Claim claimed, const Plan& plan, const audit::Actor& actor);
-  Result<CmkRecord> store_and_present(const Plan& plan, std::uint64_t intent);
+  // `is_unknown`: whether the change is in the store cannot be told now; it fails.
+  Result<CmkRecord> store_and_present(const Plan& plan, std::uint64_t intent, bool& is_unknown);
   Result<Claim> claim(const CmkId& id, bool is_lease);
   // Records that a request was turned away before its intent, and hands the error on.
   tl::unexpected<Error> refused(const Error& error, const std::string& operation,
@@ -60,8 +63,9 @@ class KeyTransitions {
   KeyVault& vault_;
   KeyStore& store_;
   audit::AuditLog& log_;
-  // Everything up to here was recorded by a process before this one; only that is reconciled.
-  const std::uint64_t begun_after_;
+  // Everything up to here was recorded by a process before this one; only that is reconciled. None:
+  // the journal was not open yet.
+  std::optional<std::uint64_t> begun_after_;
   Keyring::Observer observer_;
 
   std::mutex mutex_;  // Guards changing_.

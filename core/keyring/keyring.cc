@@ -72,8 +72,9 @@ class Keyring::Core {
   explicit Core(const Parts& given)
       : parts(given), transitions(given.vault, given.store, given.log) {}
 
-  // Hands the stored record of `id` to `call`, which gives `count` results. The record is read
-  // again when a change by somebody else came between reading and use.
+  // Hands the stored record of `id` to `call(record, begin)`, which gives the results of the keys
+  // from `begin` on, of `count` in all. When a change by somebody else came between reading and
+  // use, the record is read again, for the keys that were not begun.
   template <class T, class Call>
   std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
 
@@ -100,21 +101,42 @@ class Keyring::Core {
   std::map<CmkId, Lease> leases_;
 };
 
+// How many of the results are those of keys that were begun: behind them the record was superseded,
+// by somebody's change between two messages of one call.
+template <class T>
+std::size_t begun_of(std::span<const Result<T>> results) {
+  std::size_t begun = results.size();
+  while (begun > 0 && !results[begun - 1] &&
+         results[begun - 1].error().reason() == Reason::kRecordSuperseded) {
+    --begun;
+  }
+  return begun;
+}
+
 template <class T, class Call>
 std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t count, Call call) {
   SealedRecord tried;
   std::vector<Result<T>> results;
+  std::size_t begun = 0;
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
     const auto stored = read_record(parts.store, id);
-    if (!stored) return all_fail<T>(count, stored.error());
-    if (stored->sealed == tried) return results;  // Superseded, and the store has nothing newer.
-    results = call(stored->sealed);
-    if (results.size() != count) {
-      return all_fail<T>(count, Error(Reason::kHsmFailed, "the vault gave not one result per key"));
+    // Superseded, and the store has nothing newer.
+    if (stored && stored->sealed == tried) return results;
+    results.erase(results.begin() + static_cast<std::ptrdiff_t>(begun), results.end());
+    if (!stored) {
+      fill(results, count - begun, stored.error());
+      return results;
     }
-    const bool superseded = count != 0 && !results.front() &&
-                            results.front().error().reason() == Reason::kRecordSuperseded;
-    if (!superseded) return results;
+    auto rest = call(ByteView(stored->sealed), begun);
+    if (rest.size() != count - begun) {
+      fill(results, count - begun,
+           Error(Reason::kHsmFailed, "the vault gave not one result per key"));
+      return results;
+    }
+    const std::size_t now_begun = begun_of<T>(rest);
+    append(results, std::move(rest));
+    begun += now_begun;
+    if (begun == count) return results;
     tried = stored->sealed;
   }
   return results;
@@ -274,9 +296,10 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
       fill(results, part.size(), uses.error());
       continue;
     }
-    append(results, core_->with_record<WrappedKey>(id, part.size(), [&](ByteView record) {
-      return core_->parts.vault.wrap(record, part, deadline);
-    }));
+    append(results,
+           core_->with_record<WrappedKey>(id, part.size(), [&](ByteView record, std::size_t begin) {
+             return core_->parts.vault.wrap(record, part.subspan(begin), deadline);
+           }));
   }
   event.kind = audit::Kind::kResult;
   event.intent_sequence = *intent;
@@ -309,9 +332,11 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
       const auto end = std::min(places.size(), at + KeyVault::kKeysPerCallMax);
       std::vector<Presented> part;
       for (std::size_t k = at; k < end; ++k) part.push_back(keys[places[k]]);
-      append(plain, core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record) {
-        return core_->parts.vault.unwrap(record, part, deadline);
-      }));
+      append(
+          plain,
+          core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t begin) {
+            return core_->parts.vault.unwrap(record, std::span(part).subspan(begin), deadline);
+          }));
     }
     auto& event = events[group];
     event.kind = audit::Kind::kResult;
@@ -345,9 +370,12 @@ std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
       continue;
     }
     const auto index = first_index + static_cast<std::uint32_t>(at);
-    append(results, core_->with_record<WrappedKey>(id, contexts.size(), [&](ByteView record) {
-      return core_->parts.vault.make_deks(record, contexts, ticket, index, deadline);
-    }));
+    append(results, core_->with_record<WrappedKey>(
+                        id, contexts.size(), [&](ByteView record, std::size_t begin) {
+                          return core_->parts.vault.make_deks(
+                              record, std::span(contexts).subspan(begin), ticket,
+                              index + static_cast<std::uint32_t>(begin), deadline);
+                        }));
   }
   return results;
 }
@@ -370,9 +398,11 @@ std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveri
         keys.push_back(deliveries[places[k]].key);
         indexes.push_back(deliveries[places[k]].index);
       }
-      auto delivered = core_->with_record<void>(id, keys.size(), [&](ByteView record) {
-        return core_->parts.vault.deliver(record, keys, ticket, indexes, deadline);
-      });
+      auto delivered =
+          core_->with_record<void>(id, keys.size(), [&](ByteView record, std::size_t begin) {
+            return core_->parts.vault.deliver(record, std::span(keys).subspan(begin), ticket,
+                                              std::span(indexes).subspan(begin), deadline);
+          });
       for (std::size_t k = at; k < end; ++k) results[places[k]] = std::move(delivered[k - at]);
     }
   }

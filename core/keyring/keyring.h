@@ -91,7 +91,8 @@ class Keyring {
   // Closes what a crash left open: an intent whose change is in the store gets the result "OK", the
   // others "Cancelled". Returns how many. Looks only at what was recorded before this keyring was
   // made, so it may run beside other calls.
-  //   kAuditBroken   the journal cannot be read.
+  //   kAuditBroken       the journal cannot be read.
+  //   kAuditUnavailable  it is not open yet: to be tried again.
   Result<std::size_t> reconcile();
 
   // kNameTaken, kInvalidArgs (alias, description), kUnsupported (protection).
@@ -108,8 +109,10 @@ class Keyring {
 
   // Takes in the sealed records found in a volume's token, for keys that the store lost. A key
   // comes back as Disabled. The store's record wins where there is one, unless the token's has
-  // versions that the store's lacks. One result per record, in order: the record that the store
-  // holds now. kNameTaken: another key has its alias.
+  // versions that the store's lacks, or the vault uses the store's no more: it was put back to an
+  // older state. One result per record, in order: the record that the store holds now.
+  //   kNameTaken       another key has its alias.
+  //   kRecordInvalid   a version of it is another key than the store's of that number.
   std::vector<Result<CmkRecord>> adopt(std::span<const SealedRecord> records,
                                        const audit::Actor& actor);
 

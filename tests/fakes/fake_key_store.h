@@ -31,6 +31,12 @@ class FakeKeyStore final : public keyring::KeyStore {
     put_failure_ = reason;
     put_happens_ = done_all_the_same;
   }
+  // The next put() happens, reports an error, and nothing can be read for a call after it.
+  void lose_next_put(Reason reason = Reason::kStoreUnavailable) {
+    fail_next_put(reason, true);
+    const std::lock_guard lock(mutex_);
+    after_put_ = reason;
+  }
   // Called in put() before anything is looked at, without a lock: for races.
   void before_put(std::function<void()> hook) { before_put_ = std::move(hook); }
 
@@ -56,6 +62,7 @@ class FakeKeyStore final : public keyring::KeyStore {
     }
     if (put_failure_ && !put_happens_) return fail(*std::exchange(put_failure_, {}), "put");
     rows_.insert_or_assign(record->id, Row{sealed, record->alias, record->revision, intent});
+    failure_ = std::exchange(after_put_, {});
     if (put_failure_) return fail(*std::exchange(put_failure_, {}), "put");
     return {};
   }
@@ -118,6 +125,7 @@ class FakeKeyStore final : public keyring::KeyStore {
   std::uint64_t reconciled_to_ = 0;
   std::optional<Reason> failure_;
   std::optional<Reason> put_failure_;
+  std::optional<Reason> after_put_;
   bool put_happens_ = false;
   std::function<void()> before_put_;
 };

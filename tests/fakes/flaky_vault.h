@@ -2,8 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/keyring/key_vault.h"
 
@@ -25,6 +27,9 @@ class FlakyVault final : public keyring::KeyVault {
     unwraps_refused_ = true;
   }
   int calls() const { return calls_; }
+  // The next making or delivery of DEKs takes its first key by itself, as a call that is split into
+  // messages does; `hook` comes before the rest.
+  void between_messages(std::function<void()> hook) { between_ = std::move(hook); }
   // The next delivery is done, and its answer gets lost.
   void lose_answer(Reason reason) {
     reason_ = reason;
@@ -65,15 +70,22 @@ class FlakyVault final : public keyring::KeyVault {
                                                      std::uint32_t first_index,
                                                      Deadline deadline) override {
     return all_or(contexts.size(), [&] {
-      return vault_.make_deks(record, contexts, ticket, first_index, deadline);
+      return split<keyring::WrappedKey>(contexts.size(), [&](std::size_t at, std::size_t count) {
+        return vault_.make_deks(record, contexts.subspan(at, count), ticket,
+                                first_index + static_cast<std::uint32_t>(at), deadline);
+      });
     });
   }
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,
                                     Deadline deadline) override {
-    auto results = all_or(keys.size(),
-                          [&] { return vault_.deliver(record, keys, ticket, indexes, deadline); });
+    auto results = all_or(keys.size(), [&] {
+      return split<void>(keys.size(), [&](std::size_t at, std::size_t count) {
+        return vault_.deliver(record, keys.subspan(at, count), ticket, indexes.subspan(at, count),
+                              deadline);
+      });
+    });
     if (!lose_answer_.exchange(false)) return results;
     for (auto& result : results) result = fail(reason_, "its answer got lost as the test asked");
     return results;
@@ -102,7 +114,19 @@ class FlakyVault final : public keyring::KeyVault {
     return failed;
   }
 
+  // `call(at, count)` for all keys, or in two messages with what between_messages() gave.
+  template <class T, class Call>
+  std::vector<Result<T>> split(std::size_t count, Call call) {
+    const auto hook = count > 1 ? std::exchange(between_, nullptr) : nullptr;
+    if (!hook) return call(0, count);
+    auto results = call(0, 1);
+    hook();
+    for (auto& more : call(1, count - 1)) results.push_back(std::move(more));
+    return results;
+  }
+
   keyring::KeyVault& vault_;
+  std::function<void()> between_;
   std::atomic<bool> away_{false};
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};

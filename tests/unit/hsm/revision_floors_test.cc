@@ -43,39 +43,41 @@ class RevisionFloorsTest : public testing::TestWithParam<bool> {
 };
 
 TEST_P(RevisionFloorsTest, RiseAndNeverFall) {
-  EXPECT_EQ(*floors_->floor_of(key_), 0U);
-  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
-  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
-  EXPECT_THAT(floors_->present(key_, 2, digest(2)), FailsWith(Reason::kRecordSuperseded));
-  EXPECT_THAT(floors_->present(key_, 3, digest(4)), FailsWith(Reason::kRecordSuperseded));
-  EXPECT_THAT(floors_->present(key_, 9, digest(9)), Succeeds());
-  EXPECT_EQ(*floors_->floor_of(key_), 9U);
-  EXPECT_EQ(*floors_->floor_of(*CmkId::random()), 0U);
+  EXPECT_EQ(*floors_->floor_of(key_), KeyFloor());
+  EXPECT_THAT(floors_->present(key_, {3, 2}, digest(3)), Succeeds());
+  EXPECT_THAT(floors_->present(key_, {3, 2}, digest(3)), Succeeds());
+  EXPECT_THAT(floors_->present(key_, {2, 9}, digest(2)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_THAT(floors_->present(key_, {3, 9}, digest(4)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_EQ(*floors_->floor_of(key_), (KeyFloor{3, 2}));
+  // An older record that was taken back: its revision is new, its versions are fewer.
+  EXPECT_THAT(floors_->present(key_, {9, 1}, digest(9)), Succeeds());
+  EXPECT_EQ(*floors_->floor_of(key_), (KeyFloor{9, 2}));
+  EXPECT_EQ(*floors_->floor_of(*CmkId::random()), KeyFloor());
 }
 
 class DurableFloorsTest : public RevisionFloorsTest {};
 
 TEST_P(DurableFloorsTest, DurableOnesSurviveARestart) {
-  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  ASSERT_THAT(floors_->present(key_, {3, 1}, digest(3)), Succeeds());
   open();
-  EXPECT_EQ(*floors_->floor_of(key_), 3U);
-  EXPECT_THAT(floors_->present(key_, 3, digest(4)), FailsWith(Reason::kRecordSuperseded));
-  EXPECT_THAT(floors_->present(key_, 2, digest(2)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_EQ(*floors_->floor_of(key_), (KeyFloor{3, 1}));
+  EXPECT_THAT(floors_->present(key_, {3, 1}, digest(4)), FailsWith(Reason::kRecordSuperseded));
+  EXPECT_THAT(floors_->present(key_, {2, 1}, digest(2)), FailsWith(Reason::kRecordSuperseded));
 }
 
 TEST_P(DurableFloorsTest, AFloorThatCannotBeWrittenIsUnavailableAndTheOldOneHolds) {
-  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  ASSERT_THAT(floors_->present(key_, {3, 1}, digest(3)), Succeeds());
   ::sqlite3* other = nullptr;
   ASSERT_EQ(::sqlite3_open(path_.c_str(), &other), SQLITE_OK);
   ASSERT_EQ(::sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
-  EXPECT_THAT(floors_->present(key_, 4, digest(4)), FailsWith(Reason::kStoreUnavailable));
-  EXPECT_THAT(floors_->present(key_, 3, digest(3)), Succeeds()) << "needs no write";
+  EXPECT_THAT(floors_->present(key_, {4, 1}, digest(4)), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_THAT(floors_->present(key_, {3, 1}, digest(3)), Succeeds()) << "needs no write";
   ::sqlite3_close(other);
-  EXPECT_THAT(floors_->present(key_, 4, digest(4)), Succeeds());
+  EXPECT_THAT(floors_->present(key_, {4, 1}, digest(4)), Succeeds());
 }
 
 TEST_P(DurableFloorsTest, AMalformedFloorIsDamaged) {
-  ASSERT_THAT(floors_->present(key_, 3, digest(3)), Succeeds());
+  ASSERT_THAT(floors_->present(key_, {3, 1}, digest(3)), Succeeds());
   floors_.reset();
   ::sqlite3* other = nullptr;
   ASSERT_EQ(::sqlite3_open(path_.c_str(), &other), SQLITE_OK);

@@ -26,7 +26,7 @@ CmkRecord record_in(KeyState state) {
   return record;
 }
 
-Result<CmkRecord> next(const CmkRecord& record, CmkChange change, std::uint64_t floor = 0,
+Result<CmkRecord> next(const CmkRecord& record, CmkChange change, const KeyFloor& floor = {},
                        const UseLimits& limits = {}) {
   return next_record(record, change, KekProfile::kAesKeyWrapHmac, floor, kNow, limits);
 }
@@ -91,16 +91,39 @@ TEST(VaultRules, AKeyWithAllItsVersionsIsNotRotated) {
 }
 
 TEST(VaultRules, AnAdoptedRecordLiesAboveTheFloor) {
-  EXPECT_EQ(next(record_in(KeyState::kEnabled), CmkChange::kAdopt, 41)->revision, 42U);
+  EXPECT_EQ(next(record_in(KeyState::kEnabled), CmkChange::kAdopt, {41, 1})->revision, 42U);
+}
+
+TEST(VaultRules, ANumberOfAVersionIsNotGivenTwice) {
+  const auto record = record_in(KeyState::kEnabled);
+  const auto rotated = next(record, CmkChange::kRotate, {41, 7});
+  ASSERT_THAT(rotated, Succeeds());
+  EXPECT_EQ(rotated->current().number, 8U);
+}
+
+// Every revision that an adopted record has not seen may have been a lease.
+TEST(VaultRules, AnAdoptedRecordCountsWhatMayHaveBeenUsedSince) {
+  const UseLimits limits{.lease_block = 3, .wraps_max = 20};
+  auto record = record_in(KeyState::kEnabled);
+  record.versions.back().wraps_leased = 3;
+  const auto leased = [&](std::uint64_t floor) {
+    return next(record, CmkChange::kAdopt, {floor, 1}, limits)->current().wraps_leased;
+  };
+  EXPECT_EQ(leased(0), 3U) << "another vault's";
+  EXPECT_EQ(leased(record.revision), 3U);
+  EXPECT_EQ(leased(record.revision + 2), 9U);
+  EXPECT_EQ(leased(record.revision + 5), 18U);
+  EXPECT_EQ(leased(record.revision + 6), 20U);
+  EXPECT_EQ(leased(std::uint64_t{1} << 63U), 20U);
 }
 
 TEST(VaultRules, UsesAreLeasedUpToTheLimitAndNotBeyond) {
   const UseLimits limits{.lease_block = 3, .wraps_max = 5};
   auto record = record_in(KeyState::kEnabled);
   record.versions.back().wraps_leased = 3;
-  record = *next(record, CmkChange::kLease, 0, limits);
+  record = *next(record, CmkChange::kLease, {}, limits);
   EXPECT_EQ(record.current().wraps_leased, 5U);
-  EXPECT_THAT(next(record, CmkChange::kLease, 0, limits), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(next(record, CmkChange::kLease, {}, limits), FailsWith(Reason::kKeyExhausted));
 }
 
 TEST(VaultRules, TheMacMessageKeepsItsPartsApart) {

@@ -1,105 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/keyring/keyring.h"
-
-#include <gtest/gtest.h>
-
-#include "hsm/development_vault.h"
-#include "tests/fakes/fake_audit.h"
-#include "tests/fakes/fake_dek_sink.h"
-#include "tests/fakes/fake_key_store.h"
-#include "tests/support/result_matchers.h"
+#include "tests/fakes/flaky_vault.h"
+#include "tests/unit/core/keyring/keyring_fixture.h"
 
 namespace coffer::tests {
 namespace {
-
-Deadline soon() {
-  return Deadline::after(std::chrono::seconds(30));
-}
-
-using audit::Kind;
-using keyring::CmkParameters;
-using keyring::CmkRecord;
-using keyring::DekDelivery;
-using keyring::DekRequest;
-using keyring::KeyContext;
-using keyring::Keyring;
-using keyring::KeyState;
-using keyring::KeyVault;
-using keyring::SealedRecord;
-
-class KeyringTest : public testing::Test {
- protected:
-  KeyringTest() {
-    testing::internal::CaptureStderr();  // The development vault's warning.
-    vault_ = std::move(*hsm::open_development_vault(
-        {.token = {}, .floors_path = "", .limits = {.lease_block = 8, .wraps_max = 20}}, sink_));
-    testing::internal::GetCapturedStderr();
-    restart();
-    ticket_ = *keyring::draw_ticket();
-  }
-
-  // As cofferd starts anew with what is on disk.
-  void restart() {
-    keyring_.emplace(Keyring::Parts{*vault_, store_, log_, system_clock()});
-    keyring_->set_observer(
-        [this](const CmkRecord& now, bool is_new) { seen_.emplace_back(now, is_new); });
-  }
-
-  CmkRecord create(const std::string& alias = "default") {
-    CmkParameters parameters;
-    parameters.alias = alias;
-    auto made = keyring_->create(parameters, actor_);
-    EXPECT_THAT(made, Succeeds());
-    return made ? *made : CmkRecord{.id = CmkId(Uuid())};
-  }
-
-  static KeyContext volume_context(std::uint64_t generation = 1) {
-    KeyContext context;
-    context.volume = *VolumeId::parse("3f2b8c1e-5d34-4f6a-9b0e-112233445566");
-    context.cipher = "aes-xts-plain64";
-    context.key_bytes = 64;
-    context.generation = generation;
-    return context;
-  }
-  static std::vector<KeyVault::Plain> data_keys(std::size_t count) {
-    std::vector<KeyVault::Plain> keys(count);
-    for (auto& one : keys) {
-      one.key = *SecretBytes::random(32);
-      one.context.purpose = keyring::Purpose::kEnvelopeData;
-      one.context.key_bytes = 32;
-    }
-    return keys;
-  }
-  keyring::WrappedKey make_dek(const CmkId& id, std::uint32_t index = 0) {
-    const DekRequest request{volume_context(), 77};
-    auto made = keyring_->make_deks(id, {&request, 1}, ticket_, index, actor_, soon());
-    EXPECT_THAT(made.at(0), Succeeds());
-    return *made.at(0);
-  }
-  Result<void> deliver(const keyring::WrappedKey& blob, std::uint64_t intent = 77) {
-    const DekDelivery delivery{{blob, volume_context()}, 0, intent};
-    return keyring_->deliver({&delivery, 1}, ticket_, soon()).at(0);
-  }
-
-  std::vector<std::string> audit_lines() const {
-    std::vector<std::string> lines;
-    for (const auto& event : log_.events()) {
-      lines.push_back((event.kind == Kind::kIntent ? "intent " : "result ") + event.operation +
-                      (event.outcome.empty() ? "" : " " + event.outcome));
-    }
-    return lines;
-  }
-
-  FakeDekSink sink_;
-  FakeKeyStore store_;
-  FakeAudit log_;
-  std::unique_ptr<KeyVault> vault_;
-  std::optional<Keyring> keyring_;
-  audit::Actor actor_{
-      .origin = audit::Origin::kDbus, .uid = 0, .bus_name = {}, .polkit_action = {}};
-  keyring::Ticket ticket_{};
-  std::vector<std::pair<CmkRecord, bool>> seen_;
-};
 
 TEST_F(KeyringTest, ANewKeyIsRecordedStoredAndFound) {
   const auto made = create("disks");
@@ -392,48 +296,29 @@ TEST_F(KeyringTest, SealedRecordsForATokenComeInOrder) {
   EXPECT_EQ(CmkRecord::decode(*records[2])->id, a.id);
 }
 
-TEST_F(KeyringTest, AKeyThatTheStoreLostComesBackDisabledFromATokensRecord) {
+// Somebody changes the key between two messages of one call: what was not begun is begun again.
+TEST_F(KeyringTest, AChangeInTheMidstOfACallCostsNoKey) {
+  FlakyVault flaky(*vault_);
+  keyring_.emplace(Keyring::Parts{flaky, store_, log_, system_clock()});
   const auto made = create();
-  const auto blob = make_dek(made.id);
-  const auto in_token = *keyring_->sealed_record(made.id);
-  // The store goes on, and is then lost.
-  ASSERT_THAT(keyring_->disable(made.id, actor_), Succeeds());
-  ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
-  store_.rows().clear();
-  const auto adopted = keyring_->adopt({&in_token, 1}, actor_);
-  ASSERT_THAT(adopted.at(0), Succeeds());
-  EXPECT_EQ(adopted[0]->state, KeyState::kDisabled);
-  EXPECT_THAT(deliver(blob), FailsWith(Reason::kKeyDisabled));
-  ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
-  EXPECT_THAT(deliver(blob), Succeeds());
-  EXPECT_EQ(log_.count(Kind::kResult, "key.adopt"), 1U);
-}
+  flaky.between_messages([&] { ASSERT_THAT(keyring_->rotate(made.id, actor_), Succeeds()); });
+  const std::vector<DekRequest> requests(3, DekRequest{volume_context(), 77});
+  const auto blobs = keyring_->make_deks(made.id, requests, ticket_, 0, actor_, soon());
+  ASSERT_EQ(blobs.size(), 3U);
+  std::vector<DekDelivery> deliveries;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    ASSERT_THAT(blobs[i], Succeeds()) << i;
+    EXPECT_EQ(blobs[i]->cmk_version, i == 0 ? 1U : 2U);
+    deliveries.push_back({{*blobs[i], volume_context()}, i, 77});
+  }
+  EXPECT_EQ(sink_.taken().size(), 3U);
 
-TEST_F(KeyringTest, TheStoresRecordWinsOverATokensUnlessItLacksAVersion) {
-  const auto made = create();
-  const auto old_in_token = *keyring_->sealed_record(made.id);
-  ASSERT_THAT(keyring_->rotate(made.id, actor_), Succeeds());
-  const auto new_in_token = *keyring_->sealed_record(made.id);
-  const auto blob = make_dek(made.id);
-  EXPECT_EQ(keyring_->adopt({&old_in_token, 1}, actor_).at(0)->versions.size(), 2U);
-  EXPECT_EQ(log_.count(Kind::kIntent, "key.adopt"), 0U);
-
-  // A store that came back from the older token alone does not know version 2.
-  store_.rows().clear();
-  EXPECT_EQ(keyring_->adopt({&old_in_token, 1}, actor_).at(0)->versions.size(), 1U);
-  EXPECT_EQ(keyring_->adopt({&new_in_token, 1}, actor_).at(0)->versions.size(), 2U);
-  ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
-  EXPECT_THAT(deliver(blob), Succeeds());
-}
-
-TEST_F(KeyringTest, ATokensRecordThatIsDamagedOrWhoseAliasIsTakenIsNotAdopted) {
-  const auto made = create("a");
-  auto sealed = *keyring_->sealed_record(made.id);
-  store_.rows().clear();
-  create("a");
-  EXPECT_THAT(keyring_->adopt({&sealed, 1}, actor_).at(0), FailsWith(Reason::kNameTaken));
-  sealed.back() ^= std::byte{1};
-  EXPECT_THAT(keyring_->adopt({&sealed, 1}, actor_).at(0), FailsWith(Reason::kRecordInvalid));
+  flaky.between_messages([&] {
+    ASSERT_THAT(keyring_->disable(made.id, actor_), Succeeds());
+    ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
+  });
+  for (const auto& result : keyring_->deliver(deliveries, ticket_, soon()))
+    EXPECT_THAT(result, Succeeds());
 }
 
 TEST_F(KeyringTest, ACommitThatFailsChangesNothingAndTheKeyGoesOn) {
@@ -453,107 +338,23 @@ TEST_F(KeyringTest, ACommitThatHappenedAndReportedAnErrorCountsAsDone) {
   EXPECT_EQ(audit_lines().back(), "result key.disable OK");
 }
 
+TEST_F(KeyringTest, ACommitOfWhichNothingIsKnownIsClosedAtTheNextStart) {
+  const auto made = create();
+  store_.lose_next_put();
+  EXPECT_THAT(keyring_->disable(made.id, actor_), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_EQ(log_.count(Kind::kResult, "key.disable"), 0U);
+  restart();
+  EXPECT_EQ(*keyring_->reconcile(), 1U);
+  EXPECT_EQ(audit_lines().back(), "result key.disable OK");
+  EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kDisabled);
+}
+
 TEST_F(KeyringTest, AStoreThatCannotBeReadIsToldApartFromNoSuchKey) {
   const auto made = create();
   store_.fail_next();
   EXPECT_THAT(keyring_->get(made.id), FailsWith(Reason::kStoreUnavailable));
   store_.fail_next(Reason::kStoreDamaged);
   EXPECT_THAT(keyring_->list({}, {}, 10), FailsWith(Reason::kStoreDamaged));
-}
-
-// Crash points: the state that a stop leaves is put together by hand, then cofferd starts.
-class KeyringCrashTest : public KeyringTest {
- protected:
-  std::uint64_t intend(const std::string& operation, const std::optional<CmkId>& id) {
-    audit::Event event;
-    event.kind = Kind::kIntent;
-    event.operation = operation;
-    event.cmk = id;
-    return *log_.append_one(event);
-  }
-  void expect_closed(std::uint64_t intent, const std::string& outcome) {
-    const auto last = log_.events().back();
-    EXPECT_EQ(last.kind, Kind::kResult);
-    EXPECT_EQ(last.intent_sequence, intent);
-    EXPECT_EQ(last.outcome, outcome) << last.text;
-  }
-};
-
-TEST_F(KeyringCrashTest, AnIntentWithNothingStoredIsClosedAsCancelled) {
-  const auto made = create();
-  const auto intent = intend("key.disable", made.id);
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  expect_closed(intent, "Cancelled");
-  EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kEnabled);
-}
-
-TEST_F(KeyringCrashTest, AnIntentToCreateWithNothingStoredIsClosedAsCancelled) {
-  const auto intent = intend("key.create", *CmkId::random());
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  expect_closed(intent, "Cancelled");
-}
-
-TEST_F(KeyringCrashTest, AStoredChangeWithoutAResultIsClosedAsDoneAndTakesEffect) {
-  const auto made = create();
-  const auto kept = *keyring_->sealed_record(made.id);
-  const auto intent = intend("key.disable", made.id);
-  const auto next = vault_->change_cmk(kept, keyring::CmkChange::kDisable);
-  ASSERT_THAT(store_.put(*next, 1, intent), Succeeds());
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  expect_closed(intent, "OK");
-  EXPECT_THAT(vault_->present(kept), FailsWith(Reason::kRecordSuperseded));
-}
-
-TEST_F(KeyringCrashTest, AUseWithoutAResultIsClosedToo) {
-  const auto made = create();
-  const auto intent = intend("key.unwrap", made.id);
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  expect_closed(intent, "Cancelled");
-}
-
-TEST_F(KeyringCrashTest, WhatIsClosedIsNotClosedAgain) {
-  create();
-  intend("key.rotate", *CmkId::random());
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 0U);
-  intend("volume.unlock", std::nullopt);  // Not the keyring's to close.
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 0U);
-}
-
-TEST_F(KeyringCrashTest, ANewJournalBehindAnOldMarkIsReadFromItsStart) {
-  ASSERT_THAT(store_.set_reconciled_to(1000), Succeeds());
-  const auto intent = intend("key.rotate", *CmkId::random());
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 1U);
-  expect_closed(intent, "Cancelled");
-}
-
-TEST_F(KeyringCrashTest, WhatThisKeyringIsDoingIsNotTakenForACrash) {
-  const auto made = create();
-  std::optional<Result<std::size_t>> closed;
-  store_.before_put([&] { closed = keyring_->reconcile(); });
-  ASSERT_THAT(keyring_->disable(made.id, actor_), Succeeds());
-  EXPECT_EQ(**closed, 0U);
-  EXPECT_EQ(log_.count(Kind::kResult, "key.disable"), 1U);
-}
-
-TEST_F(KeyringCrashTest, AResultThatCannotBeRecordedIsToldAndRecordedLater) {
-  const auto made = create();
-  store_.before_put([&] { log_.fail_always(); });
-  EXPECT_THAT(keyring_->disable(made.id, actor_), FailsWith(Reason::kAuditUnavailable));
-  EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kDisabled);
-  log_.succeed_again();
-  ASSERT_THAT(keyring_->enable(made.id, actor_), Succeeds());
-  EXPECT_EQ(log_.count(Kind::kResult, "key.disable"), 1U);
-  restart();
-  EXPECT_EQ(*keyring_->reconcile(), 0U);
 }
 
 }  // namespace

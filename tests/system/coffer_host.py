@@ -39,7 +39,7 @@ def all_closed(count):
 
 
 class CofferHost:
-    """A machine with Coffer installed. Nothing here starts or stops the machine."""
+    """A machine with Coffer installed. Nothing here starts it, and only assert_clean_shutdown() stops it."""
 
     def __init__(self, machine):
         self.machine = machine

@@ -39,6 +39,7 @@ class Pkcs11Module {
 
   CK_RV initialize();
   void finalize();
+  bool initialized() const noexcept { return initialized_; }
 
   // call(&CK_FUNCTION_LIST::C_Sign, session, …). A function the module lacks is not supported.
   template <class... Parameters, class... Arguments>

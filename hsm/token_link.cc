@@ -227,6 +227,10 @@ Result<void> TokenLink::connect() {
     if (!loaded) return tl::unexpected(loaded.error());
     module_ = std::move(*loaded);
   }
+  if (!module_->initialized() && options_.before_initialize) {
+    if (const auto prepared = options_.before_initialize(); !prepared)
+      return fail(Reason::kHsmAbsent, prepared.error().str());
+  }
   if (const CK_RV rv = module_->initialize(); rv != CKR_OK)
     return fail_return(rv, "initialise the PKCS#11 module");
   const auto token = module_->find_token(options_.uri);

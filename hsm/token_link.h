@@ -44,6 +44,8 @@ class TokenLink {
     std::size_t sessions_max = 8;
     // After a failed attempt to reach the token, requests fail at once for this long.
     std::chrono::milliseconds reconnect_pause{500};
+    // Called before each initialisation of the module; a failure counts as an absent token.
+    std::function<Result<void>()> before_initialize;
     CallWatch* watch = nullptr;
     const Clock* clock = &system_clock();
   };

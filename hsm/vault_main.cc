@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <pwd.h>
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): setenv, secure_getenv.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +29,7 @@
 #include "hsm/revision_floors.h"
 #include "hsm/ruled_vault.h"
 #include "hsm/setup_process.h"
+#include "hsm/softhsm_copy.h"
 #include "hsm/vault_config.h"
 #include "hsm/vault_server.h"
 
@@ -151,9 +154,20 @@ class Prober {
   ipc::WorkerPool pool_;
 };
 
+// The folder for the copy of SoftHSM's tokens: on /run under systemd. `coffer init` may run its
+// vault beside the one that serves.
+Result<std::string> copy_folder(const Arguments& arguments, const VaultConfig& config) {
+  const char* run = ::secure_getenv("RUNTIME_DIRECTORY");
+  if (run != nullptr && !arguments.connection) return run;
+  std::string own = config.state_folder + (arguments.connection ? "/softhsm-init" : "/softhsm-run");
+  if (::mkdir(own.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "make " + own);
+  return own;
+}
+
 Pkcs11Token::Options token_options(const Arguments& arguments, const VaultConfig& config,
-                                   CallWatch& watch) {
+                                   CallWatch& watch, const std::optional<SoftHsmCopy>& copy) {
   Pkcs11Token::Options options;
+  if (copy) options.link.before_initialize = [&copy] { return copy->refresh(); };
   options.link.module_path = config.module_path;
   options.link.uri = config.uri;
   options.link.pin_file = pin_file(arguments, config);
@@ -180,8 +194,13 @@ ipc::Server::Options server_options(const Arguments& arguments, ipc::EventLoop& 
 Result<int> serve(const Arguments& arguments) {
   const auto config = VaultConfig::read(arguments.config);
   if (!config) return tl::unexpected(config.error());
-  if (!config->softhsm_conf.empty())
-    ::setenv("SOFTHSM2_CONF", config->softhsm_conf.c_str(), 1);  // Before any thread starts.
+  std::optional<SoftHsmCopy> copy;
+  if (!config->softhsm_conf.empty()) {
+    const auto folder = copy_folder(arguments, *config);
+    if (!folder) return tl::unexpected(folder.error());
+    copy.emplace(config->softhsm_conf, *folder);
+    ::setenv("SOFTHSM2_CONF", copy->conf().c_str(), 1);  // Before any thread starts.
+  }
 
   auto loop = ipc::EventLoop::make();
   if (!loop) return tl::unexpected(loop.error());
@@ -191,7 +210,7 @@ Result<int> serve(const Arguments& arguments) {
   if (!floors) return pass(floors.error(), "open the floors of records");
 
   CallWatch watch(config->call_deadline, end_after_hang);
-  Pkcs11Token token(token_options(arguments, *config, watch));
+  Pkcs11Token token(token_options(arguments, *config, watch, copy));
   DeliveryClient deliver({arguments.deliver});
   RuledVault vault({token, **floors, deliver, system_clock()});
   VaultServer server(vault);

@@ -4,9 +4,12 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <filesystem>
+#include <map>
 #include <thread>
 
 #include "core/base/encoding.h"
+#include "core/base/files.h"
 #include "tests/fakes/fake_dek_sink.h"
 #include "tests/support/fault_script_file.h"
 #include "tests/support/memory_scan.h"
@@ -159,6 +162,31 @@ TEST_F(VaultProcessTest, StartsWithoutATokenAndUsesItWhenItComes) {
   shared().script.clear();
   EXPECT_EQ(vault().health().state, VaultState::kUp);
   EXPECT_THAT(vault().random(16), Succeeds());
+}
+
+// SoftHSM writes its token anew at each login, and a power cut then may leave it empty.
+TEST_F(VaultProcessTest, NothingIsEverWrittenToTheTokenItself) {
+  const auto tokens = shared().folder.path() / "tokens";
+  const auto snapshot = [&] {
+    std::map<std::string, std::pair<Bytes, std::filesystem::file_time_type>> all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(tokens)) {
+      if (entry.is_regular_file())
+        all[entry.path().string()] = {*read_file(entry.path().string(), 1 << 20),
+                                      entry.last_write_time()};
+    }
+    return all;
+  };
+  const auto before = snapshot();
+  ASSERT_FALSE(before.empty());
+  for (int i = 0; i < 2; ++i) {
+    start();
+    EXPECT_EQ(vault().health().state, VaultState::kUp);
+    make_record();
+    EXPECT_THAT(vault().random(16), Succeeds());
+    process_->send_signal(SIGKILL);
+    process_->wait();
+  }
+  EXPECT_EQ(snapshot(), before);
 }
 
 TEST_F(VaultProcessTest, KilledDuringALoginWithAWrongPinItDoesNotTryThatPinAgain) {

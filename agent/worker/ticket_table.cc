@@ -16,9 +16,15 @@ TicketTable::Entry* TicketTable::find(const keyring::Ticket& ticket, std::uint32
   return entry == state->second.keys.end() ? nullptr : &entry->second;
 }
 
+void TicketTable::forget(Entry& entry) {
+  entry.key.reset();
+  if (entry.state == State::kEnded) entry.job.device.reset();
+}
+
 void TicketTable::end_locked(TicketState& state, Entry& entry, Result<Activated> result) {
   if (entry.state == State::kEnded) return;
   entry.state = State::kEnded;
+  if (!entry.key) entry.job.device.reset();
   state.outcomes.push_back({entry.job.spec.index, std::move(result)});
   changed_.notify_all();
 }
@@ -107,7 +113,7 @@ void TicketTable::keep_header(const keyring::Ticket& ticket, std::uint32_t index
 
 void TicketTable::forget_key(const keyring::Ticket& ticket, std::uint32_t index) {
   const std::lock_guard lock(mutex_);
-  if (auto* entry = find(ticket, index)) entry->key.reset();
+  if (auto* entry = find(ticket, index)) forget(*entry);
 }
 
 Result<WaitReply> TicketTable::wait(const keyring::Ticket& ticket, std::uint64_t connection,
@@ -140,7 +146,7 @@ void TicketTable::cancel(const keyring::Ticket& ticket, std::uint64_t connection
   if (found == tickets_.end() || found->second.connection != connection) return;
   for (auto& [index, entry] : found->second.keys) {
     entry.cancelled = true;
-    entry.key.reset();
+    forget(entry);
     if (entry.state == State::kExpected)
       end_locked(found->second, entry, fail(Reason::kCancelled, "given up before its key came"));
   }
@@ -154,7 +160,7 @@ void TicketTable::drop_connection(std::uint64_t connection) {
 
 void TicketTable::expire_locked(TicketState& state) {
   for (auto& [index, entry] : state.keys) {
-    entry.key.reset();
+    forget(entry);
     if (entry.state == State::kExpected)
       end_locked(state, entry, fail(Reason::kTimedOut, "its key did not come in time"));
   }

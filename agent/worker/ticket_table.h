@@ -79,7 +79,7 @@ class TicketTable {
  private:
   enum class State : std::uint8_t { kExpected, kBegun, kEnded };
   struct Entry {
-    KeyJob job;
+    KeyJob job;  // Once it has ended and no key is kept, without its device: that may be closed.
     State state = State::kExpected;
     bool cancelled = false;
     std::shared_ptr<const SecretBytes> key;
@@ -94,6 +94,7 @@ class TicketTable {
 
   void expire_locked(TicketState& state);
   Entry* find(const keyring::Ticket& ticket, std::uint32_t index);
+  static void forget(Entry& entry);  // The key that is kept.
   void end_locked(TicketState& state, Entry& entry, Result<Activated> result);
 
   const Clock& clock_;

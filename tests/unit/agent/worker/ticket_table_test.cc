@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "tests/support/result_matchers.h"
 
 namespace coffer::agent {
@@ -116,6 +118,40 @@ TEST_F(TicketTableTest, KeptKeyIsForItsConnectionAloneAndGoesWithTheDeadline) {
   clock_.now += std::chrono::seconds(11);
   table_.expire();
   EXPECT_THAT(table_.kept(ticket_, 0, kConnection), FailsWith(Reason::kTicketUnknown));
+}
+
+// A ticket stays for a while after its end; the devices of its keys need not.
+TEST_F(TicketTableTest, DevicesAreLetGoWhenTheirKeysHaveEnded) {
+  const auto expects = [&](int index, const std::function<void()>& end) {
+    auto device = std::make_shared<const HeldDevice>();
+    const std::weak_ptr<const HeldDevice> seen = device;
+    KeyJob with_device = job(0);
+    with_device.device = std::move(device);
+    ticket_ = keyring::draw_ticket().value();
+    with_device.ticket = ticket_;
+    std::vector<KeyJob> jobs;
+    jobs.push_back(std::move(with_device));
+    ASSERT_THAT(table_.add(ticket_, kConnection, in(10), std::move(jobs)), Succeeds());
+    static_cast<void>(table_.take(ticket_, 0, digest()));
+    EXPECT_FALSE(seen.expired()) << index;
+    end();
+    EXPECT_TRUE(seen.expired()) << index;
+  };
+  expects(1, [&] { table_.end(ticket_, 0, Activated{}); });
+  expects(2, [&] {
+    table_.keep(ticket_, 0, SecretBytes::random(64).value());
+    EXPECT_TRUE(table_.kept(ticket_, 0, kConnection)->job.device);
+    table_.forget_key(ticket_, 0);
+  });
+  expects(3, [&] {
+    table_.keep(ticket_, 0, SecretBytes::random(64).value());
+    table_.cancel(ticket_, kConnection);
+  });
+  expects(4, [&] {
+    table_.keep(ticket_, 0, SecretBytes::random(64).value());
+    clock_.now += std::chrono::seconds(11);
+    table_.expire();
+  });
 }
 
 TEST_F(TicketTableTest, KeyGivenUpWhileItCameIsNotKept) {

@@ -53,7 +53,8 @@ std::string_view what_to_do(Reason reason) {
       return "`coffer unlock VOLUME` ends that.";
     case Reason::kRecordInvalid:
     case Reason::kRecordSuperseded:
-      return "The key store is not the one that this token last saw: see /usr/share/doc/coffer/operations.md.";
+      return "The key store is not the one that this token last saw: see "
+             "/usr/share/doc/coffer/operations.md.";
     case Reason::kStoreDamaged:
     case Reason::kStoreUnavailable:
       return "See the disk of /var/lib/coffer, and journalctl -u cofferd.service.";

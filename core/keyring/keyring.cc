@@ -65,6 +65,18 @@ void tell_outcome(audit::Event& event, std::span<const Result<T>> results) {
   event.text = std::to_string(good) + " of " + std::to_string(results.size()) + " keys";
 }
 
+// How many of the results are those of keys that were begun: behind them the record was superseded,
+// by somebody's change between two messages of one call.
+template <class T>
+std::size_t begun_of(std::span<const Result<T>> results) {
+  std::size_t begun = results.size();
+  while (begun > 0 && !results[begun - 1] &&
+         results[begun - 1].error().reason() == Reason::kRecordSuperseded) {
+    --begun;
+  }
+  return begun;
+}
+
 }  // namespace
 
 class Keyring::Core {
@@ -100,18 +112,6 @@ class Keyring::Core {
   std::mutex lease_mutex_;  // Guards leases_; held while a lease is taken out, which may block.
   std::map<CmkId, Lease> leases_;
 };
-
-// How many of the results are those of keys that were begun: behind them the record was superseded,
-// by somebody's change between two messages of one call.
-template <class T>
-std::size_t begun_of(std::span<const Result<T>> results) {
-  std::size_t begun = results.size();
-  while (begun > 0 && !results[begun - 1] &&
-         results[begun - 1].error().reason() == Reason::kRecordSuperseded) {
-    --begun;
-  }
-  return begun;
-}
 
 template <class T, class Call>
 std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t count, Call call) {

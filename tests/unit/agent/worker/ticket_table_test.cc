@@ -34,8 +34,9 @@ class TicketTableTest : public ::testing::Test {
     job.spec.profile = profile_;
     return job;
   }
-  Result<void> add(std::vector<std::uint32_t> indexes) {
+  Result<void> add(const std::vector<std::uint32_t>& indexes) {
     std::vector<KeyJob> jobs;
+    jobs.reserve(indexes.size());
     for (const auto index : indexes) jobs.push_back(job(index));
     return table_.add(ticket_, kConnection, in(10), std::move(jobs));
   }

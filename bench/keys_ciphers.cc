@@ -85,6 +85,7 @@ void measure(std::vector<Subject>& subjects, std::size_t size_bytes) {
 
 Figure ratio_figure(const Subject& subject, const Subject& base, std::optional<Goal> goal) {
   std::vector<double> ratios;
+  ratios.reserve(subject.rates.size());
   for (std::size_t i = 0; i < subject.rates.size(); ++i)
     ratios.push_back(subject.rates[i] / base.rates[i]);
   return {subject.name + " / " + base.name, "times", spread_of(std::move(ratios)), goal};

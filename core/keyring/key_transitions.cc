@@ -184,6 +184,13 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
     const bool superseded = !presented && presented.error().reason() == Reason::kRecordSuperseded;
     const bool has_all = has_all_versions_of(stored->record, *offered);
     if (has_all && !superseded) return stored->record;
+    if (!has_all && !has_all_versions_of(*offered, stored->record)) {
+      const Error error(Reason::kRecordInvalid,
+                        "key " + id.str() +
+                            " has versions in the store that the volume's token lacks, and the "
+                            "other way round: neither record is given up for the other");
+      return refused(error, operation, id, actor);
+    }
     if (!presented && !superseded) return pass(presented.error(), "adopt key " + id.str());
     if (has_all && stored->record.revision > offered->revision) taken = stored->sealed;
     expected_revision = stored->record.revision;

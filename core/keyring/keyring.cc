@@ -90,6 +90,12 @@ class Keyring::Core {
   template <class T, class Call>
   std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
 
+  // The same for wraps, whose uses are taken before: of those begun again anew, as the version may
+  // be another one by then.
+  template <class Call>
+  std::vector<Result<WrappedKey>> with_uses(const CmkId& id, std::size_t count,
+                                            const audit::Actor& actor, Call call);
+
   // Sees to it that the current version has leased `count` uses more than were taken so far.
   Result<void> take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor);
 
@@ -140,6 +146,23 @@ std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t c
     tried = stored->sealed;
   }
   return results;
+}
+
+template <class Call>
+std::vector<Result<WrappedKey>> Keyring::Core::with_uses(const CmkId& id, std::size_t count,
+                                                         const audit::Actor& actor, Call call) {
+  if (auto uses = take_uses(id, count, actor); !uses) {
+    return all_fail<WrappedKey>(count, uses.error());
+  }
+  bool again = false;
+  return with_record<WrappedKey>(id, count, [&](ByteView record, std::size_t begin) {
+    if (std::exchange(again, true)) {
+      if (auto uses = take_uses(id, count - begin, actor); !uses) {
+        return all_fail<WrappedKey>(count - begin, uses.error());
+      }
+    }
+    return call(record, begin);
+  });
 }
 
 Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count,
@@ -292,12 +315,8 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
   std::vector<Result<WrappedKey>> results;
   for (std::size_t at = 0; at < keys.size(); at += KeyVault::kKeysPerCallMax) {
     const auto part = keys.subspan(at, std::min(KeyVault::kKeysPerCallMax, keys.size() - at));
-    if (auto uses = core_->take_uses(id, part.size(), actor); !uses) {
-      fill(results, part.size(), uses.error());
-      continue;
-    }
     append(results,
-           core_->with_record<WrappedKey>(id, part.size(), [&](ByteView record, std::size_t begin) {
+           core_->with_uses(id, part.size(), actor, [&](ByteView record, std::size_t begin) {
              return core_->parts.vault.wrap(record, part.subspan(begin), deadline);
            }));
   }
@@ -365,17 +384,13 @@ std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
     const auto end = std::min(requests.size(), at + KeyVault::kKeysPerCallMax);
     std::vector<KeyContext> contexts;
     for (std::size_t k = at; k < end; ++k) contexts.push_back(requests[k].context);
-    if (auto uses = core_->take_uses(id, contexts.size(), actor); !uses) {
-      fill(results, contexts.size(), uses.error());
-      continue;
-    }
     const auto index = first_index + static_cast<std::uint32_t>(at);
-    append(results, core_->with_record<WrappedKey>(
-                        id, contexts.size(), [&](ByteView record, std::size_t begin) {
-                          return core_->parts.vault.make_deks(
-                              record, std::span(contexts).subspan(begin), ticket,
-                              index + static_cast<std::uint32_t>(begin), deadline);
-                        }));
+    append(results,
+           core_->with_uses(id, contexts.size(), actor, [&](ByteView record, std::size_t begin) {
+             return core_->parts.vault.make_deks(record, std::span(contexts).subspan(begin), ticket,
+                                                 index + static_cast<std::uint32_t>(begin),
+                                                 deadline);
+           }));
   }
   return results;
 }

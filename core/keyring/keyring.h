@@ -112,7 +112,8 @@ class Keyring {
   // versions that the store's lacks, or the vault uses the store's no more: it was put back to an
   // older state. One result per record, in order: the record that the store holds now.
   //   kNameTaken       another key has its alias.
-  //   kRecordInvalid   a version of it is another key than the store's of that number.
+  //   kRecordInvalid   a version of it is another key than the store's of that number, or each of
+  //                    the two records has versions that the other lacks: nothing is given up.
   std::vector<Result<CmkRecord>> adopt(std::span<const SealedRecord> records,
                                        const audit::Actor& actor);
 

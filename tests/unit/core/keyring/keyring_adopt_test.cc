@@ -54,6 +54,10 @@ TEST_F(KeyringTest, AVersionMadeAfterTheStoreWasLostIsNotTakenForTheOneBefore) {
   ASSERT_THAT(rotated, Succeeds());
   EXPECT_EQ(rotated->current().number, 3U);
   EXPECT_THAT(deliver(blob), FailsWith(Reason::kBlobInvalid));
+  // What the new one wrapped is not given up for what the old one did.
+  const auto newest = make_dek(made.id);
+  EXPECT_THAT(keyring_->adopt({&new_in_token, 1}, actor_).at(0), FailsWith(Reason::kRecordInvalid));
+  EXPECT_THAT(deliver(newest), Succeeds());
 }
 
 // Another vault, which knows nothing of the number: the two keys are told apart.

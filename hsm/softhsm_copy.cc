@@ -107,4 +107,9 @@ Result<void> SoftHsmCopy::refresh() const {
   return write_new_file(this->conf(), as_bytes(text));
 }
 
+void SoftHsmCopy::remove() const noexcept {
+  std::error_code ignored;
+  fs::remove_all(folder_, ignored);
+}
+
 }  // namespace coffer::hsm

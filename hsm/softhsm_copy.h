@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 
 #include "core/base/result.h"
 
@@ -32,6 +33,9 @@ class SoftHsmCopy {
   //   kLimitsExceeded  more or larger files than a token has.
   //   kNoSuchFile, kAccessDenied, kIoError
   Result<void> refresh() const;
+
+  // Removes the folder, as far as that is possible.
+  void remove() const noexcept;
 
  private:
   std::string conf_path_;

@@ -243,6 +243,7 @@ Result<int> serve(const Arguments& arguments) {
   ipc::notify_stopping();
   prober.stop();
   requests.stop();
+  if (copy && arguments.connection) copy->remove();
   return code;
 }
 

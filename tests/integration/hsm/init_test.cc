@@ -147,6 +147,7 @@ class InitTest : public testing::Test {
   }
 
   void expect_complete(const std::string& host) const {
+    EXPECT_FALSE(fs::exists(places(host).vault_state() + "/softhsm-init"));
     HostSetup setup(places(host));
     EXPECT_EQ(setup.how_far(), HostSetup::Progress::kConfigured);
     EXPECT_TRUE(setup.first_key_there().value());

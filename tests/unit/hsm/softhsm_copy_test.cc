@@ -72,6 +72,13 @@ TEST_F(SoftHsmCopyTest, TokensThatAreNotThereComeLater) {
   EXPECT_EQ(read(folder() / "tokens" / "one" / "token.object"), "a token");
 }
 
+TEST_F(SoftHsmCopyTest, ItGoesWithItsFolder) {
+  ASSERT_THAT(copy_.refresh(), Succeeds());
+  copy_.remove();
+  EXPECT_FALSE(fs::exists(folder()));
+  EXPECT_EQ(read(dir_.path() / "tokens" / "one" / "token.object"), "a token");
+}
+
 TEST_F(SoftHsmCopyTest, LinksAreLeftOut) {
   write("secret", "of somebody else");
   fs::create_symlink(dir_.path() / "secret", dir_.path() / "tokens" / "one" / "link");

@@ -115,6 +115,11 @@ TEST_F(OpenIntentsTest, AJournalThatWasNotOpenAtTheStartIsReadWhenItIs) {
   auto found = std::make_unique<FakeAudit>();
   FakeAudit& late = *found;
   ASSERT_THAT(late.append_one(intent), Succeeds());
+  audit::Event rotation;
+  rotation.kind = audit::Kind::kIntent;
+  rotation.operation = "key.rotate";
+  rotation.cmk = *CmkId::random();
+  ASSERT_THAT(late.append_one(rotation), Succeeds());
   TurnedClock clock;
   std::atomic<bool> there = false;
   agent::ReopeningLog reopening(
@@ -133,11 +138,15 @@ TEST_F(OpenIntentsTest, AJournalThatWasNotOpenAtTheStartIsReadWhenItIs) {
   there = true;
   clock.now = 5;
   ASSERT_THAT(log->append_one(intent), Succeeds());
-  run_until([&] { return late.count(audit::Kind::kResult) > 0; });
+  run_until([&] { return late.count(audit::Kind::kResult) > 1; });
   run_until_idle();
-  ASSERT_EQ(late.count(audit::Kind::kResult), 1U);
-  EXPECT_EQ(late.events().back().intent_sequence, 1U);
-  EXPECT_EQ(late.events().back().outcome, "OK");
+  ASSERT_EQ(late.count(audit::Kind::kResult), 2U);
+  for (const auto& event : late.events()) {
+    if (event.kind != audit::Kind::kResult) continue;
+    const bool of_key = event.operation == "key.rotate";
+    EXPECT_EQ(event.intent_sequence, of_key ? 2U : 1U);
+    EXPECT_EQ(event.outcome, of_key ? "Cancelled" : "OK");
+  }
   stop();
 }
 

@@ -18,6 +18,7 @@ TicketTable::Entry* TicketTable::find(const keyring::Ticket& ticket, std::uint32
 
 void TicketTable::forget(Entry& entry) {
   entry.key.reset();
+  entry.header.reset();
   if (entry.state == State::kEnded) entry.job.device.reset();
 }
 

@@ -94,7 +94,7 @@ class TicketTable {
 
   void expire_locked(TicketState& state);
   Entry* find(const keyring::Ticket& ticket, std::uint32_t index);
-  static void forget(Entry& entry);  // The key that is kept.
+  static void forget(Entry& entry);  // What is kept for provisioning.
   void end_locked(TicketState& state, Entry& entry, Result<Activated> result);
 
   const Clock& clock_;

@@ -25,24 +25,32 @@ namespace {
 constexpr int kExitNotStarted = 126;
 constexpr int kInheritedFd = 3;
 constexpr std::size_t kLineBytesMax = 1024;
+constexpr int kGroupsMax = 256;
 constexpr std::chrono::seconds kSetupDeadline{90};
 
 struct Ids {
-  uid_t uid;
-  gid_t gid;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
 };
 
 Result<Ids> ids_of(const std::string& user) {
   // Called while there is one thread alone.
   const passwd* entry = ::getpwnam(user.c_str());
   if (entry == nullptr) return fail(Reason::kNoSuchFile, "there is no user " + user);
-  return Ids{entry->pw_uid, entry->pw_gid};
+  Ids ids{entry->pw_uid, entry->pw_gid, std::vector<gid_t>(kGroupsMax)};
+  int count = kGroupsMax;
+  if (::getgrouplist(user.c_str(), ids.gid, ids.groups.data(), &count) < 0)
+    return fail(Reason::kInternal, "user " + user + " is in too many groups");
+  ids.groups.resize(static_cast<std::size_t>(count));
+  return ids;
 }
 
-// In the child: false when it could not become that user for good.
+// In the child: false when it could not become that user for good. With its groups, as a service of
+// that user has them: one may own the HSM's device.
 bool become(const Ids& ids) {
-  return ::setgroups(0, nullptr) == 0 && ::setresgid(ids.gid, ids.gid, ids.gid) == 0 &&
-         ::setresuid(ids.uid, ids.uid, ids.uid) == 0;
+  return ::setgroups(ids.groups.size(), ids.groups.data()) == 0 &&
+         ::setresgid(ids.gid, ids.gid, ids.gid) == 0 && ::setresuid(ids.uid, ids.uid, ids.uid) == 0;
 }
 
 // A copy of `fd` at `number`, which survives exec.

@@ -16,7 +16,7 @@ namespace coffer::hsm {
 // Child processes of `coffer init`, each as the user whose files it makes. The caller has no other
 // thread and has never initialised a PKCS#11 module, so that it may fork.
 
-// A user by name; "" stands for the caller itself.
+// A user by name, with the groups it is in; "" stands for the caller itself.
 struct RunAs {
   std::string user;
   // kNoSuchFile: there is no such user.

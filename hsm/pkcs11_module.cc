@@ -3,6 +3,7 @@
 
 #include <p11-kit/p11-kit.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -14,12 +15,19 @@ namespace coffer::hsm {
 namespace {
 
 constexpr std::size_t kSlotsMax = 256;
+constexpr CK_ULONG kMechanismsMax = 4096;
 
 template <std::size_t N>
 std::string unpadded(const unsigned char (&field)[N]) {
   const std::string_view text(reinterpret_cast<const char*>(field), N);
   const auto last = text.find_last_not_of(std::string_view(" \0", 2));
   return std::string(text.substr(0, last == std::string_view::npos ? 0 : last + 1));
+}
+
+// libtpms, behind swtpm and the TPMs of virtual machines: a real TPM's maker names itself
+// otherwise.
+bool is_software_tpm(const TokenIdentity& token) {
+  return token.manufacturer == "IBM" && token.model.starts_with("SW ");
 }
 
 std::mutex& users_mutex() {
@@ -88,6 +96,19 @@ CK_RV Pkcs11Module::list_slots(std::vector<CK_SLOT_ID>& out) const {
   return rv;
 }
 
+CK_RV Pkcs11Module::list_mechanisms(CK_SLOT_ID slot, std::set<CK_MECHANISM_TYPE>& out) const {
+  CK_ULONG count = 0;
+  CK_RV rv = call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, nullptr, &count);
+  if (rv != CKR_OK) return rv;
+  if (count > kMechanismsMax) return CKR_GENERAL_ERROR;
+  std::vector<CK_MECHANISM_TYPE> list(count);
+  rv = call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, list.data(), &count);
+  if (rv != CKR_OK) return rv;
+  out = {list.begin(),
+         list.begin() + static_cast<std::ptrdiff_t>(std::min<CK_ULONG>(count, list.size()))};
+  return CKR_OK;
+}
+
 CK_RV Pkcs11Module::read_token(CK_SLOT_ID slot, TokenSlot& out) const {
   CK_SLOT_INFO slot_info{};
   CK_RV rv = call(&CK_FUNCTION_LIST::C_GetSlotInfo, slot, &slot_info);
@@ -100,7 +121,7 @@ CK_RV Pkcs11Module::read_token(CK_SLOT_ID slot, TokenSlot& out) const {
   out.identity = {unpadded(info.label), unpadded(info.manufacturerID), unpadded(info.model),
                   unpadded(info.serialNumber), slot};
   out.token_flags = info.flags;
-  out.hardware = (slot_info.flags & CKF_HW_SLOT) != 0;
+  out.hardware = (slot_info.flags & CKF_HW_SLOT) != 0 && !is_software_tpm(out.identity);
   return CKR_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <p11-kit/pkcs11.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,9 @@ struct TokenSlot {
   CK_SLOT_ID slot = 0;
   TokenIdentity identity;
   CK_FLAGS token_flags = 0;  // CKF_LOGIN_REQUIRED, CKF_USER_PIN_…
-  bool hardware = false;     // The slot claims to be hardware (CKF_HW_SLOT).
+  // The slot claims to be hardware (CKF_HW_SLOT), and its token is not known to be a program: the
+  // TPM of libtpms claims it too.
+  bool hardware = false;
 };
 
 // Pkcs11Module is a loaded PKCS#11 module: the one place that calls into it, each call watched. The
@@ -58,6 +61,9 @@ class Pkcs11Module {
 
   // What the token in `slot` says of itself now; the return value as it came.
   CK_RV read_token(CK_SLOT_ID slot, TokenSlot& out) const;
+
+  // What the token in `slot` can do.
+  CK_RV list_mechanisms(CK_SLOT_ID slot, std::set<CK_MECHANISM_TYPE>& out) const;
 
   // All slots, with or without a token.
   CK_RV list_slots(std::vector<CK_SLOT_ID>& out) const;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/crypto/digest.h"
 #include "hsm/pkcs11_errors.h"
 #include "hsm/pkcs11_template.h"
 
@@ -125,6 +126,8 @@ Result<VaultToken::Identity> Pkcs11Token::identity() {
 
 Result<Mac> Pkcs11Token::mac(MacKey key, ByteView message) {
   Mac out{};
+  // A TPM takes 1 KiB at once, and tpm2-pkcs11 4 KiB in all, so such a token is given the digest.
+  const auto digest = crypto::sha256(message);
   const auto done =
       link_.run("compute an HMAC in the token", [&](const TokenLink::Session& session) {
         CK_MECHANISM mechanism{CKM_SHA256_HMAC, nullptr, 0};
@@ -132,9 +135,10 @@ Result<Mac> Pkcs11Token::mac(MacKey key, ByteView message) {
         CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_SignInit, session.handle, &mechanism,
                                        key == MacKey::kSeal ? keys.seal : keys.wrap);
         if (rv != CKR_OK) return rv;
+        const ByteView text = keys.form == RootForm::kEncrypts ? ByteView(digest) : message;
         CK_ULONG size = out.size();
-        rv = session.module.call(&CK_FUNCTION_LIST::C_Sign, session.handle, p11_bytes(message),
-                                 CK_ULONG{message.size()}, p11_bytes(out), &size);
+        rv = session.module.call(&CK_FUNCTION_LIST::C_Sign, session.handle, p11_bytes(text),
+                                 CK_ULONG{text.size()}, p11_bytes(out), &size);
         if (rv != CKR_OK) return rv;
         return size == out.size() ? CK_RV{CKR_OK} : CK_RV{CKR_GENERAL_ERROR};
       });

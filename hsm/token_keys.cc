@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr CK_ULONG kKeyBytes = 32;
 constexpr std::size_t kWrappedKeyBytes = 40;  // RFC 3394 over 32 bytes.
+constexpr std::size_t kBlockBytes = 16;
 constexpr std::size_t kNestedMax = 32;
 
 struct Flag {
@@ -33,18 +35,28 @@ constexpr auto kCommonFlags = std::to_array<Flag>({
     {CKA_SENSITIVE, "CKA_SENSITIVE", true},
     {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false},
     {CKA_MODIFIABLE, "CKA_MODIFIABLE", false},
-    {CKA_ENCRYPT, "CKA_ENCRYPT", false},
-    {CKA_DECRYPT, "CKA_DECRYPT", false},
     {CKA_DERIVE, "CKA_DERIVE", false},
 });
 // One key, one use: a key that both wraps and decrypts would hand out what it wrapped.
-constexpr auto kRootFlags = std::to_array<Flag>({
+constexpr auto kWrappingRootFlags = std::to_array<Flag>({
+    {CKA_ENCRYPT, "CKA_ENCRYPT", false},
+    {CKA_DECRYPT, "CKA_DECRYPT", false},
     {CKA_WRAP, "CKA_WRAP", true},
     {CKA_UNWRAP, "CKA_UNWRAP", true},
     {CKA_SIGN, "CKA_SIGN", false},
     {CKA_VERIFY, "CKA_VERIFY", false},
 });
+constexpr auto kEncryptingRootFlags = std::to_array<Flag>({
+    {CKA_ENCRYPT, "CKA_ENCRYPT", true},
+    {CKA_DECRYPT, "CKA_DECRYPT", true},
+    {CKA_WRAP, "CKA_WRAP", false},
+    {CKA_UNWRAP, "CKA_UNWRAP", false},
+    {CKA_SIGN, "CKA_SIGN", false},
+    {CKA_VERIFY, "CKA_VERIFY", false},
+});
 constexpr auto kMacFlags = std::to_array<Flag>({
+    {CKA_ENCRYPT, "CKA_ENCRYPT", false},
+    {CKA_DECRYPT, "CKA_DECRYPT", false},
     {CKA_WRAP, "CKA_WRAP", false},
     {CKA_UNWRAP, "CKA_UNWRAP", false},
     {CKA_SIGN, "CKA_SIGN", true},
@@ -58,9 +70,10 @@ constexpr auto kUnwrapFlags = std::to_array<Flag>({
     {CKA_TOKEN, "CKA_TOKEN", false},
 });
 
-std::span<const Flag> role_flags(TokenKeyRole role) {
-  return role == TokenKeyRole::kRoot ? std::span<const Flag>(kRootFlags)
-                                     : std::span<const Flag>(kMacFlags);
+std::span<const Flag> role_flags(TokenKeyRole role, RootForm form) {
+  if (role != TokenKeyRole::kRoot) return kMacFlags;
+  return form == RootForm::kWraps ? std::span<const Flag>(kWrappingRootFlags)
+                                  : std::span<const Flag>(kEncryptingRootFlags);
 }
 
 void add(Template& out, std::span<const Flag> flags) {
@@ -191,6 +204,22 @@ Result<Bytes> wrap_zeros(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
   return wrapped;
 }
 
+// The same of a root key that encrypts. What it encrypts otherwise has a random vector before it.
+Result<Bytes> encrypt_zeros(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
+  std::array<std::byte, kBlockBytes> vector{};
+  const std::array<std::byte, kKeyBytes> zeros{};
+  CK_MECHANISM mechanism{CKM_AES_CBC, vector.data(), vector.size()};
+  CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_EncryptInit, access.owner, &mechanism, root);
+  if (rv != CKR_OK) return fail_return(rv, "encrypt with the root key");
+  Bytes encrypted(zeros.size());
+  CK_ULONG size = encrypted.size();
+  rv = access.module.call(&CK_FUNCTION_LIST::C_Encrypt, access.owner, p11_bytes(zeros),
+                          CK_ULONG{zeros.size()}, p11_bytes(encrypted), &size);
+  if (rv != CKR_OK) return fail_return(rv, "encrypt with the root key");
+  if (size != encrypted.size()) return fail(Reason::kHsmFailed, "a ciphertext has a wrong length");
+  return encrypted;
+}
+
 }  // namespace
 
 std::string_view token_key_label(TokenKeyRole role) noexcept {
@@ -217,6 +246,18 @@ std::string_view token_key_id(TokenKeyRole role) noexcept {
   return "";
 }
 
+Result<RootForm> root_form(const ObjectAccess& access) {
+  CK_SESSION_INFO session{};
+  CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GetSessionInfo, access.owner, &session);
+  if (rv != CKR_OK) return fail_return(rv, "read the state of a session");
+  std::set<CK_MECHANISM_TYPE> mechanisms;
+  rv = access.module.list_mechanisms(session.slotID, mechanisms);
+  if (rv != CKR_OK) return fail_return(rv, "list the token's mechanisms");
+  if (mechanisms.contains(CKM_AES_KEY_WRAP)) return RootForm::kWraps;
+  if (mechanisms.contains(CKM_AES_CBC)) return RootForm::kEncrypts;
+  return fail(Reason::kUnsupported, "the token has neither AES key wrap nor AES-CBC");
+}
+
 Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole role) {
   Template wanted;
   wanted.number(CKA_CLASS, CKO_SECRET_KEY).flag(CKA_TOKEN, true);
@@ -240,7 +281,8 @@ Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole
   return found[0];
 }
 
-Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, CK_OBJECT_HANDLE key) {
+Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, RootForm form,
+                          CK_OBJECT_HANDLE key) {
   const std::scoped_lock lock(access.objects);
   const auto type = read_number(access, key, CKA_KEY_TYPE);
   if (!type) return tl::unexpected(type.error());
@@ -253,20 +295,28 @@ Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, CK_OBJE
   if (*size != kKeyBytes) return unsafe(role, "is not 256 bits long");
 
   if (const auto common = require_flags(access, role, key, kCommonFlags); !common) return common;
-  if (const auto own = require_flags(access, role, key, role_flags(role)); !own) return own;
-  return role == TokenKeyRole::kRoot ? require_unwrap_template(access, key) : Result<void>();
+  if (const auto own = require_flags(access, role, key, role_flags(role, form)); !own) return own;
+  const bool unwraps = role == TokenKeyRole::kRoot && form == RootForm::kWraps;
+  return unwraps ? require_unwrap_template(access, key) : Result<void>();
 }
 
 Result<TokenKeys> find_safe_keys(const ObjectAccess& access) {
+  const auto form = root_form(access);
+  if (!form) return tl::unexpected(form.error());
   TokenKeys keys;
+  keys.form = *form;
   const std::array<std::pair<TokenKeyRole, CK_OBJECT_HANDLE*>, 3> wanted{
       {{TokenKeyRole::kRoot, &keys.root},
        {TokenKeyRole::kSeal, &keys.seal},
        {TokenKeyRole::kWrap, &keys.wrap}}};
   for (const auto& [role, handle] : wanted) {
     const auto found = find_token_key(access, role);
+    if (!found && found.error().reason() == Reason::kNoSuchKey && *form == RootForm::kEncrypts)
+      return fail(Reason::kUnsupported,
+                  "the token has no key \"" + std::string(token_key_label(role)) +
+                      "\" and makes none through PKCS#11: make it with the token's own tool");
     if (!found) return tl::unexpected(found.error());
-    if (const auto safe = require_safe(access, role, *found); !safe)
+    if (const auto safe = require_safe(access, role, *form, *found); !safe)
       return tl::unexpected(safe.error());
     *handle = *found;
   }
@@ -283,15 +333,16 @@ Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root) 
 Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys) {
   constexpr std::string_view kPurpose = "coffer root id v1";
   const std::scoped_lock lock(access.objects);
-  const auto wrapped = wrap_zeros(access, keys.root);
-  if (!wrapped) return tl::unexpected(wrapped.error());
+  const auto closed = keys.form == RootForm::kWraps ? wrap_zeros(access, keys.root)
+                                                    : encrypt_zeros(access, keys.root);
+  if (!closed) return tl::unexpected(closed.error());
   const auto seal = sign_with(access, keys.seal, as_bytes(kPurpose));
   if (!seal) return tl::unexpected(seal.error());
   const auto wrap = sign_with(access, keys.wrap, as_bytes(kPurpose));
   if (!wrap) return tl::unexpected(wrap.error());
 
   ByteWriter all;
-  all.text(kPurpose).bytes(*wrapped).bytes(*seal).bytes(*wrap);
+  all.text(kPurpose).bytes(*closed).bytes(*seal).bytes(*wrap);
   return to_hex(ByteView(crypto::sha256(all.view())).first(16));
 }
 
@@ -306,7 +357,7 @@ Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole
   wanted.number(CKA_KEY_TYPE, root ? CKK_AES : CKK_GENERIC_SECRET);
   wanted.text(CKA_ID, token_key_id(role)).text(CKA_LABEL, token_key_label(role));
   add(wanted, kCommonFlags);
-  add(wanted, role_flags(role));
+  add(wanted, role_flags(role, RootForm::kWraps));
   if (root) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
 
   const std::scoped_lock lock(access.objects);

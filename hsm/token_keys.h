@@ -17,15 +17,27 @@ namespace coffer::hsm {
 // The three keys of a Coffer token. Each is found by class, CKA_ID and label together, as neither
 // is unique alone.
 //
-//   root   AES-256, wraps CMKs and nothing else. Its CKA_UNWRAP_TEMPLATE is what makes a CMK that
-//          lies outside the token as safe as one inside: a key it unwraps is never extractable.
+//   root   AES-256, closes CMKs and nothing else, in one of two forms (RootForm).
 //   seal   HMAC-SHA-256 over records.
 //   wrap   HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
 enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3 };
+
+// What the root key does, which the token's mechanisms decide.
+//
+//   kWraps     It wraps and unwraps (CKM_AES_KEY_WRAP), and nothing else. Its CKA_UNWRAP_TEMPLATE
+//   is
+//              what makes a CMK that lies outside the token as safe as one inside: a key it unwraps
+//              is never extractable.
+//   kEncrypts  It encrypts and decrypts (CKM_AES_CBC), and nothing else: the token wraps no keys,
+//   as
+//              those of a TPM. Whoever may log in can have it decrypt a CMK, so CMKs are `rooted`.
+//              Such a token makes and takes no keys through PKCS#11 either: its own tool does.
+enum class RootForm : std::uint8_t { kWraps = 1, kEncrypts = 2 };
 std::string_view token_key_label(TokenKeyRole role) noexcept;  // "coffer root", …
 std::string_view token_key_id(TokenKeyRole role) noexcept;     // CKA_ID: "coffer-root-1", …
 
 struct TokenKeys {
+  RootForm form = RootForm::kWraps;
   CK_OBJECT_HANDLE root = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE seal = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE wrap = CK_INVALID_HANDLE;
@@ -39,6 +51,9 @@ struct ObjectAccess {
   std::mutex& objects;
 };
 
+// The form of the token's root key.   kUnsupported: the token can do neither.
+Result<RootForm> root_form(const ObjectAccess& access);
+
 // The handle of the key of `role`.
 //   kNoSuchKey     the token has none: `coffer init` was not run on it.
 //   kHsmKeyUnsafe  it has several.
@@ -46,9 +61,12 @@ Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole
 
 // Refuses a key whose attributes would let it, or what it protects, leave the token.
 //   kHsmKeyUnsafe  naming the attribute.
-Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, CK_OBJECT_HANDLE key);
+Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, RootForm form,
+                          CK_OBJECT_HANDLE key);
 
 // Both, for all three keys.
+//   kUnsupported  instead of kNoSuchKey where `coffer init` could not make it
+//   (RootForm::kEncrypts).
 Result<TokenKeys> find_safe_keys(const ObjectAccess& access);
 
 // Whether the root key was made in the token and never was outside (CKA_NEVER_EXTRACTABLE). Not
@@ -58,8 +76,9 @@ Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root);
 // Key check value of the three together: equal on two tokens when all three keys are.
 Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys);
 
-// Makes the key of `role` as a token object with the attributes require_safe() wants: from `value`
-// (32 bytes), or in the token when it is null. Needs a session that may write.
+// Makes the key of `role` as a token object with the attributes require_safe() wants of
+// RootForm::kWraps: from `value` (32 bytes), or in the token when it is null. Needs a session that
+// may write.
 Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole role,
                                         const SecretBytes* value);
 

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/token_link.h"
 
-#include <algorithm>
 #include <array>
 #include <utility>
-#include <vector>
 
 #include "core/base/files.h"
 #include "hsm/pkcs11_errors.h"
@@ -15,7 +13,6 @@ namespace coffer::hsm {
 namespace {
 
 constexpr std::size_t kPinBytesMax = 255;
-constexpr CK_ULONG kMechanismsMax = 4096;
 
 Result<SecretBytes> read_pin(const std::string& path) {
   auto pin = read_secret_file(path, kPinBytesMax + 2);
@@ -29,20 +26,6 @@ Result<SecretBytes> read_pin(const std::string& path) {
   if (size == 0 || size > kPinBytesMax)
     return fail(Reason::kHsmLoginNeeded, "the PIN's credential " + path + " holds no PIN");
   return pin;
-}
-
-CK_RV list_mechanisms(const Pkcs11Module& module, CK_SLOT_ID slot,
-                      std::set<CK_MECHANISM_TYPE>& out) {
-  CK_ULONG count = 0;
-  CK_RV rv = module.call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, nullptr, &count);
-  if (rv != CKR_OK) return rv;
-  if (count > kMechanismsMax) return CKR_GENERAL_ERROR;
-  std::vector<CK_MECHANISM_TYPE> list(count);
-  rv = module.call(&CK_FUNCTION_LIST::C_GetMechanismList, slot, list.data(), &count);
-  if (rv != CKR_OK) return rv;
-  out = {list.begin(),
-         list.begin() + static_cast<std::ptrdiff_t>(std::min<CK_ULONG>(count, list.size()))};
-  return CKR_OK;
 }
 
 CK_RV make_probe_key(const ObjectAccess& access, CK_OBJECT_HANDLE& out) {
@@ -98,7 +81,12 @@ Result<void> TokenLink::run(std::string_view step, const Work& work) {
         disconnect_from(made.generation);
         break;
       case Reaction::kProbeAndRepeat:
-        if (!made.judged_data) break;
+        if (!made.judged_data) {
+          // Some modules say no more when their device has gone. A probe finds out, and what is
+          // broken is connected anew by the next call.
+          if (const auto well = probe(); !well) return pass(well.error(), step);
+          break;
+        }
         // Bad data and a broken token look alike. A token that does everything else, and gives the
         // same answer twice, has been given bad data.
         if (probed)
@@ -148,7 +136,8 @@ Result<TokenLink::Facts> TokenLink::probe() {
     const auto made = attempt([this](const Session& session) { return probe_calls(session); });
     if (made.rv == CKR_OK) return facts();
     const auto reaction = return_info(made.rv).reaction;
-    if (reaction == Reaction::kReload) disconnect_from(made.generation);
+    if (reaction == Reaction::kReload || reaction == Reaction::kProbeAndRepeat)
+      disconnect_from(made.generation);
     if (reaction != Reaction::kReopenAndRepeat || std::exchange(reopened, true))
       return fail_return(made.rv, "probe the token");
     if (const auto again = reopen(made.generation); !again) return tl::unexpected(again.error());
@@ -247,7 +236,7 @@ Result<void> TokenLink::read_facts(const TokenSlot& token) {
 
   Facts facts;
   facts.token = token;
-  if (const CK_RV rv = list_mechanisms(*module_, token.slot, facts.mechanisms); rv != CKR_OK)
+  if (const CK_RV rv = module_->list_mechanisms(token.slot, facts.mechanisms); rv != CKR_OK)
     return fail_return(rv, "list the token's mechanisms");
   const ObjectAccess access{*module_, pool_->owner(), objects_};
   const auto keys = find_safe_keys(access);
@@ -256,8 +245,11 @@ Result<void> TokenLink::read_facts(const TokenSlot& token) {
   auto root_id = read_root_id(access, *keys);
   if (!root_id) return tl::unexpected(root_id.error());
   facts.root_id = std::move(*root_id);
-  if (const CK_RV rv = make_probe_key(access, facts.probe_key); rv != CKR_OK)
+  if (keys->form == RootForm::kEncrypts) {
+    facts.probe_key = keys->root;
+  } else if (const CK_RV rv = make_probe_key(access, facts.probe_key); rv != CKR_OK) {
     return fail_return(rv, "make the probe key");
+  }
   facts_ = std::move(facts);
   ++generation_;
   return {};

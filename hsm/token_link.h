@@ -56,7 +56,8 @@ class TokenLink {
     TokenKeys keys;
     std::string root_id;
     std::set<CK_MECHANISM_TYPE> mechanisms;
-    CK_OBJECT_HANDLE probe_key = CK_INVALID_HANDLE;  // A session key for probes.
+    // Encrypts in probes: a session key, or the root key of RootForm::kEncrypts.
+    CK_OBJECT_HANDLE probe_key = CK_INVALID_HANDLE;
   };
 
   // What work gets: a session of its own for operations, and the owner session for objects.

@@ -176,6 +176,10 @@ Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const 
   if (seed != nullptr && seed->size() != kSeedBytes)
     return fail(Reason::kInvalidArgs, "a seed has 32 bytes");
   return with_session(module, uri, pin, mark, [&](const ObjectAccess& access) -> Result<SetUp> {
+    const auto form = root_form(access);
+    if (!form) return tl::unexpected(form.error());
+    // Nothing of such a token's is made here, so nothing of it is destroyed either.
+    if (*form == RootForm::kEncrypts) return describe(access, KeySet::kWhole);
     const auto found = clear_part(access);
     if (!found) return tl::unexpected(found.error());
     if (*found != KeySet::kWhole) {

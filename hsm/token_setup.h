@@ -39,6 +39,7 @@ struct SetUp {
 // alone. A part, which an interrupted run left, is destroyed first: the root key is made last, so
 // nothing was ever protected by a part.
 //   kHsmKeyUnsafe     the keys that are there, or those just made, would not be safe.
+//   kUnsupported      a key is missing in a token that makes none through PKCS#11 (a TPM's).
 //
 // `mark` remembers a PIN that the token refused, so that no rerun gives it again; null for a token
 // that was just made with this PIN. A token's last try is never used.
@@ -46,7 +47,8 @@ struct SetUp {
 Result<SetUp> make_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
                               const SecretBytes* seed, PinMark* mark = nullptr);
 
-// Checks a whole set and changes nothing.   kNoSuchKey: it is not there, or a part of it alone.
+// Checks a whole set and changes nothing.   kNoSuchKey: it is not there, or a part of it alone;
+// kUnsupported: the same in a token that makes none through PKCS#11.
 Result<SetUp> look_at_token_keys(Pkcs11Module& module, const Pkcs11Uri& uri, const SecretBytes& pin,
                                  PinMark* mark = nullptr);
 

@@ -64,7 +64,8 @@ class VaultToken {
 
   virtual Result<Identity> identity() = 0;
 
-  // HMAC-SHA-256 of `message` by a token key.
+  // HMAC-SHA-256 of `message` by a token key; of its SHA-256 where the token takes short ones
+  // alone.
   virtual Result<Mac> mac(MacKey key, ByteView message) = 0;
 
   // Generates the key of version `number` of `cmk` and returns its material: wrapped by the root

@@ -12,7 +12,7 @@
 #include "tests/fakes/sim_engine.h"
 #include "tests/integration/dbus/bus_client.h"
 #include "tests/integration/dbus/fake_polkit.h"
-#include "tests/integration/dbus/private_bus.h"
+#include "tests/support/private_bus.h"
 
 namespace coffer::tests {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/integration/dbus/private_bus.h"
+#include "tests/support/private_bus.h"
 
 #include <fcntl.h>
 #include <spawn.h>

@@ -54,6 +54,7 @@ constexpr auto kTable = std::to_array<ReturnInfo>({
     other(sdf::kFileWErr, "SDR_FILEWERR", Reason::kHsmFailed),
     other(sdf::kOutArgErr, "SDR_OUTARGERR", Reason::kHsmFailed),
     other(sdf::kUserIdErr, "SDR_USERIDERR", Reason::kHsmFailed),
+    other(kSdfBadAnswer, "an answer that cannot be", Reason::kHsmFailed),
 });
 
 }  // namespace

@@ -14,6 +14,10 @@ namespace coffer::hsm {
 // the ones for a wrong argument, a missing key or a step out of order, so those are tried once more
 // in a fresh session.
 
+// No return value of a library, as those have 32 bits: it said that all went well and gave
+// something that cannot be, as an output of another length than the function has.
+inline constexpr unsigned long kSdfBadAnswer = 0x1'0000'0000;
+
 // The row of `value`; for one that has none, that of kOther with the name "unknown".
 ReturnInfo sdf_return_info(unsigned long value) noexcept;
 

@@ -32,7 +32,10 @@ INSTANTIATE_TEST_SUITE_P(
         other(0x01010001, Reason::kHsmFailed), other(0xFFFFFFFF, Reason::kHsmFailed)));
 
 TEST(SdfReturnTableTest, EachCodeOfTheStandardStandsInItOnce) {
-  const auto seen = expect_each_once(all_sdf_return_infos(), "SDR_");
+  // The last row is Coffer's own, for answers that the standard does not let a device give.
+  const auto table = all_sdf_return_infos();
+  ASSERT_EQ(table.back().value, kSdfBadAnswer);
+  const auto seen = expect_each_once(table.first(table.size() - 1), "SDR_");
   for (unsigned long number = 1; number <= 0x1F; ++number)
     EXPECT_TRUE(seen.contains(kBase + number)) << number;
 }

@@ -167,6 +167,11 @@ SqliteStatement& SqliteStatement::bind(std::uint64_t value) {
   return *this;
 }
 
+SqliteStatement& SqliteStatement::bind_null() {
+  bad_ |= ::sqlite3_bind_null(statement_.get(), ++bound_) != SQLITE_OK;
+  return *this;
+}
+
 Result<bool> SqliteStatement::step() {
   if (bad_) return database_->failure("bind a value");
   switch (::sqlite3_step(statement_.get())) {
@@ -194,6 +199,10 @@ ByteView SqliteStatement::bytes(int column) const {
 
 std::string SqliteStatement::text(int column) const {
   return std::string(as_text(bytes(column)));
+}
+
+bool SqliteStatement::is_null(int column) const {
+  return ::sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
 }
 
 std::uint64_t SqliteStatement::number(int column) const {

@@ -63,6 +63,7 @@ class SqliteStatement {
   SqliteStatement& bind(ByteView bytes);
   SqliteStatement& bind(std::string_view text);
   SqliteStatement& bind(std::uint64_t value);  // At most 2^63 - 1.
+  SqliteStatement& bind_null();
 
   // True: there is a row to read. False: done.
   Result<bool> step();
@@ -72,6 +73,7 @@ class SqliteStatement {
   ByteView bytes(int column) const;
   std::string text(int column) const;
   std::uint64_t number(int column) const;
+  bool is_null(int column) const;
 
  private:
   struct Finalize {

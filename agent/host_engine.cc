@@ -94,7 +94,7 @@ Result<void> HostEngine::load() {
   }
   std::optional<CmkId> after;
   do {
-    const auto page = parts_.keyring.list({}, after, 1000);
+    const auto page = parts_.keyring.list({.after = after, .count_max = 1000});
     if (!page) return tl::unexpected(page.error());
     for (const Error& damaged : page->damaged) print(3, damaged.str());
     for (const auto& record : page->keys) keys_.insert_or_assign(record.id, record);

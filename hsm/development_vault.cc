@@ -22,7 +22,8 @@ class DevelopmentVault final : public keyring::KeyVault {
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override {
     return vault_.create_cmk(parameters);
   }
-  Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override {
+  Result<keyring::SealedRecord> change_cmk(ByteView current,
+                                           const keyring::CmkChange& change) override {
     return vault_.change_cmk(current, change);
   }
   Result<void> present(ByteView record) override { return vault_.present(record); }
@@ -46,6 +47,28 @@ class DevelopmentVault final : public keyring::KeyVault {
                                     std::span<const std::uint32_t> indexes,
                                     Deadline deadline) override {
     return vault_.deliver(record, keys, ticket, indexes, deadline);
+  }
+  std::vector<Result<keyring::WrappedKey>> rewrap(ByteView from, ByteView to,
+                                                  std::span<const keyring::Rewrapped> keys,
+                                                  Deadline deadline) override {
+    return vault_.rewrap(from, to, keys, deadline);
+  }
+  std::vector<Result<Bytes>> sign(ByteView record, keyring::SignScheme scheme,
+                                  std::span<const Bytes> digests, Deadline deadline) override {
+    return vault_.sign(record, scheme, digests, deadline);
+  }
+  std::vector<Result<SecretBytes>> decrypt(ByteView record, keyring::DecryptScheme scheme,
+                                           std::span<const Bytes> ciphertexts,
+                                           Deadline deadline) override {
+    return vault_.decrypt(record, scheme, ciphertexts, deadline);
+  }
+  Result<keyring::ImportParameters> prepare_import(ByteView current,
+                                                   keyring::ImportWrapping wrapping) override {
+    return vault_.prepare_import(current, wrapping);
+  }
+  Result<keyring::SealedRecord> import_material(ByteView current,
+                                                const keyring::ImportMaterial& material) override {
+    return vault_.import_material(current, material);
   }
   Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
   keyring::VaultHealth health() override { return vault_.health(); }

@@ -146,10 +146,13 @@ Result<Mac> Pkcs11Token::mac(MacKey key, ByteView message) {
   return out;
 }
 
-Result<Bytes> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
-                                    keyring::KeyAlgorithm algorithm,
-                                    keyring::Protection protection) {
-  if (algorithm != keyring::KeyAlgorithm::kAes256 || protection != keyring::Protection::kWrapped)
+Result<std::vector<keyring::KeySupport>> Pkcs11Token::supports() {
+  return std::vector{keyring::KeySupport{}};
+}
+
+Result<NewKey> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
+                                     const keyring::KeySupport& kind) {
+  if (kind != keyring::KeySupport{})
     return fail(Reason::kUnsupported, "this token makes wrapped AES-256 keys alone");
   Bytes wrapped;
   const auto done =
@@ -161,7 +164,7 @@ Result<Bytes> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
                   return handles_.get(session.objects, session.facts.keys.root, wrapped, back);
                 });
   if (!done) return tl::unexpected(done.error());
-  return wrapped;
+  return NewKey{.material = std::move(wrapped), .public_key = {}};
 }
 
 std::vector<Result<Ciphertext>> Pkcs11Token::encrypt(const TokenKey& key,

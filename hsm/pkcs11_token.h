@@ -37,8 +37,9 @@ class Pkcs11Token final : public VaultToken {
 
   Result<Identity> identity() override;
   Result<Mac> mac(MacKey key, ByteView message) override;
-  Result<Bytes> generate(const CmkId& cmk, std::uint32_t number, keyring::KeyAlgorithm algorithm,
-                         keyring::Protection protection) override;
+  Result<std::vector<keyring::KeySupport>> supports() override;
+  Result<NewKey> generate(const CmkId& cmk, std::uint32_t number,
+                          const keyring::KeySupport& kind) override;
   std::vector<Result<Ciphertext>> encrypt(const TokenKey& key,
                                           std::span<const EncryptJob> jobs) override;
   std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,

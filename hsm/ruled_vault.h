@@ -31,7 +31,8 @@ class RuledVault final : public keyring::KeyVault {
   ~RuledVault() override;
 
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters& parameters) override;
-  Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override;
+  Result<keyring::SealedRecord> change_cmk(ByteView current,
+                                           const keyring::CmkChange& change) override;
   Result<void> present(ByteView record) override;
   std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
                                                 Deadline deadline) override;
@@ -46,6 +47,18 @@ class RuledVault final : public keyring::KeyVault {
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,
                                     Deadline deadline) override;
+  std::vector<Result<keyring::WrappedKey>> rewrap(ByteView from, ByteView to,
+                                                  std::span<const keyring::Rewrapped> keys,
+                                                  Deadline deadline) override;
+  std::vector<Result<Bytes>> sign(ByteView record, keyring::SignScheme scheme,
+                                  std::span<const Bytes> digests, Deadline deadline) override;
+  std::vector<Result<SecretBytes>> decrypt(ByteView record, keyring::DecryptScheme scheme,
+                                           std::span<const Bytes> ciphertexts,
+                                           Deadline deadline) override;
+  Result<keyring::ImportParameters> prepare_import(ByteView current,
+                                                   keyring::ImportWrapping wrapping) override;
+  Result<keyring::SealedRecord> import_material(ByteView current,
+                                                const keyring::ImportMaterial& material) override;
   Result<SecretBytes> random(std::size_t size_bytes) override;
   keyring::VaultHealth health() override;
 

@@ -8,7 +8,9 @@
 #include "core/base/files.h"
 #include "core/crypto/aead.h"
 #include "core/crypto/digest.h"
+#include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
+#include "hsm/gcm_cipher.h"
 
 namespace coffer::hsm {
 namespace {
@@ -60,20 +62,18 @@ class SoftwareToken final : public VaultToken {
     return crypto::hmac_sha256(key(which == MacKey::kSeal ? 1 : 2), message);
   }
 
-  Result<Bytes> generate(const CmkId& cmk, std::uint32_t number, keyring::KeyAlgorithm,
-                         keyring::Protection protection) override {
-    if (protection != keyring::Protection::kWrapped) {
-      return fail(Reason::kUnsupported, "the development vault keeps wrapped keys only, not " +
-                                            std::string(protection_name(protection)));
+  Result<std::vector<keyring::KeySupport>> supports() override {
+    return std::vector{keyring::KeySupport{}};
+  }
+
+  Result<NewKey> generate(const CmkId& cmk, std::uint32_t number,
+                          const keyring::KeySupport& kind) override {
+    if (kind != keyring::KeySupport{}) {
+      return fail(Reason::kUnsupported, "the development vault makes wrapped AES-256 keys alone");
     }
     const auto fresh = SecretBytes::random(kKeyBytes);
     if (!fresh) return tl::unexpected(fresh.error());
-    const auto nonce = SecretBytes::random(crypto::kGcmNonceBytes);
-    if (!nonce) return tl::unexpected(nonce.error());
-    const Bytes aad = material_aad(cmk, number);
-    const auto sealed = crypto::aes_gcm_seal(key(0), {nonce->reveal(), aad}, fresh->reveal());
-    if (!sealed) return tl::unexpected(sealed.error());
-    return ByteWriter().raw(nonce->reveal()).raw(*sealed).take();
+    return wrap_material(cmk, number, *fresh);
   }
 
   std::vector<Result<Ciphertext>> encrypt(const TokenKey& token_key,
@@ -106,6 +106,30 @@ class SoftwareToken final : public VaultToken {
     return results;
   }
 
+  Result<bool> keeps_rooted() override { return true; }
+
+  Result<Bytes> close_rooted(const SecretBytes& bytes, ByteView aad) override {
+    const auto closing = closing_key();
+    if (!closing) return tl::unexpected(closing.error());
+    return close(closing->reveal(), bytes, aad);
+  }
+
+  Result<SecretBytes> open_rooted(ByteView material, ByteView aad) override {
+    const auto closing = closing_key();
+    if (!closing) return tl::unexpected(closing.error());
+    auto opened = open(closing->reveal(), material, aad);
+    if (opened) return opened;
+    return fail(Reason::kRecordInvalid, "a rooted key does not open under this token");
+  }
+
+  Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number, const keyring::KeySupport& kind,
+                            const SecretBytes& bytes) override {
+    if (kind != keyring::KeySupport{} || bytes.size() != kKeyBytes) {
+      return fail(Reason::kUnsupported, "the development vault takes wrapped AES-256 keys alone");
+    }
+    return wrap_material(cmk, number, bytes);
+  }
+
   Result<SecretBytes> random(std::size_t size_bytes) override {
     return SecretBytes::random(size_bytes);
   }
@@ -123,6 +147,33 @@ class SoftwareToken final : public VaultToken {
   }
 
  private:
+  Result<NewKey> wrap_material(const CmkId& cmk, std::uint32_t number, const SecretBytes& bytes) {
+    auto material = close(key(0), bytes, material_aad(cmk, number));
+    if (!material) return tl::unexpected(material.error());
+    return NewKey{.material = std::move(*material), .public_key = {}};
+  }
+
+  // A nonce, then the key in GCM.
+  static Result<Bytes> close(ByteView by, const SecretBytes& bytes, ByteView aad) {
+    const auto nonce = SecretBytes::random(crypto::kGcmNonceBytes);
+    if (!nonce) return tl::unexpected(nonce.error());
+    const auto sealed = crypto::aes_gcm_seal(by, {nonce->reveal(), aad}, bytes.reveal());
+    if (!sealed) return tl::unexpected(sealed.error());
+    return ByteWriter().raw(nonce->reveal()).raw(*sealed).take();
+  }
+  static Result<SecretBytes> open(ByteView by, ByteView material, ByteView aad) {
+    if (material.size() <= crypto::kGcmNonceBytes + crypto::kGcmTagBytes) {
+      return fail(Reason::kRecordInvalid, "too short for a key's material");
+    }
+    return crypto::aes_gcm_open(by, {material.first(crypto::kGcmNonceBytes), aad},
+                                material.subspan(crypto::kGcmNonceBytes));
+  }
+
+  // Of rooted keys, which the root key itself has nothing to do with.
+  Result<SecretBytes> closing_key() const {
+    return crypto::hkdf_sha256(key(0), {{}, as_bytes("coffer rooted keys")}, kKeyBytes);
+  }
+
   std::span<const std::byte> key(std::size_t index) const {
     return file_.reveal().subspan(kFileMagic.size() + index * kKeyBytes, kKeyBytes);
   }
@@ -133,9 +184,8 @@ class SoftwareToken final : public VaultToken {
       return fail(Reason::kRecordInvalid,
                   "key " + token_key.record.id.str() + " has no material of this token");
     }
-    const Bytes aad = material_aad(token_key.record.id, token_key.version.number);
-    auto opened = crypto::aes_gcm_open(key(0), {material.first(crypto::kGcmNonceBytes), aad},
-                                       material.subspan(crypto::kGcmNonceBytes));
+    auto opened =
+        open(key(0), material, material_aad(token_key.record.id, token_key.version.number));
     if (opened) return opened;
     return fail(Reason::kRecordInvalid, "material of key " + token_key.record.id.str() +
                                             " does not open under this root key");
@@ -148,16 +198,7 @@ class SoftwareToken final : public VaultToken {
       if (!wrapped) return tl::unexpected(wrapped.error());
       return Ciphertext{{}, std::move(*wrapped), {}};
     }
-    const auto nonce = SecretBytes::random(crypto::kGcmNonceBytes);
-    if (!nonce) return tl::unexpected(nonce.error());
-    auto sealed = crypto::aes_gcm_seal(cmk.reveal(), {nonce->reveal(), job.aad}, job.plain);
-    if (!sealed) return tl::unexpected(sealed.error());
-    Ciphertext made;
-    made.nonce.assign(nonce->reveal().begin(), nonce->reveal().end());
-    made.tag.assign(sealed->end() - crypto::kGcmTagBytes, sealed->end());
-    sealed->resize(sealed->size() - crypto::kGcmTagBytes);
-    made.bytes = std::move(*sealed);
-    return made;
+    return gcm_encrypt(keyring::KeyAlgorithm::kAes256, cmk.reveal(), job);
   }
 
   static Result<SecretBytes> decrypt_one(KekProfile profile, const SecretBytes& cmk,
@@ -165,8 +206,7 @@ class SoftwareToken final : public VaultToken {
     if (profile == KekProfile::kAesKeyWrapHmac) {
       return crypto::aes_kwp_unwrap(cmk.reveal(), job.bytes);
     }
-    const Bytes sealed = ByteWriter().raw(job.bytes).raw(job.tag).take();
-    return crypto::aes_gcm_open(cmk.reveal(), {job.nonce, job.aad}, sealed);
+    return gcm_decrypt(keyring::KeyAlgorithm::kAes256, cmk.reveal(), job);
   }
 
   const SecretBytes file_;  // Root, seal and wrap key; never changed, so threads share it.

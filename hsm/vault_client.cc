@@ -140,6 +140,25 @@ Item presented_item(const Presented& presented) {
   return item;
 }
 
+// Byte strings of at most `size_max`, whose results have at most `answer_max`.
+std::vector<Item> plain_items(std::span<const Bytes> inputs, std::size_t size_max,
+                              std::size_t answer_max) {
+  std::vector<Item> items;
+  items.reserve(inputs.size());
+  for (const auto& input : inputs) {
+    Item item;
+    if (input.size() > size_max) {
+      item.refused = Error(Reason::kInvalidArgs, "an input is longer than any key takes");
+    } else {
+      item.encoded = ByteWriter().bytes(input).take();
+    }
+    item.request_bytes = item.encoded.size();
+    item.answer_bytes = answer_max;
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
 std::optional<Error> too_many(std::size_t count) {
   if (count <= keyring::KeyVault::kKeysPerCallMax) return std::nullopt;
   return Error(
@@ -193,7 +212,7 @@ Result<SealedRecord> VaultClient::create_cmk(const keyring::CmkParameters& param
   return ordinary(*answer);
 }
 
-Result<SealedRecord> VaultClient::change_cmk(ByteView current, keyring::CmkChange change) {
+Result<SealedRecord> VaultClient::change_cmk(ByteView current, const keyring::CmkChange& change) {
   const auto body = encode_change(current, change);
   const ByteView part = body;
   const auto answer = call(type_of(VaultRequest::kChangeCmk), {&part, 1});
@@ -317,6 +336,92 @@ std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const 
         if (!answer) return tl::unexpected(answer.error());
         return decode_void_results(answer->reveal(), batch.items.size());
       });
+}
+
+std::vector<Result<WrappedKey>> VaultClient::rewrap(ByteView from, ByteView to,
+                                                    std::span<const keyring::Rewrapped> keys,
+                                                    Deadline deadline) {
+  if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
+  std::vector<Item> items;
+  for (const auto& key : keys) {
+    Item item = presented_item(key.from);
+    if (!item.refused) item.refused = unsendable(key.to);
+    if (!item.refused) {
+      const Bytes context = encode_context(key.to);
+      item.encoded.insert(item.encoded.end(), context.begin(), context.end());
+    }
+    item.request_bytes = item.encoded.size();
+    item.answer_bytes = key.from.blob.ciphertext.size() + kWrapOverheadBytes;
+    items.push_back(std::move(item));
+  }
+  // A key that is rewrapped to itself is sent once.
+  const ByteView other = std::ranges::equal(from, to) ? ByteView() : to;
+  const Limits limits{from.size() + other.size() + kHeadBytes, false, kKeysPerMessageMax};
+  return in_messages<WrappedKey>(
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+        Bytes body = encode_rewrap_head(from, other, batch.items.size());
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kRewrap), {&part, 1}, deadline);
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_wrapped_results(answer->reveal(), batch.items.size());
+      });
+}
+
+std::vector<Result<Bytes>> VaultClient::sign(ByteView record, keyring::SignScheme scheme,
+                                             std::span<const Bytes> digests, Deadline deadline) {
+  if (const auto error = too_many(digests.size())) return all_fail<Bytes>(digests.size(), *error);
+  const auto items = plain_items(digests, kDigestBytesMax, kSignatureBytesMax);
+  const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
+  return in_messages<Bytes>(
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<Bytes>>> {
+        Bytes body = encode_sign_head(record, scheme, batch.items.size());
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kSign), {&part, 1}, deadline);
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_signatures(answer->reveal(), batch.items.size());
+      });
+}
+
+std::vector<Result<SecretBytes>> VaultClient::decrypt(ByteView record,
+                                                      keyring::DecryptScheme scheme,
+                                                      std::span<const Bytes> ciphertexts,
+                                                      Deadline deadline) {
+  if (const auto error = too_many(ciphertexts.size()))
+    return all_fail<SecretBytes>(ciphertexts.size(), *error);
+  const auto items = plain_items(ciphertexts, kCiphertextBytesMax, kCiphertextBytesMax);
+  const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
+  return in_messages<SecretBytes>(
+      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
+        Bytes body = encode_decrypt_head(record, scheme, batch.items.size());
+        add_items(body, items, batch);
+        const ByteView part = body;
+        const auto answer = call(type_of(VaultRequest::kDecrypt), {&part, 1}, deadline);
+        if (!answer) return tl::unexpected(answer.error());
+        return decode_secret_results(answer->reveal(), batch.items.size());
+      });
+}
+
+Result<keyring::ImportParameters> VaultClient::prepare_import(ByteView current,
+                                                              keyring::ImportWrapping wrapping) {
+  const auto body = encode_prepare_import(current, wrapping);
+  const ByteView part = body;
+  const auto answer = call(type_of(VaultRequest::kPrepareImport), {&part, 1});
+  if (!answer) return tl::unexpected(answer.error());
+  return decode_import_parameters(answer->reveal());
+}
+
+Result<SealedRecord> VaultClient::import_material(ByteView current,
+                                                  const keyring::ImportMaterial& material) {
+  const bool fits = material.token.size() <= kImportTokenBytesMax &&
+                    material.wrapped.size() <= kImportWrappedBytesMax;
+  if (!fits) return fail(Reason::kInvalidArgs, "material or token of an import are too long");
+  const auto body = encode_import(current, material);
+  const ByteView part = body;
+  const auto answer = call(type_of(VaultRequest::kImportMaterial), {&part, 1});
+  if (!answer) return tl::unexpected(answer.error());
+  return ordinary(*answer);
 }
 
 Result<SecretBytes> VaultClient::random(std::size_t size_bytes) {

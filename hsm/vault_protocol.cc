@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/keyring/enum_codec.h"
+
 namespace coffer::hsm {
 
 using keyring::CmkRecord;
@@ -17,10 +19,21 @@ namespace {
 constexpr std::size_t kRecordBytesMax = CmkRecord::kEncodedBytesMax + CmkRecord::kSealBytes;
 constexpr std::size_t kErrorBytesMax = kResultTextBytesMax + 16;
 constexpr std::size_t kTextBytesMax = 1024;
+constexpr std::size_t kPublicKeyBytesMax = 1024;
+constexpr std::size_t kKindsMax = 64;  // Of keys that a token supports.
+
+Bytes copy(ByteView bytes) {
+  return {bytes.begin(), bytes.end()};
+}
 
 Bytes read_record(ByteReader& in) {
-  const auto bytes = in.bytes(kRecordBytesMax);
-  return {bytes.begin(), bytes.end()};
+  return copy(in.bytes(kRecordBytesMax));
+}
+
+std::vector<Bytes> read_list(ByteReader& in, std::size_t size_max) {
+  std::vector<Bytes> list(in.count(KeyVault::kKeysPerCallMax, 4));
+  for (Bytes& one : list) one = copy(in.bytes(size_max));
+  return list;
 }
 
 template <class Enum>
@@ -137,16 +150,20 @@ Bytes encode_parameters(const keyring::CmkParameters& parameters) {
   ByteWriter out;
   out.text(parameters.alias).text(parameters.description);
   out.u8(static_cast<std::uint8_t>(parameters.algorithm));
+  out.u8(static_cast<std::uint8_t>(parameters.usage));
   out.u8(static_cast<std::uint8_t>(parameters.protection));
   out.u8(static_cast<std::uint8_t>(parameters.owner));
+  out.u8(static_cast<std::uint8_t>(parameters.origin));
   out.boolean(parameters.id.has_value());
   if (parameters.id) out.raw(parameters.id->bytes());
   return out.take();
 }
 
-Bytes encode_change(ByteView record, keyring::CmkChange change) {
+Bytes encode_change(ByteView record, const keyring::CmkChange& change) {
   ByteWriter out;
-  out.bytes(record).u8(static_cast<std::uint8_t>(change));
+  out.bytes(record).u8(static_cast<std::uint8_t>(change.kind)).boolean(change.time.has_value());
+  if (change.time) out.u64(usec(*change.time));
+  out.u32(change.days).u32(change.version).text(change.alias).text(change.description);
   return out.take();
 }
 
@@ -172,14 +189,44 @@ Bytes encode_deliver_head(ByteView record, const keyring::Ticket& ticket,
   return out.take();
 }
 
+Bytes encode_rewrap_head(ByteView from, ByteView to, std::size_t count) {
+  return ByteWriter().bytes(from).bytes(to).u32(static_cast<std::uint32_t>(count)).take();
+}
+
+Bytes encode_sign_head(ByteView record, keyring::SignScheme scheme, std::size_t count) {
+  ByteWriter out;
+  out.bytes(record).u8(static_cast<std::uint8_t>(scheme)).u32(static_cast<std::uint32_t>(count));
+  return out.take();
+}
+
+Bytes encode_decrypt_head(ByteView record, keyring::DecryptScheme scheme, std::size_t count) {
+  ByteWriter out;
+  out.bytes(record).u8(static_cast<std::uint8_t>(scheme)).u32(static_cast<std::uint32_t>(count));
+  return out.take();
+}
+
+Bytes encode_prepare_import(ByteView record, keyring::ImportWrapping wrapping) {
+  return ByteWriter().bytes(record).u8(static_cast<std::uint8_t>(wrapping)).take();
+}
+
+Bytes encode_import(ByteView record, const keyring::ImportMaterial& material) {
+  ByteWriter out;
+  out.bytes(record).bytes(material.token).bytes(material.wrapped);
+  out.boolean(material.valid_to.has_value());
+  if (material.valid_to) out.u64(usec(*material.valid_to));
+  return out.take();
+}
+
 Result<keyring::CmkParameters> decode_parameters(ByteView body) {
   ByteReader in(body);
   keyring::CmkParameters out;
   out.alias = in.text(kTextBytesMax);
   out.description = in.text(kTextBytesMax * 2);
-  out.algorithm = read_enum<keyring::KeyAlgorithm>(in, 1);
+  out.algorithm = read_enum<keyring::KeyAlgorithm>(in, 8);
+  out.usage = read_enum<keyring::KeyUsage>(in, 3);
   out.protection = read_enum<keyring::Protection>(in, 3);
   out.owner = read_enum<keyring::KeyOwner>(in, 2);
+  out.origin = read_enum<keyring::KeyOrigin>(in, 2);
   if (in.boolean()) {
     const auto id = CmkId::from_bytes(in.raw(16));
     if (id)
@@ -196,7 +243,12 @@ Result<ChangeRequest> decode_change(ByteView body) {
   ByteReader in(body);
   ChangeRequest out;
   out.record = read_record(in);
-  out.change = read_enum<keyring::CmkChange>(in, 5);
+  out.change.kind = read_enum<keyring::CmkChange::Kind>(in, keyring::CmkChange::kSetValidTo);
+  if (in.boolean()) out.change.time = keyring::read_time(in);
+  out.change.days = in.u32();
+  out.change.version = in.u32();
+  out.change.alias = in.text(kTextBytesMax);
+  out.change.description = in.text(kTextBytesMax * 2);
   if (const auto end = finish(in, "a request to change a key"); !end)
     return tl::unexpected(end.error());
   return out;
@@ -260,6 +312,66 @@ Result<DeliverRequest> decode_deliver(ByteView body) {
   return out;
 }
 
+Result<RewrapRequest> decode_rewrap(ByteView body) {
+  ByteReader in(body);
+  RewrapRequest out;
+  out.from = read_record(in);
+  out.to = read_record(in);
+  if (out.to.empty()) out.to = out.from;
+  const auto count = in.count(KeyVault::kKeysPerCallMax, 8);
+  out.keys.reserve(count);
+  for (std::size_t i = 0; i < count && in.good(); ++i) {
+    auto from = read_presented(in);
+    auto to = read_context(in);
+    if (from) out.keys.push_back({std::move(*from), std::move(to)});
+  }
+  if (const auto end = finish(in, "a request to wrap keys anew"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<SignRequest> decode_sign(ByteView body) {
+  ByteReader in(body);
+  SignRequest out;
+  out.record = read_record(in);
+  out.scheme = read_enum<keyring::SignScheme>(in, 4);
+  out.digests = read_list(in, kDigestBytesMax);
+  if (const auto end = finish(in, "a request to sign"); !end) return tl::unexpected(end.error());
+  return out;
+}
+
+Result<DecryptRequest> decode_decrypt(ByteView body) {
+  ByteReader in(body);
+  DecryptRequest out;
+  out.record = read_record(in);
+  out.scheme = read_enum<keyring::DecryptScheme>(in, 4);
+  out.ciphertexts = read_list(in, kCiphertextBytesMax);
+  if (const auto end = finish(in, "a request to decrypt"); !end) return tl::unexpected(end.error());
+  return out;
+}
+
+Result<PrepareImportRequest> decode_prepare_import(ByteView body) {
+  ByteReader in(body);
+  PrepareImportRequest out;
+  out.record = read_record(in);
+  out.wrapping = read_enum<keyring::ImportWrapping>(in, 6);
+  if (const auto end = finish(in, "a request to prepare an import"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Result<ImportRequest> decode_import(ByteView body) {
+  ByteReader in(body);
+  ImportRequest out;
+  out.record = read_record(in);
+  out.material.token = copy(in.bytes(kImportTokenBytesMax));
+  out.material.wrapped = copy(in.bytes(kImportWrappedBytesMax));
+  if (in.boolean()) out.material.valid_to = keyring::read_time(in);
+  if (const auto end = finish(in, "a request to import a key"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
 Result<std::uint32_t> decode_random(ByteView body) {
   ByteReader in(body);
   const auto size_bytes = in.u32();
@@ -274,6 +386,18 @@ Bytes encode_results(std::span<const Result<WrappedKey>> results) {
   for (const auto& result : results) {
     if (result)
       out.boolean(true).bytes(result->encode());
+    else
+      write_error(out, result.error());
+  }
+  return out.take();
+}
+
+Bytes encode_results(std::span<const Result<Bytes>> results) {
+  ByteWriter out;
+  out.u32(static_cast<std::uint32_t>(results.size()));
+  for (const auto& result : results) {
+    if (result)
+      out.boolean(true).bytes(*result);
     else
       write_error(out, result.error());
   }
@@ -318,6 +442,13 @@ Result<SecretBytes> encode_results(std::span<const Result<SecretBytes>> results)
   return out;
 }
 
+Bytes encode_import_parameters(const keyring::ImportParameters& parameters) {
+  ByteWriter out;
+  out.bytes(parameters.record).bytes(parameters.public_key).bytes(parameters.token);
+  out.u64(usec(parameters.valid_to));
+  return out.take();
+}
+
 Bytes encode_health(const keyring::VaultHealth& health) {
   ByteWriter out;
   out.u8(static_cast<std::uint8_t>(health.state));
@@ -325,6 +456,11 @@ Bytes encode_health(const keyring::VaultHealth& health) {
   out.text(printable(health.token_serial, 64)).text(printable(health.root_id, 64));
   out.u8(static_cast<std::uint8_t>(health.kind)).u8(static_cast<std::uint8_t>(health.profile));
   out.u64(static_cast<std::uint64_t>(health.latency.count())).u64(health.failures);
+  out.u32(static_cast<std::uint32_t>(health.supports.size()));
+  for (const auto& kind : health.supports) {
+    out.u8(static_cast<std::uint8_t>(kind.algorithm)).u8(static_cast<std::uint8_t>(kind.usage));
+    out.u8(static_cast<std::uint8_t>(kind.protection));
+  }
   return out.take();
 }
 
@@ -334,6 +470,24 @@ Result<std::vector<Result<WrappedKey>>> decode_wrapped_results(ByteView body, st
     if (!blob) in.reject();
     return blob;
   });
+}
+
+Result<std::vector<Result<Bytes>>> decode_signatures(ByteView body, std::size_t count) {
+  return decode_results<Bytes>(body, count, [](ByteReader& in) -> Result<Bytes> {
+    return copy(in.bytes(kSignatureBytesMax));
+  });
+}
+
+Result<keyring::ImportParameters> decode_import_parameters(ByteView body) {
+  ByteReader in(body);
+  keyring::ImportParameters out;
+  out.record = read_record(in);
+  out.public_key = copy(in.bytes(kPublicKeyBytesMax));
+  out.token = copy(in.bytes(kImportTokenBytesMax));
+  out.valid_to = keyring::read_time(in);
+  if (const auto end = finish(in, "parameters of an import"); !end)
+    return tl::unexpected(end.error());
+  return out;
 }
 
 Result<std::vector<Result<void>>> decode_void_results(ByteView body, std::size_t count) {
@@ -354,11 +508,17 @@ Result<keyring::VaultHealth> decode_health(ByteView body) {
   out.token_serial = in.text(64);
   out.root_id = in.text(64);
   out.kind = read_enum<keyring::TokenKind>(in, 2);
-  out.profile = read_enum<keyring::KekProfile>(in, 4);
+  out.profile = read_enum<keyring::KekProfile>(in, 6);
   const auto latency = in.u64();
   if (latency > std::uint64_t{1} << 62U) in.reject();
   out.latency = std::chrono::microseconds(static_cast<std::int64_t>(latency));
   out.failures = in.u64();
+  out.supports.resize(in.count(kKindsMax, 3));
+  for (auto& kind : out.supports) {
+    kind.algorithm = read_enum<keyring::KeyAlgorithm>(in, 8);
+    kind.usage = read_enum<keyring::KeyUsage>(in, 3);
+    kind.protection = read_enum<keyring::Protection>(in, 3);
+  }
   if (const auto end = finish(in, "the vault's health"); !end) return tl::unexpected(end.error());
   return out;
 }

@@ -2,46 +2,62 @@
 #include "hsm/vault_rules.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 
 #include "core/base/secret_bytes.h"
+#include "core/keyring/key_states.h"
 
 namespace coffer::hsm {
 namespace {
 
 using keyring::CmkChange;
 using keyring::CmkRecord;
+using keyring::KeyOrigin;
+using keyring::KeyOwner;
 using keyring::KeyState;
 using keyring::KeyVersion;
+using keyring::refused_by_state;
+using keyring::require_state;
 using keyring::VersionState;
 
-tl::unexpected<Error> refused_by_state(const CmkRecord& record, std::string_view doing) {
-  const auto because = [&](Reason reason) {
-    return fail(reason, std::string(doing) + " key " + record.id.str() + " ('" + record.alias +
-                            "'): it is " + std::string(key_state_name(record.state)));
-  };
-  switch (record.state) {
-    case KeyState::kDisabled:
-      return because(Reason::kKeyDisabled);
-    case KeyState::kArchived:
-      return because(Reason::kKeyArchived);
-    case KeyState::kPendingImport:
-      return because(Reason::kKeyPendingImport);
-    case KeyState::kPendingDelete:
-      return because(Reason::kKeyPendingDeletion);
-    case KeyState::kEnabled:
-      break;
-  }
-  return because(Reason::kInvalidArgs);
+std::string named(const CmkRecord& record) {
+  return "key " + record.id.str() + " ('" + record.alias + "')";
 }
 
-Result<void> require_state(const CmkRecord& record, KeyState wanted, std::string_view doing) {
-  if (record.state == wanted) return {};
-  return refused_by_state(record, doing);
+Result<void> require_user_key(const CmkRecord& record, std::string_view doing) {
+  if (record.owner == KeyOwner::kUser) return {};
+  return fail(Reason::kServiceKey,
+              std::string(doing) + " " + named(record) + ": it belongs to a service");
+}
+
+Result<void> require_imported(const CmkRecord& record, std::string_view doing) {
+  if (record.origin == KeyOrigin::kImported) return {};
+  return fail(Reason::kKeyNotImported,
+              std::string(doing) + " " + named(record) + ": its material was generated here");
+}
+
+// Keys whose versions this host makes: asymmetric and imported ones never rotate.
+Result<void> require_rotates(const CmkRecord& record) {
+  if (!keyring::is_symmetric(record.algorithm)) {
+    return fail(Reason::kKeyUsage, "rotate " + named(record) + ": asymmetric keys do not rotate");
+  }
+  if (record.origin != KeyOrigin::kImported) return {};
+  return fail(Reason::kKeyImported, "rotate " + named(record) + ": its material was imported");
+}
+
+std::chrono::days days_of(std::uint32_t days) {
+  return std::chrono::days(days);
+}
+
+void plan_rotation(CmkRecord& record, WallTime now) {
+  record.next_rotation.reset();
+  if (record.rotation_days != 0) record.next_rotation = now + days_of(record.rotation_days);
 }
 
 Result<void> rotate(CmkRecord& record, keyring::KekProfile profile, const KeyFloor& floor,
                     WallTime now, const UseLimits& limits) {
+  if (auto may = require_rotates(record); !may) return may;
   if (auto enabled = require_state(record, KeyState::kEnabled, "rotate"); !enabled) return enabled;
   if (record.versions.size() >= CmkRecord::kVersionsMax) {
     return fail(Reason::kLimitsExceeded, "rotate key " + record.id.str() + ": it has " +
@@ -52,11 +68,200 @@ Result<void> rotate(CmkRecord& record, keyring::KekProfile profile, const KeyFlo
                              .profile = profile,
                              .created = now,
                              .material = {},
+                             .public_key = {},
                              .wraps_leased = std::min(limits.lease_block, limits.wraps_max)});
+  plan_rotation(record, now);
   return {};
 }
 
+Result<void> archive(CmkRecord& record) {
+  if (auto may = require_user_key(record, "archive"); !may) return may;
+  if (record.state == KeyState::kArchived) return {};
+  if (record.state != KeyState::kEnabled && record.state != KeyState::kDisabled) {
+    return refused_by_state(record, "archive");
+  }
+  record.state = KeyState::kArchived;
+  return {};
+}
+
+Result<void> cancel_archive(CmkRecord& record) {
+  if (auto may = require_user_key(record, "bring back"); !may) return may;
+  if (record.state == KeyState::kEnabled || record.state == KeyState::kDisabled) {
+    return fail(Reason::kKeyNotArchived, named(record) + " is not archived");
+  }
+  if (auto from = require_state(record, KeyState::kArchived, "bring back"); !from) return from;
+  record.state = KeyState::kEnabled;
+  return {};
+}
+
+Result<void> schedule_deletion(CmkRecord& record, std::uint32_t days, WallTime now) {
+  if (auto may = require_user_key(record, "delete"); !may) return may;
+  if (days < CmkChange::kDeletionDaysMin || days > CmkChange::kDeletionDaysMax) {
+    return fail(Reason::kInvalidArgs, "a key is deleted in 7 to 30 days");
+  }
+  if (record.state == KeyState::kEnabled || record.state == KeyState::kArchived) {
+    return fail(Reason::kKeyNotDisabled, "delete " + named(record) + ": it is " +
+                                             std::string(key_state_name(record.state)) +
+                                             "; disable it first");
+  }
+  if (record.state != KeyState::kDisabled && record.state != KeyState::kPendingImport) {
+    return refused_by_state(record, "delete");
+  }
+  record.state = KeyState::kPendingDelete;
+  record.delete_at = now + days_of(days);
+  return {};
+}
+
+Result<void> cancel_deletion(CmkRecord& record, WallTime now) {
+  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "rescue");
+  if (record.state != KeyState::kPendingDelete) {
+    return fail(Reason::kKeyNotPendingDeletion,
+                "rescue " + named(record) + ": it is " + std::string(key_state_name(record.state)));
+  }
+  if (now >= *record.delete_at) {
+    return fail(Reason::kKeyPendingDeletion, "rescue " + named(record) + ": its time has come");
+  }
+  record.state = record.has_material() ? KeyState::kDisabled : KeyState::kPendingImport;
+  record.delete_at.reset();
+  return {};
+}
+
+void destroy(KeyVersion& version) {
+  version.state = VersionState::kDestroyed;
+  version.material.clear();
+}
+
+Result<void> destroy_key(CmkRecord& record, WallTime now) {
+  if (auto from = require_state(record, KeyState::kPendingDelete, "destroy"); !from) return from;
+  if (now < *record.delete_at) {
+    return fail(Reason::kKeyPendingDeletion, "destroy " + named(record) + ": not before its time");
+  }
+  record.state = KeyState::kDestroyed;
+  record.delete_at.reset();
+  record.rotation_days = 0;
+  record.next_rotation.reset();
+  record.material_valid_to.reset();
+  record.offer.reset();
+  for (KeyVersion& version : record.versions) destroy(version);
+  return {};
+}
+
+Result<void> destroy_version(CmkRecord& record, std::uint32_t number) {
+  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "destroy a version of");
+  const auto found = std::ranges::find(record.versions, number, &KeyVersion::number);
+  if (found == record.versions.end() || found->state != VersionState::kDecryptOnly) {
+    return fail(Reason::kInvalidArgs, "version " + std::to_string(number) + " of " + named(record) +
+                                          " is not one that is there and not the current one");
+  }
+  destroy(*found);
+  return {};
+}
+
+Result<void> set_rotation(CmkRecord& record, std::uint32_t days, WallTime now) {
+  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "set the rotation of");
+  if (days != 0) {
+    if (auto may = require_rotates(record); !may) return may;
+    if (auto from = require_state(record, KeyState::kEnabled, "rotate"); !from) return from;
+    if (days < CmkRecord::kRotationDaysMin || days > CmkRecord::kRotationDaysMax) {
+      return fail(Reason::kInvalidArgs, "a key rotates every 7 to 365 days");
+    }
+  }
+  record.rotation_days = days;
+  plan_rotation(record, now);
+  return {};
+}
+
+Result<void> describe(CmkRecord& record, const CmkChange& change) {
+  if (auto may = require_user_key(record, "describe"); !may) return may;
+  if (record.state == KeyState::kPendingDelete || record.state == KeyState::kDestroyed) {
+    return refused_by_state(record, "describe");
+  }
+  if (auto alias = keyring::require_alias(change.alias); !alias) return alias;
+  if (auto text = keyring::require_description(change.description); !text) return text;
+  record.alias = change.alias;
+  record.description = change.description;
+  return {};
+}
+
+void drop_material(CmkRecord& record) {
+  for (KeyVersion& version : record.versions) version.material.clear();
+  record.material_valid_to.reset();
+  record.offer.reset();
+  if (record.state != KeyState::kPendingDelete) record.state = KeyState::kPendingImport;
+}
+
+Result<void> delete_material(CmkRecord& record) {
+  if (auto may = require_user_key(record, "delete the material of"); !may) return may;
+  if (auto may = require_imported(record, "delete the material of"); !may) return may;
+  if (record.state == KeyState::kPendingImport || record.state == KeyState::kPendingDelete ||
+      record.state == KeyState::kDestroyed) {
+    return refused_by_state(record, "delete the material of");
+  }
+  drop_material(record);
+  return {};
+}
+
+Result<void> expire_material(CmkRecord& record, WallTime now) {
+  if (!record.material_valid_to || now < *record.material_valid_to) {
+    return fail(Reason::kInvalidArgs, "the material of " + named(record) + " has not expired");
+  }
+  drop_material(record);
+  return {};
+}
+
+Result<void> set_valid_to(CmkRecord& record, const std::optional<WallTime>& time, WallTime now) {
+  constexpr std::string_view kDoing = "set how long to keep the material of";
+  if (auto may = require_user_key(record, kDoing); !may) return may;
+  if (auto may = require_imported(record, kDoing); !may) return may;
+  if (!record.has_material() || record.state == KeyState::kPendingDelete) {
+    return refused_by_state(record, kDoing);
+  }
+  if (time && *time <= now) {
+    return fail(Reason::kInvalidArgs, "material expires in the future, or not at all");
+  }
+  record.material_valid_to = time;
+  return {};
+}
+
+// A record from a volume's token or a backup becomes a key that somebody has to enable. Nobody
+// knows what an older one was used for since, but that every lease was a revision that was
+// presented.
+Result<void> adopt(CmkRecord& record, const KeyFloor& floor, const UseLimits& limits) {
+  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "adopt");
+  record.state = record.has_material() ? KeyState::kDisabled : KeyState::kPendingImport;
+  record.delete_at.reset();
+  // A newer one may have been made since: only the newest counts.
+  record.offer.reset();
+  if (floor.revision <= record.revision || !keyring::is_symmetric(record.algorithm)) return {};
+  const std::uint64_t leases = floor.revision - record.revision;
+  KeyVersion& version = record.versions.back();
+  const std::uint64_t left = limits.wraps_max - std::min(version.wraps_leased, limits.wraps_max);
+  version.wraps_leased = leases > left / limits.lease_block
+                             ? limits.wraps_max
+                             : version.wraps_leased + leases * limits.lease_block;
+  return {};
+}
+
+Result<void> require_usage(const CmkRecord& record, keyring::KeyUsage usage) {
+  if (record.usage == usage) return {};
+  return fail(Reason::kKeyUsage, named(record) + " is for " +
+                                     std::string(key_usage_name(record.usage)) + ", not for " +
+                                     std::string(key_usage_name(usage)));
+}
+
+// Of imported material that nobody has dropped yet.
+Result<void> require_not_expired(const CmkRecord& record, WallTime now) {
+  if (!record.material_valid_to || now < *record.material_valid_to) return {};
+  return fail(Reason::kKeyPendingImport, named(record) + ": its material has expired");
+}
+
+// The uses that a version begins with; private keys have no limit.
+std::uint64_t first_lease(keyring::KeyAlgorithm algorithm, const UseLimits& limits) {
+  return keyring::is_symmetric(algorithm) ? std::min(limits.lease_block, limits.wraps_max) : 0;
+}
+
 Result<void> lease(CmkRecord& record, const UseLimits& limits) {
+  if (auto wraps = require_usage(record, keyring::KeyUsage::kEncryptDecrypt); !wraps) return wraps;
   if (auto enabled = require_state(record, KeyState::kEnabled, "lease uses of"); !enabled) {
     return enabled;
   }
@@ -70,22 +275,9 @@ Result<void> lease(CmkRecord& record, const UseLimits& limits) {
   return {};
 }
 
-// The record is an older one that was kept: nobody knows what its key was used for since, but that
-// every lease was a revision that was presented.
-void adopt(CmkRecord& record, const KeyFloor& floor, const UseLimits& limits) {
-  record.state = KeyState::kDisabled;
-  if (floor.revision <= record.revision) return;
-  const std::uint64_t leases = floor.revision - record.revision;
-  KeyVersion& version = record.versions.back();
-  const std::uint64_t left = limits.wraps_max - std::min(version.wraps_leased, limits.wraps_max);
-  version.wraps_leased = leases > left / limits.lease_block
-                             ? limits.wraps_max
-                             : version.wraps_leased + leases * limits.lease_block;
-}
-
-Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile profile,
+Result<void> apply(CmkRecord& record, const CmkChange& change, keyring::KekProfile profile,
                    const KeyFloor& floor, WallTime now, const UseLimits& limits) {
-  switch (change) {
+  switch (change.kind) {
     case CmkChange::kEnable:
       // A key that is enabled already may be enabled again: callers do not look first.
       if (record.state == KeyState::kEnabled) return {};
@@ -93,6 +285,7 @@ Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile prof
       record.state = KeyState::kEnabled;
       return {};
     case CmkChange::kDisable:
+      if (auto may = require_user_key(record, "disable"); !may) return may;
       if (record.state == KeyState::kDisabled) return {};
       if (auto from = require_state(record, KeyState::kEnabled, "disable"); !from) return from;
       record.state = KeyState::kDisabled;
@@ -100,10 +293,31 @@ Result<void> apply(CmkRecord& record, CmkChange change, keyring::KekProfile prof
     case CmkChange::kRotate:
       return rotate(record, profile, floor, now, limits);
     case CmkChange::kAdopt:
-      adopt(record, floor, limits);
-      return {};
+      return adopt(record, floor, limits);
     case CmkChange::kLease:
       return lease(record, limits);
+    case CmkChange::kArchive:
+      return archive(record);
+    case CmkChange::kCancelArchive:
+      return cancel_archive(record);
+    case CmkChange::kScheduleDeletion:
+      return schedule_deletion(record, change.days, now);
+    case CmkChange::kCancelDeletion:
+      return cancel_deletion(record, now);
+    case CmkChange::kDestroy:
+      return destroy_key(record, now);
+    case CmkChange::kSetRotation:
+      return set_rotation(record, change.days, now);
+    case CmkChange::kDescribe:
+      return describe(record, change);
+    case CmkChange::kDeleteMaterial:
+      return delete_material(record);
+    case CmkChange::kExpireMaterial:
+      return expire_material(record, now);
+    case CmkChange::kDestroyVersion:
+      return destroy_version(record, change.version);
+    case CmkChange::kSetValidTo:
+      return set_valid_to(record, change.time, now);
   }
   return fail(Reason::kInvalidArgs, "no such change of a key");
 }
@@ -119,9 +333,21 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
   if (auto text = keyring::require_description(parameters.description); !text) {
     return tl::unexpected(text.error());
   }
+  if (!keyring::fits(parameters.algorithm, parameters.usage)) {
+    return fail(Reason::kInvalidArgs,
+                "a key of " + std::string(key_algorithm_name(parameters.algorithm)) +
+                    " is not for " + std::string(key_usage_name(parameters.usage)));
+  }
+  const bool imported = parameters.origin == KeyOrigin::kImported;
+  if (imported && !keyring::is_symmetric(parameters.algorithm)) {
+    return fail(Reason::kUnsupported, "only symmetric keys are imported");
+  }
   CmkRecord record{.id = id,
+                   .state = imported ? KeyState::kPendingImport : KeyState::kEnabled,
                    .owner = parameters.owner,
+                   .origin = parameters.origin,
                    .algorithm = parameters.algorithm,
+                   .usage = parameters.usage,
                    .protection = parameters.protection,
                    .token_kind = kind,
                    .root_id = std::string(root_id),
@@ -132,11 +358,12 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
   record.versions.push_back({.profile = profile,
                              .created = now,
                              .material = {},
-                             .wraps_leased = std::min(limits.lease_block, limits.wraps_max)});
+                             .public_key = {},
+                             .wraps_leased = first_lease(parameters.algorithm, limits)});
   return record;
 }
 
-Result<CmkRecord> next_record(const CmkRecord& record, CmkChange change,
+Result<CmkRecord> next_record(const CmkRecord& record, const CmkChange& change,
                               keyring::KekProfile profile, const KeyFloor& floor, WallTime now,
                               const UseLimits& limits) {
   CmkRecord next = record;
@@ -148,14 +375,45 @@ Result<CmkRecord> next_record(const CmkRecord& record, CmkChange change,
   return next;
 }
 
-Result<void> require_may_wrap(const CmkRecord& record) {
-  return require_state(record, KeyState::kEnabled, "wrap under");
+Result<void> require_may_wrap(const CmkRecord& record, WallTime now) {
+  if (auto made = require_usage(record, keyring::KeyUsage::kEncryptDecrypt); !made) return made;
+  if (auto on = require_state(record, KeyState::kEnabled, "wrap under"); !on) return on;
+  return require_not_expired(record, now);
 }
 
-Result<void> require_may_unwrap(const CmkRecord& record) {
+Result<void> require_may_unwrap(const CmkRecord& record, WallTime now) {
+  if (auto made = require_usage(record, keyring::KeyUsage::kEncryptDecrypt); !made) return made;
   const bool may = record.state == KeyState::kEnabled || record.state == KeyState::kArchived;
-  if (may) return {};
-  return refused_by_state(record, "unwrap under");
+  if (!may) return refused_by_state(record, "unwrap under");
+  return require_not_expired(record, now);
+}
+
+Result<void> require_may_use(const CmkRecord& record, keyring::KeyUsage usage) {
+  if (auto made = require_usage(record, usage); !made) return made;
+  return require_state(record, KeyState::kEnabled, "use");
+}
+
+keyring::KekProfile profile_for(const keyring::KeySupport& kind,
+                                keyring::KekProfile token_profile) noexcept {
+  if (!keyring::is_symmetric(kind.algorithm)) return keyring::KekProfile::kNone;
+  if (kind.protection != keyring::Protection::kRooted) return token_profile;
+  return kind.algorithm == keyring::KeyAlgorithm::kSm4 ? keyring::KekProfile::kSm4Gcm
+                                                       : keyring::KekProfile::kAesGcm;
+}
+
+Result<void> require_may_prepare_import(const CmkRecord& record) {
+  if (auto may = require_user_key(record, "import into"); !may) return may;
+  if (auto may = require_imported(record, "import into"); !may) return may;
+  const bool gone =
+      record.state == KeyState::kPendingDelete || record.state == KeyState::kDestroyed;
+  if (gone) return refused_by_state(record, "import into");
+  return {};
+}
+
+Result<void> require_may_import(const CmkRecord& record) {
+  if (auto may = require_may_prepare_import(record); !may) return may;
+  if (record.state == KeyState::kEnabled || record.state == KeyState::kPendingImport) return {};
+  return refused_by_state(record, "import into");
 }
 
 Result<void> require_context(const keyring::KeyContext& context, PurposeRule rule) {

@@ -27,7 +27,8 @@ struct UseLimits {
 };
 
 // The first record of a key; its first version's material is still to be filled in.
-//   kInvalidArgs  alias or description.
+//   kInvalidArgs  alias or description, or the algorithm does not have that usage.
+//   kUnsupported  imported, and not symmetric.
 Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters, const CmkId& id,
                                         std::string_view root_id, keyring::TokenKind kind,
                                         keyring::KekProfile profile, WallTime now,
@@ -37,16 +38,29 @@ Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters
 // `floor` is what was presented of the key: kAdopt goes above its revision and counts every
 // revision that the adopted record has not seen as a lease of its current version; kRotate goes
 // above its version.
-//   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kLimitsExceeded,
-//   kKeyExhausted  as KeyVault::change_cmk().
-Result<keyring::CmkRecord> next_record(const keyring::CmkRecord& record, keyring::CmkChange change,
+//   As KeyVault::change_cmk().
+Result<keyring::CmkRecord> next_record(const keyring::CmkRecord& record,
+                                       const keyring::CmkChange& change,
                                        keyring::KekProfile profile, const KeyFloor& floor,
                                        WallTime now, const UseLimits& limits);
 
-// Whether the state lets the key wrap: kEnabled alone. The error names key and state.
-Result<void> require_may_wrap(const keyring::CmkRecord& record);
+// Whether the state lets the key wrap at `now`: kEnabled alone, and of symmetric keys. Material
+// that has expired counts as gone, whether the record says so yet or not. The error names key and
+// state; kKeyUsage.
+Result<void> require_may_wrap(const keyring::CmkRecord& record, WallTime now);
 // kEnabled and kArchived.
-Result<void> require_may_unwrap(const keyring::CmkRecord& record);
+Result<void> require_may_unwrap(const keyring::CmkRecord& record, WallTime now);
+// An asymmetric key serves while it is kEnabled, and for what it was made.
+Result<void> require_may_use(const keyring::CmkRecord& record, keyring::KeyUsage usage);
+
+// How a version of such a key wraps, on a token that wraps by `token_profile` itself.
+keyring::KekProfile profile_for(const keyring::KeySupport& kind,
+                                keyring::KekProfile token_profile) noexcept;
+
+// Whether an import may be prepared, or material taken in, now.
+//   kKeyNotImported, kServiceKey, kKeyDisabled, …
+Result<void> require_may_prepare_import(const keyring::CmkRecord& record);
+Result<void> require_may_import(const keyring::CmkRecord& record);
 
 // The context is within its limits, and of a volume, or not, as the call needs.
 //   kWrongPurpose, kInvalidArgs

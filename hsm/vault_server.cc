@@ -56,6 +56,16 @@ Result<ipc::Reply> VaultServer::handle(const ipc::Request& request) {
         return random(body);
       case VaultRequest::kHealth:
         return health(body);
+      case VaultRequest::kRewrap:
+        return rewrap(body, deadline);
+      case VaultRequest::kSign:
+        return sign(body, deadline);
+      case VaultRequest::kDecrypt:
+        return decrypt(body, deadline);
+      case VaultRequest::kPrepareImport:
+        return prepare_import(body);
+      case VaultRequest::kImportMaterial:
+        return import_material(body);
     }
     return fail(Reason::kMessageInvalid, "the vault knows no such request");
   }();
@@ -116,6 +126,46 @@ Result<ipc::Reply> VaultServer::deliver(ByteView body, Deadline deadline) {
   if (!request) return tl::unexpected(request.error());
   return reply(encode_results(
       vault_.deliver(request->record, request->keys, request->ticket, request->indexes, deadline)));
+}
+
+Result<ipc::Reply> VaultServer::rewrap(ByteView body, Deadline deadline) {
+  const auto request = decode_rewrap(body);
+  if (!request) return tl::unexpected(request.error());
+  return reply(encode_results(vault_.rewrap(request->from, request->to, request->keys, deadline)));
+}
+
+Result<ipc::Reply> VaultServer::sign(ByteView body, Deadline deadline) {
+  const auto request = decode_sign(body);
+  if (!request) return tl::unexpected(request.error());
+  return reply(
+      encode_results(vault_.sign(request->record, request->scheme, request->digests, deadline)));
+}
+
+Result<ipc::Reply> VaultServer::decrypt(ByteView body, Deadline deadline) {
+  const auto request = decode_decrypt(body);
+  if (!request) return tl::unexpected(request.error());
+  auto results = encode_results(
+      vault_.decrypt(request->record, request->scheme, request->ciphertexts, deadline));
+  if (!results) return tl::unexpected(results.error());
+  ipc::Reply out;
+  out.secret = std::move(*results);
+  return out;
+}
+
+Result<ipc::Reply> VaultServer::prepare_import(ByteView body) {
+  const auto request = decode_prepare_import(body);
+  if (!request) return tl::unexpected(request.error());
+  const auto prepared = vault_.prepare_import(request->record, request->wrapping);
+  if (!prepared) return tl::unexpected(prepared.error());
+  return reply(encode_import_parameters(*prepared));
+}
+
+Result<ipc::Reply> VaultServer::import_material(ByteView body) {
+  const auto request = decode_import(body);
+  if (!request) return tl::unexpected(request.error());
+  auto record = vault_.import_material(request->record, request->material);
+  if (!record) return tl::unexpected(record.error());
+  return reply(std::move(*record));
 }
 
 Result<ipc::Reply> VaultServer::random(ByteView body) {

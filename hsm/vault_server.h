@@ -32,6 +32,11 @@ class VaultServer {
   Result<ipc::Reply> unwrap(ByteView body, Deadline deadline);
   Result<ipc::Reply> make_deks(ByteView body, Deadline deadline);
   Result<ipc::Reply> deliver(ByteView body, Deadline deadline);
+  Result<ipc::Reply> rewrap(ByteView body, Deadline deadline);
+  Result<ipc::Reply> sign(ByteView body, Deadline deadline);
+  Result<ipc::Reply> decrypt(ByteView body, Deadline deadline);
+  Result<ipc::Reply> prepare_import(ByteView body);
+  Result<ipc::Reply> import_material(ByteView body);
   Result<ipc::Reply> random(ByteView body);
   Result<ipc::Reply> health(ByteView body);
 

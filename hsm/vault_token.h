@@ -45,12 +45,22 @@ struct DecryptJob {
   ByteView aad;
 };
 
+// A key that was made in the token.
+struct NewKey {
+  Bytes material;    // Wrapped by the root key, or the name of a resident object.
+  Bytes public_key;  // SubjectPublicKeyInfo, DER, of asymmetric keys.
+};
+
 // VaultToken is what a token does: keys, MACs, encryption, random bytes, nothing about records,
 // states or purposes. Those rules are RuledVault's, which makes a KeyVault of any VaultToken, so
 // that every maker enforces the same. Makers: the PKCS#11 token, the development vault's software
 // token.
 //
-// Thread-safe; calls block. Errors of every call: kHsm… (as KeyVault).
+// Keys of protection kRooted are not a token's business but for close_rooted() and open_rooted():
+// RootedKeys (rooted_keys.h) uses them in locked memory, for every maker alike.
+//
+// Thread-safe; calls block. Errors of every call: kHsm… (as KeyVault). What a maker leaves out is
+// kUnsupported.
 class VaultToken {
  public:
   struct Identity {
@@ -64,15 +74,25 @@ class VaultToken {
 
   virtual Result<Identity> identity() = 0;
 
+  // What generate() can make, of kResident and kWrapped; ascending.
+  virtual Result<std::vector<keyring::KeySupport>> supports() = 0;
+
   // HMAC-SHA-256 of `message` by a token key; of its SHA-256 where the token takes short ones
   // alone.
   virtual Result<Mac> mac(MacKey key, ByteView message) = 0;
 
-  // Generates the key of version `number` of `cmk` and returns its material: wrapped by the root
-  // key, or the name of a resident object. kUnsupported: not with that algorithm or protection.
-  virtual Result<Bytes> generate(const CmkId& cmk, std::uint32_t number,
-                                 keyring::KeyAlgorithm algorithm,
-                                 keyring::Protection protection) = 0;
+  // Generates the key of version `number` of `cmk` inside the token.
+  //   kUnsupported   not of that kind.
+  virtual Result<NewKey> generate(const CmkId& cmk, std::uint32_t number,
+                                  const keyring::KeySupport& kind) = 0;
+
+  // Takes a symmetric key in, as generate() would have made it.
+  //   kUnsupported   not of that kind, or never.
+  virtual Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number,
+                                    const keyring::KeySupport& kind, const SecretBytes& key);
+
+  // Removes what a resident key of that name left in the token; nothing there is no error.
+  virtual Result<void> destroy(const CmkId& cmk, std::uint32_t number);
 
   // Encrypts each job under `key` with the profile of its version. One result per job, in order.
   virtual std::vector<Result<Ciphertext>> encrypt(const TokenKey& key,
@@ -80,6 +100,21 @@ class VaultToken {
   // kBlobInvalid: authentication failed (AES-GCM), or the ciphertext is malformed.
   virtual std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
                                                    std::span<const DecryptJob> jobs) = 0;
+
+  // Signs a digest of the scheme's length; decrypts what was encrypted to the public key.
+  //   kBlobInvalid   not encrypted to this key, whatever the cause.
+  virtual Result<Bytes> sign(const TokenKey& key, keyring::SignScheme scheme, ByteView digest);
+  virtual Result<SecretBytes> decrypt_asymmetric(const TokenKey& key, keyring::DecryptScheme scheme,
+                                                 ByteView ciphertext);
+
+  // Whether it has a key for what follows; without one there are neither rooted keys nor imports.
+  virtual Result<bool> keeps_rooted() { return false; }
+
+  // Encrypts the bytes of a rooted key, 1 to 3072, by a key of the token, and authenticates them
+  // with `aad`. The result, at most 4096 bytes, is KeyVersion::material.
+  virtual Result<Bytes> close_rooted(const SecretBytes& key, ByteView aad);
+  //   kRecordInvalid   not what close_rooted() made with this `aad`.
+  virtual Result<SecretBytes> open_rooted(ByteView material, ByteView aad);
 
   virtual Result<SecretBytes> random(std::size_t size_bytes) = 0;
   virtual keyring::VaultHealth health() = 0;

@@ -23,6 +23,8 @@ Result<void> require_usable(const keyring::CmkRecord& key) {
       return fail(Reason::kKeyPendingImport, name + " has no material yet");
     case keyring::KeyState::kPendingDelete:
       return fail(Reason::kKeyPendingDeletion, name + " is scheduled for deletion");
+    case keyring::KeyState::kDestroyed:
+      return fail(Reason::kNoSuchKey, name + " is destroyed");
   }
   return fail(Reason::kInternal, name + " is in an unknown state");
 }

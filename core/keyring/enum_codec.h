@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 namespace coffer::keyring {
 
@@ -22,6 +24,16 @@ E read_enum(ByteReader& in, E last) {
     return last;
   }
   return static_cast<E>(value);
+}
+
+// Microseconds that fit the clock's signed type, so that one value has one encoding.
+inline WallTime read_time(ByteReader& in) {
+  const std::uint64_t value = in.u64();
+  if (value > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) {
+    in.reject();
+    return {};
+  }
+  return wall_from_usec(value);
 }
 
 // Rejects input that does not begin with `magic`.

@@ -10,11 +10,12 @@ namespace coffer::keyring {
 namespace {
 
 constexpr char kMagic[] = "CFKC";
-constexpr std::uint8_t kFormatVersion = 1;
+constexpr std::uint8_t kFormatVersion = 2;
 constexpr std::size_t kTenantBytesMax = 64;
 constexpr std::size_t kHostScopeBytesMax = 64;
 constexpr std::size_t kDeviceBindingBytesMax = 128;
 constexpr std::size_t kCipherBytesMax = 32;
+constexpr std::size_t kApplicationBytesMax = 1024;
 constexpr std::uint32_t kKeyBytesMin = 16;
 constexpr std::uint32_t kKeyBytesMax = 4096;
 constexpr std::uint32_t kKnownFlags = kForeignOpenAllowed;
@@ -26,15 +27,20 @@ bool text_fits(std::string_view text, std::size_t size_max) {
 // What is wrong with the values, whichever way they came in; empty when nothing.
 std::string_view flaw_of(const KeyContext& context) {
   if (!text_fits(context.tenant, kTenantBytesMax)) return "tenant";
-  if (context.purpose < Purpose::kVolumeKey || context.purpose > Purpose::kHeaderMac) {
+  if (context.purpose < Purpose::kVolumeKey || context.purpose > Purpose::kData) {
     return "purpose";
   }
   if ((context.purpose == Purpose::kVolumeKey) != context.volume.has_value()) return "volume";
   if (!text_fits(context.host_scope, kHostScopeBytesMax)) return "host scope";
   if (!text_fits(context.device_binding, kDeviceBindingBytesMax)) return "device binding";
   if (!text_fits(context.cipher, kCipherBytesMax)) return "cipher";
-  if (context.key_bytes < kKeyBytesMin || context.key_bytes > kKeyBytesMax) return "key length";
+  const bool is_data = context.purpose == Purpose::kData;
+  const std::uint32_t bytes_min = is_data ? 1 : kKeyBytesMin;
+  if (context.key_bytes < bytes_min || context.key_bytes > kKeyBytesMax) return "key length";
   if ((context.flags & ~kKnownFlags) != 0) return "flags";
+  const bool may_have = is_data || context.purpose == Purpose::kEnvelopeData;
+  if (!context.application.empty() && !may_have) return "application context";
+  if (!text_fits(context.application, kApplicationBytesMax)) return "application context";
   return {};
 }
 
@@ -59,6 +65,8 @@ std::string_view purpose_name(Purpose purpose) noexcept {
       return "audit-seal";
     case Purpose::kHeaderMac:
       return "header-mac";
+    case Purpose::kData:
+      return "data";
   }
   return "unknown";
 }
@@ -71,7 +79,7 @@ Bytes KeyContext::encode() const {
   out.boolean(volume.has_value());
   if (volume) out.raw(volume->bytes());
   out.text(host_scope).text(device_binding).text(cipher).u32(key_bytes);
-  out.raw(profile_digest).u64(generation).u32(flags);
+  out.raw(profile_digest).u64(generation).u32(flags).text(application);
   return out.take();
 }
 
@@ -84,7 +92,7 @@ Result<KeyContext> KeyContext::decode(ByteView bytes) {
   if (in.u8() != kFormatVersion) in.reject();
   KeyContext context;
   context.tenant = in.text(kTenantBytesMax);
-  context.purpose = read_enum(in, Purpose::kHeaderMac);
+  context.purpose = read_enum(in, Purpose::kData);
   if (in.boolean()) {
     const auto volume = VolumeId::from_bytes(in.raw(16));
     if (volume) context.volume = *volume;
@@ -97,6 +105,7 @@ Result<KeyContext> KeyContext::decode(ByteView bytes) {
   std::ranges::copy(digest, context.profile_digest.begin());
   context.generation = in.u64();
   context.flags = in.u32();
+  context.application = in.text(kApplicationBytesMax);
   if (auto done = in.finish(Reason::kTokenInvalid, "key context"); !done) {
     return tl::unexpected(done.error());
   }
@@ -149,6 +158,9 @@ Result<void> require_same(const KeyContext& expected, const KeyContext& found) {
   if (found.flags != expected.flags) {
     return fail(Reason::kBlobInvalid,
                 differs("flags", std::to_string(expected.flags), std::to_string(found.flags)));
+  }
+  if (found.application != expected.application) {
+    return fail(Reason::kBlobInvalid, "the wrapped key is bound to another context of its caller");
   }
   return {};
 }

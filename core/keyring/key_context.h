@@ -22,6 +22,7 @@ enum class Purpose : std::uint8_t {
   kEnvelopeData = 2,  // A data key of the SDK.
   kAuditSeal = 3,
   kHeaderMac = 4,
+  kData = 5,  // Up to 4096 bytes that a caller has encrypted directly.
 };
 std::string_view purpose_name(Purpose purpose) noexcept;
 
@@ -37,12 +38,15 @@ struct KeyContext {
   std::string host_scope;          // Host id, or "" for any host; at most 64 bytes.
   std::string device_binding;      // WWN or serial, "" where policy asks for none; at most 128.
   std::string cipher;              // "aes-xts-plain64"; at most 32 bytes.
-  std::uint32_t key_bytes = 0;     // 16 to 4096.
+  std::uint32_t key_bytes = 0;     // 16 to 4096; of kData 1 to 4096.
   Digest profile_digest{};         // Of the pinned profile's binary form; zeros when none.
   std::uint64_t generation = 0;    // Changes only with the key.
   std::uint32_t flags = 0;
+  // The caller's own context, as it must be given again: canonical JSON, or nothing. At most 1024
+  // bytes of UTF-8; only with kData and kEnvelopeData.
+  std::string application;
 
-  static constexpr std::size_t kEncodedBytesMax = 512;
+  static constexpr std::size_t kEncodedBytesMax = 2048;
 
   Bytes encode() const;
   // kTokenInvalid: not the canonical form of a context within the limits above.

@@ -2,6 +2,9 @@
 #include "core/keyring/key_transitions.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace coffer::keyring {
@@ -32,29 +35,29 @@ Result<void> require_same_versions(const CmkRecord& record, const CmkRecord& oth
 }
 
 // Whether the key is already as `change` would leave it.
-bool is_done_already(const CmkRecord& record, CmkChange change) {
-  return (change == CmkChange::kEnable && record.state == KeyState::kEnabled) ||
-         (change == CmkChange::kDisable && record.state == KeyState::kDisabled);
+bool is_done_already(const CmkRecord& record, const CmkChange& change) {
+  return (change.kind == CmkChange::kEnable && record.state == KeyState::kEnabled) ||
+         (change.kind == CmkChange::kDisable && record.state == KeyState::kDisabled) ||
+         (change.kind == CmkChange::kArchive && record.state == KeyState::kArchived);
 }
 
-Result<void> require_owner_allows(const CmkRecord& record, CmkChange change) {
-  if (change != CmkChange::kDisable || record.owner == KeyOwner::kUser) return {};
-  return fail(Reason::kUnsupported,
-              "key " + record.id.str() + " belongs to a service: it is not disabled by callers");
+std::string stored_perhaps(const std::string& operation, const CmkId& id) {
+  return operation + " of key " + id.str() + ", which may be stored all the same";
 }
 
 bool is_transition(const std::string& operation) {
-  for (const auto change : {CmkChange::kEnable, CmkChange::kDisable, CmkChange::kRotate,
-                            CmkChange::kAdopt, CmkChange::kLease}) {
-    if (operation == change_operation(change)) return true;
+  for (int kind = CmkChange::kEnable; kind <= CmkChange::kSetValidTo; ++kind) {
+    if (operation == change_operation(static_cast<CmkChange::Kind>(kind))) return true;
   }
-  return operation == "key.create";
+  constexpr std::array<std::string_view, 6> kOthers{
+      "key.create", "key.prepare-import", "key.import", "key.tag", "key.bind", "key.unbind"};
+  return std::ranges::find(kOthers, operation) != kOthers.end();
 }
 
 }  // namespace
 
-std::string change_operation(CmkChange change) {
-  switch (change) {
+std::string change_operation(const CmkChange& change) {
+  switch (change.kind) {
     case CmkChange::kEnable:
       return "key.enable";
     case CmkChange::kDisable:
@@ -65,6 +68,28 @@ std::string change_operation(CmkChange change) {
       return "key.adopt";
     case CmkChange::kLease:
       return "key.lease";
+    case CmkChange::kArchive:
+      return "key.archive";
+    case CmkChange::kCancelArchive:
+      return "key.cancel-archive";
+    case CmkChange::kScheduleDeletion:
+      return "key.schedule-deletion";
+    case CmkChange::kCancelDeletion:
+      return "key.cancel-deletion";
+    case CmkChange::kDestroy:
+      return "key.destroy";
+    case CmkChange::kSetRotation:
+      return "key.set-rotation";
+    case CmkChange::kDescribe:
+      return "key.describe";
+    case CmkChange::kDeleteMaterial:
+      return "key.delete-material";
+    case CmkChange::kExpireMaterial:
+      return "key.expire-material";
+    case CmkChange::kDestroyVersion:
+      return "key.destroy-version";
+    case CmkChange::kSetValidTo:
+      return "key.set-valid-to";
   }
   return "key.change";
 }
@@ -117,6 +142,40 @@ tl::unexpected<Error> KeyTransitions::refused(const Error& error, const std::str
   return tl::unexpected(error);
 }
 
+template <class Act>
+auto KeyTransitions::between_records(const CmkId& id, const std::string& operation,
+                                     const std::string& text, const audit::Actor& actor, Act act) {
+  bool is_unknown = false;
+  using Done = decltype(act(std::uint64_t{0}, is_unknown));
+  audit::Event event;
+  event.kind = audit::Kind::kIntent;
+  event.actor = actor;
+  event.operation = operation;
+  event.cmk = id;
+  event.text = text;
+  const auto intent = log_.append_one(event);
+  if (!intent) return Done(pass(intent.error(), "record " + operation));
+
+  Done done = act(*intent, is_unknown);
+  // No result is recorded: the open intent is what the next start closes by what is stored.
+  if (is_unknown) return done;
+
+  event.kind = audit::Kind::kResult;
+  event.intent_sequence = *intent;
+  event.outcome = audit::outcome_of(done);
+  if constexpr (std::is_same_v<Done, Result<CmkRecord>>) {
+    if (done) event.cmk_version = done->current().number;
+  }
+  if (!done) event.text = done.error().message();
+  // Kept for the journal's return; if we stop before that, reconcile() closes the intent.
+  const auto recorded = log_.append_one_kept(event);
+  if (done && !recorded) {
+    return Done(pass(recorded.error(), operation + " of key " + id.str() +
+                                           " is done, but its result could not be recorded"));
+  }
+  return done;
+}
+
 Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::Actor& actor) {
   const std::string operation = "key.create";
   if (!parameters.id) {
@@ -146,21 +205,59 @@ Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::
                    actor);
 }
 
-Result<CmkRecord> KeyTransitions::change(const CmkId& id, CmkChange change,
-                                         const audit::Actor& actor) {
+Result<void> KeyTransitions::require_unbound(const CmkId& id, const CmkChange& change) {
+  const auto bound = store_.count_bindings(id);
+  if (!bound) return tl::unexpected(bound.error());
+  if (*bound == 0) return {};
+  return fail(Reason::kKeyBound, change_operation(change) + ": " + std::to_string(*bound) +
+                                     " resources use key " + id.str());
+}
+
+Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& change,
+                                         const audit::Actor& actor, WhenBound when_bound) {
   const std::string operation = change_operation(change);
-  auto claimed = claim(id, change == CmkChange::kLease);
+  auto claimed = claim(id, change.kind == CmkChange::kLease);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
   if (!current) return refused(current.error(), operation, id, actor);
   if (is_done_already(current->record, change)) return current->record;
-  if (auto allowed = require_owner_allows(current->record, change); !allowed) {
-    return refused(allowed.error(), operation, id, actor);
+  if (when_bound == WhenBound::kRefuse) {
+    if (auto free = require_unbound(id, change); !free) {
+      return refused(free.error(), operation, id, actor);
+    }
   }
   return carry_out(std::move(*claimed),
                    {id, operation, "alias " + current->record.alias, current->record.revision,
                     [&] { return vault_.change_cmk(current->sealed, change); }},
                    actor);
+}
+
+Result<CmkRecord> KeyTransitions::change_by(const CmkId& id, const std::string& operation,
+                                            const Make& make, const audit::Actor& actor) {
+  auto claimed = claim(id, false);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+  const auto current = read_record(store_, id);
+  if (!current) return refused(current.error(), operation, id, actor);
+  return carry_out(std::move(*claimed),
+                   {id, operation, "alias " + current->record.alias, current->record.revision,
+                    [&] { return make(current->sealed); }},
+                   actor);
+}
+
+Result<void> KeyTransitions::change_beside(const CmkId& id, const std::string& operation,
+                                           const std::string& text, const Store& store,
+                                           const audit::Actor& actor) {
+  const auto claimed = claim(id, false);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+  const auto current = read_record(store_, id);
+  if (!current) return refused(current.error(), operation, id, actor);
+  return between_records(
+      id, operation, text, actor, [&](std::uint64_t intent, bool& is_unknown) -> Result<void> {
+        auto stored = store(current->record, intent);
+        if (!stored && is_stored(id, intent, is_unknown)) return {};
+        if (is_unknown) return pass(stored.error(), stored_perhaps(operation, id));
+        return stored;
+      });
 }
 
 Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit::Actor& actor) {
@@ -196,6 +293,9 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
     expected_revision = stored->record.revision;
   } else if (stored.error().reason() != Reason::kNoSuchKey) {
     return tl::unexpected(stored.error());
+  } else if (store_.get(id)) {
+    // Destroyed: copies do not bring it back.
+    return refused(stored.error(), operation, id, actor);
   }
   return carry_out(std::move(*claimed),
                    {id, operation, "alias " + offered->alias + ", from a volume's token",
@@ -205,36 +305,26 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
 
 Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
                                             const audit::Actor& actor) {
-  audit::Event event;
-  event.kind = audit::Kind::kIntent;
-  event.actor = actor;
-  event.operation = plan.operation;
-  event.cmk = plan.id;
-  event.text = plan.text;
-  const auto intent = log_.append_one(event);
-  if (!intent) return pass(intent.error(), "record " + plan.operation);
-
-  bool is_unknown = false;
-  auto done = store_and_present(plan, *intent, is_unknown);
-  // No result is recorded: the open intent is what the next start closes by what is stored.
-  if (is_unknown) return done;
-
-  event.kind = audit::Kind::kResult;
-  event.intent_sequence = *intent;
-  event.outcome = audit::outcome_of(done);
-  if (done) event.cmk_version = done->current().number;
-  if (!done) event.text = done.error().message();
-  // Kept for the journal's return; if we stop before that, reconcile() closes the intent.
-  const auto recorded = log_.append_one_kept(event);
+  std::optional<CmkRecord> made;
+  auto done = between_records(plan.id, plan.operation, plan.text, actor,
+                              [&](std::uint64_t intent, bool& is_unknown) {
+                                auto stored = store_and_present(plan, intent, is_unknown);
+                                if (stored) made = *stored;
+                                return stored;
+                              });
   {
     const Claim given_back = std::move(claimed);
   }
-  if (done && observer_) observer_(*done, plan.expected_revision == 0);
-  if (done && !recorded) {
-    return pass(recorded.error(), plan.operation + " of key " + plan.id.str() +
-                                      " is done, but its result could not be recorded");
-  }
+  // Also when the result could not be recorded: the change is made.
+  if (made && observer_) observer_(*made, plan.expected_revision == 0);
   return done;
+}
+
+// A commit that reported an error may have happened all the same; what the store says now counts.
+bool KeyTransitions::is_stored(const CmkId& id, std::uint64_t intent, bool& is_unknown) {
+  const auto stored = store_.intent_of(id);
+  is_unknown = !stored && stored.error().reason() != Reason::kNoSuchKey;
+  return stored && *stored == intent;
 }
 
 Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint64_t intent,
@@ -245,16 +335,10 @@ Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint6
   if (!record || record->id != plan.id || record->revision <= plan.expected_revision) {
     return fail(Reason::kHsmFailed, "the vault made a record that is not the one asked for");
   }
-  if (const auto put = store_.put(*sealed, plan.expected_revision, intent); !put) {
-    // A commit that reported an error may have happened all the same; what the store says now
-    // counts.
-    const auto stored = store_.intent_of(plan.id);
-    is_unknown = !stored && stored.error().reason() != Reason::kNoSuchKey;
-    if (is_unknown) {
-      return pass(put.error(), plan.operation + " of key " + plan.id.str() +
-                                   ", which may be stored all the same");
-    }
-    if (!stored || *stored != intent) return tl::unexpected(put.error());
+  const auto put = store_.put(*sealed, plan.expected_revision, intent);
+  if (!put && !is_stored(plan.id, intent, is_unknown)) {
+    if (is_unknown) return pass(put.error(), stored_perhaps(plan.operation, plan.id));
+    return tl::unexpected(put.error());
   }
   // From here on the change is made. If the vault cannot be told now, it learns of it when the
   // record is used next; until then only this keyring, which reads its store, holds to it.

@@ -34,7 +34,16 @@ class KeyTransitions {
 
   Result<CmkRecord> create(CmkParameters parameters, const audit::Actor& actor);
   // A change that is already so succeeds and does nothing. kInProgress: somebody else changes it.
-  Result<CmkRecord> change(const CmkId& id, CmkChange change, const audit::Actor& actor);
+  Result<CmkRecord> change(const CmkId& id, const CmkChange& change, const audit::Actor& actor,
+                           WhenBound when_bound = WhenBound::kGoOn);
+  // The same with a record that `make` gets from the vault; `operation` is "key.…".
+  using Make = std::function<Result<SealedRecord>(ByteView current)>;
+  Result<CmkRecord> change_by(const CmkId& id, const std::string& operation, const Make& make,
+                              const audit::Actor& actor);
+  // A change beside the record: `store` makes it in one transaction that keeps the intent.
+  using Store = std::function<Result<void>(const CmkRecord& record, std::uint64_t intent)>;
+  Result<void> change_beside(const CmkId& id, const std::string& operation, const std::string& text,
+                             const Store& store, const audit::Actor& actor);
   Result<CmkRecord> adopt(const SealedRecord& sealed, const audit::Actor& actor);
 
   Result<std::size_t> reconcile();
@@ -50,10 +59,17 @@ class KeyTransitions {
   };
   // Whoever holds a Claim is the only one that changes the key.
   class Claim;
+  Result<void> require_unbound(const CmkId& id, const CmkChange& change);
   // Gives the claim back before the observer hears of the change.
   Result<CmkRecord> carry_out(Claim claimed, const Plan& plan, const audit::Actor& actor);
-  // `is_unknown`: whether the change is in the store cannot be told now; it fails.
+  // `act(intent, is_unknown)`, which gives a Result, between intent and result. It is given the
+  // intent's sequence, and says `is_unknown` when it fails and cannot tell what is stored.
+  template <class Act>
+  auto between_records(const CmkId& id, const std::string& operation, const std::string& text,
+                       const audit::Actor& actor, Act act);
   Result<CmkRecord> store_and_present(const Plan& plan, std::uint64_t intent, bool& is_unknown);
+  // Whether the change of that intent is in the store.
+  bool is_stored(const CmkId& id, std::uint64_t intent, bool& is_unknown);
   Result<Claim> claim(const CmkId& id, bool is_lease);
   // Records that a request was turned away before its intent, and hands the error on.
   tl::unexpected<Error> refused(const Error& error, const std::string& operation,
@@ -74,6 +90,6 @@ class KeyTransitions {
 };
 
 // "key.rotate" and so on: the operations of the audit trail.
-std::string change_operation(CmkChange change);
+std::string change_operation(const CmkChange& change);
 
 }  // namespace coffer::keyring

@@ -34,4 +34,32 @@ std::string_view vault_state_name(VaultState state) noexcept {
   return "failed";
 }
 
+std::string_view sign_scheme_name(SignScheme scheme) noexcept {
+  switch (scheme) {
+    case SignScheme::kRsaPssSha256:
+      return "rsa-pss-sha256";
+    case SignScheme::kRsaPkcs1Sha256:
+      return "rsa-pkcs1-sha256";
+    case SignScheme::kEcdsa:
+      return "ecdsa";
+    case SignScheme::kSm2:
+      return "sm2";
+  }
+  return "unknown";
+}
+
+std::string_view decrypt_scheme_name(DecryptScheme scheme) noexcept {
+  switch (scheme) {
+    case DecryptScheme::kRsaPkcs1:
+      return "rsa-pkcs1";
+    case DecryptScheme::kRsaOaepSha1:
+      return "rsa-oaep-sha1";
+    case DecryptScheme::kRsaOaepSha256:
+      return "rsa-oaep-sha256";
+    case DecryptScheme::kSm2:
+      return "sm2";
+  }
+  return "unknown";
+}
+
 }  // namespace coffer::keyring

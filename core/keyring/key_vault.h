@@ -28,19 +28,80 @@ struct CmkParameters {
   std::string alias;
   std::string description;
   KeyAlgorithm algorithm = KeyAlgorithm::kAes256;
+  KeyUsage usage = KeyUsage::kEncryptDecrypt;
   Protection protection = Protection::kWrapped;
   KeyOwner owner = KeyOwner::kUser;
-  std::optional<CmkId>
-      id;  // Drawn by the caller so that its audit intent can name it; else random.
+  KeyOrigin origin = KeyOrigin::kGenerated;  // kImported: it begins as PendingImport.
+  // Drawn by the caller so that its audit intent can name it; else random.
+  std::optional<CmkId> id;
 };
 
-// A change of a record. Every one makes revision + 1.
-enum class CmkChange : std::uint8_t {
-  kEnable = 1,   // Disabled -> Enabled.
-  kDisable = 2,  // Enabled -> Disabled.
-  kRotate = 3,   // Enabled: a new current version, the old one decrypt-only.
-  kAdopt = 4,    // A record from a volume's token -> Disabled, whatever it was.
-  kLease = 5,    // The current version: one more block of uses.
+// A change of a record. Every one makes revision + 1. Those without arguments are written as their
+// kind alone: `CmkChange::kEnable`.
+struct CmkChange {
+  enum Kind : std::uint8_t {
+    kEnable = 1,         // Disabled -> Enabled.
+    kDisable = 2,        // Enabled -> Disabled.
+    kRotate = 3,         // Enabled: a new current version, the old one decrypt-only. When the key
+                         // rotates by itself, the next time is counted from now.
+    kAdopt = 4,          // A record from a volume's token -> Disabled, whatever it was.
+    kLease = 5,          // The current version: one more block of uses.
+    kArchive = 6,        // Enabled, Disabled -> Archived.
+    kCancelArchive = 7,  // Archived -> Enabled.
+    // Disabled, PendingImport -> PendingDelete, to be gone in `days` (7-30).
+    kScheduleDeletion = 8,
+    kCancelDeletion = 9,   // PendingDelete -> Disabled; without material -> PendingImport.
+    kDestroy = 10,         // PendingDelete, its time has come -> Destroyed: no version is left.
+    kSetRotation = 11,     // `days`, 0: off. Generated symmetric keys alone.
+    kDescribe = 12,        // `alias`, `description`.
+    kDeleteMaterial = 13,  // Imported keys -> PendingImport. What is left is the digest.
+    kExpireMaterial = 14,  // The same, once its material is no longer valid.
+    kDestroyVersion = 15,  // `version`, which is not the current one, unwraps nothing any more.
+    kSetValidTo = 16,      // Imported keys with material: `time`, or none: it does not expire.
+  };
+
+  CmkChange(Kind change) : kind(change) {}  // NOLINT(google-explicit-constructor): see above.
+
+  static constexpr std::uint32_t kDeletionDaysMin = 7;
+  static constexpr std::uint32_t kDeletionDaysMax = 30;
+
+  Kind kind;
+  std::optional<WallTime> time{};
+  std::uint32_t days = 0;
+  std::uint32_t version = 0;
+  std::string alias{};
+  std::string description{};
+
+  friend bool operator==(const CmkChange&, const CmkChange&) = default;
+};
+
+// How a private key is used. Hash and padding are part of it; the vault is given digests alone.
+enum class SignScheme : std::uint8_t {
+  kRsaPssSha256 = 1,    // Salt as long as the digest, MGF1-SHA-256. The signature as long as n.
+  kRsaPkcs1Sha256 = 2,  // RFC 8017 section 8.2.
+  kEcdsa = 3,           // DER. Digest of 32 bytes with P-256, 48 with P-384.
+  kSm2 = 4,             // DER, over e = SM3(ZA || message), 32 bytes (GM/T 0003.2, GM/T 0009).
+};
+enum class DecryptScheme : std::uint8_t {
+  kRsaPkcs1 = 1,  // With implicit rejection: a wrong padding gives other bytes, not an error.
+  kRsaOaepSha1 = 2,
+  kRsaOaepSha256 = 3,
+  kSm2 = 4,  // ASN.1, C1C3C2 (GM/T 0009).
+};
+std::string_view sign_scheme_name(SignScheme scheme) noexcept;
+std::string_view decrypt_scheme_name(DecryptScheme scheme) noexcept;
+
+// What the owner of imported material needs to send it, and the record that expects it.
+struct ImportParameters {
+  SealedRecord record;
+  Bytes public_key;  // SubjectPublicKeyInfo, DER: what the material is wrapped to.
+  Bytes token;       // Opaque; of this key and this public key alone.
+  WallTime valid_to{};
+};
+struct ImportMaterial {
+  Bytes token;
+  Bytes wrapped;                       // By the wrapping that the parameters were asked for.
+  std::optional<WallTime> valid_to{};  // None: it does not expire.
 };
 
 enum class VaultState : std::uint8_t {
@@ -60,15 +121,21 @@ struct VaultHealth {
   std::string token_serial;
   std::string root_id;  // As CmkRecord::root_id; "" before `coffer init`.
   TokenKind kind = TokenKind::kSoftware;
-  KekProfile profile = KekProfile::kAesGcm;
-  std::chrono::microseconds latency{0};  // Of the probe just made.
-  std::uint64_t failures = 0;            // Since start.
+  KekProfile profile = KekProfile::kAesGcm;  // Of a new AES key.
+  std::vector<KeySupport> supports;          // Ascending, each once.
+  std::chrono::microseconds latency{0};      // Of the probe just made.
+  std::uint64_t failures = 0;                // Since start.
 };
 
 // A wrapped key presented for use, with the context its user expects it to be bound to.
 struct Presented {
   WrappedKey blob;
   KeyContext context;
+};
+// One that is to be wrapped anew. Of a volume's key the context stays as it is.
+struct Rewrapped {
+  Presented from;
+  KeyContext to;
 };
 
 // DekSink takes the DEKs a vault delivers. Its makers are the vault process's connection to the
@@ -112,15 +179,22 @@ class KeyVault {
 
   virtual ~KeyVault() = default;
 
-  // Makes a CMK and its first record. kUnsupported: the token cannot give that protection.
+  // Makes a CMK and its first record.
+  //   kInvalidArgs   alias, description, or an algorithm that does not have the usage.
+  //   kUnsupported   the token has no such keys: algorithm, usage, protection or origin.
   virtual Result<SealedRecord> create_cmk(const CmkParameters& parameters) = 0;
 
   // The next revision of `current` after `change`. Presents `current`, and for kAdopt alone takes
   // one that is superseded: the revision of the result lies above all that were ever presented.
-  //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kInvalidArgs  not from this state.
+  //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kKeyNotDisabled,
+  //   kKeyNotArchived, kKeyNotPendingDeletion   not from this state.
+  //   kServiceKey       a service's key is not disabled, archived, described or deleted.
+  //   kKeyNotImported, kKeyImported   not with a key of this origin.
+  //   kKeyUsage         asymmetric keys do not rotate and lease nothing.
+  //   kInvalidArgs      the change's arguments are outside their limits.
   //   kLimitsExceeded   no room for another version.
   //   kKeyExhausted     kLease: the version has handed out all its uses (2^32).
-  virtual Result<SealedRecord> change_cmk(ByteView current, CmkChange change) = 0;
+  virtual Result<SealedRecord> change_cmk(ByteView current, const CmkChange& change) = 0;
 
   // Checks the seal of `record` and counts it as used: from now on an older revision is refused,
   // and so is another record of the same revision. Whoever stored a change presents it at once.
@@ -128,7 +202,10 @@ class KeyVault {
 
   // Wraps each of `keys` under the current version, bound to its context. One result per key.
   //   kWrongPurpose       purpose is kVolumeKey: use make_deks().
-  //   kKeyDisabled, kKeyArchived, …  the CMK's state.
+  //   kKeyDisabled, kKeyArchived, …  the CMK's state. kKeyPendingImport: its material is gone, or
+  //   has
+  //                       expired by the vault's clock.
+  //   kKeyUsage           not a symmetric key.
   //   kKeyExhausted       more wraps than the record has leased (CmkChange::kLease gives more).
   //   kInvalidArgs        the context is outside its limits, or key_bytes is not the key's length.
   struct Plain {
@@ -159,6 +236,47 @@ class KeyVault {
                                             const Ticket& ticket,
                                             std::span<const std::uint32_t> indexes,
                                             Deadline deadline) = 0;
+
+  // Wraps each of `keys` anew, under the current version of `to`, which may be the same key as
+  // `from`: what is in them stays in the vault. One result per key.
+  //   kWrongPurpose   a volume's key whose context would change.
+  //   as unwrap() for `from`, which may be archived, and as wrap() for `to`.
+  virtual std::vector<Result<WrappedKey>> rewrap(ByteView from, ByteView to,
+                                                 std::span<const Rewrapped> keys,
+                                                 Deadline deadline) = 0;
+
+  // Signs each digest with a private key. One result per digest. Signatures are checked with the
+  // public key in the record, which needs no vault.
+  //   kKeyUsage      the key does not sign, or not by that scheme.
+  //   kInvalidArgs   a digest's length is not the scheme's.
+  //   kKeyDisabled, kKeyArchived, …
+  virtual std::vector<Result<Bytes>> sign(ByteView record, SignScheme scheme,
+                                          std::span<const Bytes> digests, Deadline deadline) = 0;
+
+  // Decrypts what was encrypted to a private key's public half. One result per ciphertext.
+  //   kKeyUsage      the key does not decrypt, or not by that scheme.
+  //   kBlobInvalid   it was not encrypted to this key, whatever the cause.
+  //   kKeyDisabled, kKeyArchived, …
+  virtual std::vector<Result<SecretBytes>> decrypt(ByteView record, DecryptScheme scheme,
+                                                   std::span<const Bytes> ciphertexts,
+                                                   Deadline deadline) = 0;
+
+  // Makes the next revision of `current`, which expects material wrapped by `wrapping` within 24
+  // hours; what was prepared before it is worth nothing any more.
+  //   kKeyNotImported   its material was generated here.
+  //   kServiceKey, kKeyPendingDeletion
+  //   kUnsupported      no such wrapping for its algorithm, or the token keeps no rooted keys.
+  virtual Result<ImportParameters> prepare_import(ByteView current, ImportWrapping wrapping) = 0;
+
+  // Takes the material in, unwrapped in the vault's locked memory (no token of today unwraps by
+  // SHA-256 and AES key wrap in one step), and makes the next revision: Enabled.
+  //   kImportTokenExpired   the token is too old, was superseded, or is of another key.
+  //   kImportRefused        the material does not unwrap, or has another length than its algorithm.
+  //   kMaterialMismatch     it is not what was first imported into this key.
+  //   kInvalidArgs          it has expired already.
+  //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyNotImported, kServiceKey
+  virtual Result<SealedRecord> import_material(ByteView current,
+                                               const ImportMaterial& material) = 0;
 
   // Random bytes from the token.
   virtual Result<SecretBytes> random(std::size_t size_bytes) = 0;

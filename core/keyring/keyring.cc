@@ -1,218 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
+// Transitions, and reading the store.
 #include "core/keyring/keyring.h"
 
 #include <algorithm>
-#include <iterator>
-#include <map>
-#include <mutex>
 #include <utility>
 
-#include "core/audit/audit_log.h"
-#include "core/keyring/key_transitions.h"
-#include "core/keyring/stored_records.h"
+#include "core/keyring/key_states.h"
+#include "core/keyring/keyring_core.h"
 
 namespace coffer::keyring {
 namespace {
 
 constexpr std::size_t kListCountMax = 1000;
-constexpr int kAttemptsMax = 8;
 
-template <class T>
-void fill(std::vector<Result<T>>& results, std::size_t count, const Error& error) {
-  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
-}
-
-template <class T>
-std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
-  std::vector<Result<T>> results;
-  results.reserve(count);
-  fill(results, count, error);
-  return results;
-}
-
-template <class T>
-void append(std::vector<Result<T>>& results, std::vector<Result<T>> more) {
-  for (auto& one : more) results.push_back(std::move(one));
-}
-
+// Whether the record says what its row in the store was found by.
 bool matches(const KeyFilter& filter, const CmkRecord& record) {
-  if (filter.state && *filter.state != record.state) return false;
-  if (filter.owner && *filter.owner != record.owner) return false;
-  return record.alias.find(filter.search) != std::string::npos ||
-         record.id.str().find(filter.search) != std::string::npos;
-}
-
-// The places of the keys of each CMK, in order.
-template <class Key, class CmkOf>
-std::map<CmkId, std::vector<std::size_t>> by_cmk(std::span<const Key> keys, CmkOf cmk_of) {
-  std::map<CmkId, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < keys.size(); ++i) groups[cmk_of(keys[i])].push_back(i);
-  return groups;
-}
-
-// How the uses of a call ended, as one result record tells it.
-template <class T>
-void tell_outcome(audit::Event& event, std::span<const Result<T>> results) {
-  event.outcome = std::string(audit::kOutcomeOk);
-  std::size_t good = 0;
-  for (const auto& result : results) {
-    if (result) {
-      ++good;
-    } else if (event.outcome == audit::kOutcomeOk) {
-      event.outcome = std::string(result.error().name());
-    }
-  }
-  event.text = std::to_string(good) + " of " + std::to_string(results.size()) + " keys";
-}
-
-// How many of the results are those of keys that were begun: behind them the record was superseded,
-// by somebody's change between two messages of one call.
-template <class T>
-std::size_t begun_of(std::span<const Result<T>> results) {
-  std::size_t begun = results.size();
-  while (begun > 0 && !results[begun - 1] &&
-         results[begun - 1].error().reason() == Reason::kRecordSuperseded) {
-    --begun;
-  }
-  return begun;
+  return record.state != KeyState::kDestroyed && (!filter.state || *filter.state == record.state) &&
+         (!filter.owner || *filter.owner == record.owner) &&
+         (!filter.origin || *filter.origin == record.origin) &&
+         (!filter.usage || *filter.usage == record.usage) &&
+         (!filter.algorithm || *filter.algorithm == record.algorithm);
 }
 
 }  // namespace
-
-class Keyring::Core {
- public:
-  explicit Core(const Parts& given)
-      : parts(given), transitions(given.vault, given.store, given.log) {}
-
-  // Hands the stored record of `id` to `call(record, begin)`, which gives the results of the keys
-  // from `begin` on, of `count` in all. When a change by somebody else came between reading and
-  // use, the record is read again, for the keys that were not begun.
-  template <class T, class Call>
-  std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
-
-  // The same for wraps, whose uses are taken before: of those begun again anew, as the version may
-  // be another one by then.
-  template <class Call>
-  std::vector<Result<WrappedKey>> with_uses(const CmkId& id, std::size_t count,
-                                            const audit::Actor& actor, Call call);
-
-  // Sees to it that the current version has leased `count` uses more than were taken so far.
-  Result<void> take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor);
-
-  // A version that was just made: all that it has leased is unused.
-  void note_new_version(const CmkRecord& record);
-
-  audit::Event use_event(const std::string& operation, const CmkId& id, std::size_t count,
-                         const audit::Actor& actor) const;
-
-  const Parts parts;
-  KeyTransitions transitions;
-
- private:
-  // What is left of the uses leased for a version by this process. A lease of a process before
-  // counts as used up, so that a crash never counts too few.
-  struct Lease {
-    std::uint32_t version = 0;
-    std::uint64_t left = 0;
-  };
-  std::mutex lease_mutex_;  // Guards leases_; held while a lease is taken out, which may block.
-  std::map<CmkId, Lease> leases_;
-};
-
-template <class T, class Call>
-std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t count, Call call) {
-  SealedRecord tried;
-  std::vector<Result<T>> results;
-  std::size_t begun = 0;
-  for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
-    const auto stored = read_record(parts.store, id);
-    // Superseded, and the store has nothing newer.
-    if (stored && stored->sealed == tried) return results;
-    results.erase(results.begin() + static_cast<std::ptrdiff_t>(begun), results.end());
-    if (!stored) {
-      fill(results, count - begun, stored.error());
-      return results;
-    }
-    auto rest = call(ByteView(stored->sealed), begun);
-    if (rest.size() != count - begun) {
-      fill(results, count - begun,
-           Error(Reason::kHsmFailed, "the vault gave not one result per key"));
-      return results;
-    }
-    const std::size_t now_begun = begun_of<T>(rest);
-    append(results, std::move(rest));
-    begun += now_begun;
-    if (begun == count) return results;
-    tried = stored->sealed;
-  }
-  return results;
-}
-
-template <class Call>
-std::vector<Result<WrappedKey>> Keyring::Core::with_uses(const CmkId& id, std::size_t count,
-                                                         const audit::Actor& actor, Call call) {
-  if (auto uses = take_uses(id, count, actor); !uses) {
-    return all_fail<WrappedKey>(count, uses.error());
-  }
-  bool again = false;
-  return with_record<WrappedKey>(id, count, [&](ByteView record, std::size_t begin) {
-    if (std::exchange(again, true)) {
-      if (auto uses = take_uses(id, count - begin, actor); !uses) {
-        return all_fail<WrappedKey>(count - begin, uses.error());
-      }
-    }
-    return call(record, begin);
-  });
-}
-
-Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count,
-                                      const audit::Actor& actor) {
-  const std::lock_guard lock(lease_mutex_);
-  const auto stored = read_record(parts.store, id);
-  if (!stored) return tl::unexpected(stored.error());
-  // The vault says why a key that is not enabled does not wrap.
-  if (stored->record.state != KeyState::kEnabled) return {};
-  const KeyVersion& current = stored->record.current();
-  Lease& lease = leases_[id];
-  if (lease.version != current.number) lease = {current.number, 0};
-  std::uint64_t leased = current.wraps_leased;
-  while (lease.left < count) {
-    const auto more = transitions.change(id, CmkChange::kLease, actor);
-    if (!more) return pass(more.error(), "lease uses of key " + id.str());
-    const KeyVersion& now = more->current();
-    // Rotated in between: the new version's first lease is as unused as this one.
-    if (now.number != lease.version) {
-      lease = {now.number, 0};
-      leased = 0;
-    }
-    if (now.wraps_leased <= leased) {
-      return fail(Reason::kKeyExhausted, "key " + id.str() + " leases no more uses");
-    }
-    lease.left += now.wraps_leased - leased;
-    leased = now.wraps_leased;
-  }
-  lease.left -= count;
-  return {};
-}
-
-void Keyring::Core::note_new_version(const CmkRecord& record) {
-  const KeyVersion& current = record.current();
-  const std::lock_guard lock(lease_mutex_);
-  Lease& lease = leases_[record.id];
-  // A caller that was quicker has begun to count already.
-  if (lease.version < current.number) lease = {current.number, current.wraps_leased};
-}
-
-audit::Event Keyring::Core::use_event(const std::string& operation, const CmkId& id,
-                                      std::size_t count, const audit::Actor& actor) const {
-  audit::Event event;
-  event.kind = audit::Kind::kIntent;
-  event.actor = actor;
-  event.operation = operation;
-  event.cmk = id;
-  event.text = std::to_string(count) + " keys";
-  return event;
-}
 
 Keyring::Keyring(const Parts& parts) : core_(std::make_unique<Core>(parts)) {}
 Keyring::~Keyring() = default;
@@ -233,13 +43,168 @@ Result<CmkRecord> Keyring::create(const CmkParameters& parameters, const audit::
 Result<CmkRecord> Keyring::enable(const CmkId& id, const audit::Actor& actor) {
   return core_->transitions.change(id, CmkChange::kEnable, actor);
 }
-Result<CmkRecord> Keyring::disable(const CmkId& id, const audit::Actor& actor) {
-  return core_->transitions.change(id, CmkChange::kDisable, actor);
+Result<CmkRecord> Keyring::disable(const CmkId& id, const audit::Actor& actor,
+                                   WhenBound when_bound) {
+  return core_->transitions.change(id, CmkChange::kDisable, actor, when_bound);
+}
+Result<CmkRecord> Keyring::archive(const CmkId& id, const audit::Actor& actor,
+                                   WhenBound when_bound) {
+  return core_->transitions.change(id, CmkChange::kArchive, actor, when_bound);
+}
+Result<CmkRecord> Keyring::cancel_archive(const CmkId& id, const audit::Actor& actor) {
+  return core_->transitions.change(id, CmkChange::kCancelArchive, actor);
+}
+Result<CmkRecord> Keyring::schedule_deletion(const CmkId& id, std::uint32_t days,
+                                             const audit::Actor& actor, WhenBound when_bound) {
+  CmkChange change = CmkChange::kScheduleDeletion;
+  change.days = days;
+  return core_->transitions.change(id, change, actor, when_bound);
+}
+Result<CmkRecord> Keyring::cancel_deletion(const CmkId& id, const audit::Actor& actor) {
+  return core_->transitions.change(id, CmkChange::kCancelDeletion, actor);
 }
 Result<CmkRecord> Keyring::rotate(const CmkId& id, const audit::Actor& actor) {
   auto rotated = core_->transitions.change(id, CmkChange::kRotate, actor);
   if (rotated) core_->note_new_version(*rotated);
   return rotated;
+}
+
+Result<CmkRecord> Keyring::set_rotation(const CmkId& id, std::uint32_t days,
+                                        const audit::Actor& actor) {
+  CmkChange change = CmkChange::kSetRotation;
+  change.days = days;
+  return core_->transitions.change(id, change, actor);
+}
+Result<CmkRecord> Keyring::describe(const CmkId& id, std::string_view alias,
+                                    std::string_view description, const audit::Actor& actor) {
+  CmkChange change = CmkChange::kDescribe;
+  change.alias = alias;
+  change.description = description;
+  return core_->transitions.change(id, change, actor);
+}
+Result<CmkRecord> Keyring::destroy_version(const CmkId& id, std::uint32_t version,
+                                           const audit::Actor& actor) {
+  CmkChange change = CmkChange::kDestroyVersion;
+  change.version = version;
+  return core_->transitions.change(id, change, actor);
+}
+
+Result<ImportParameters> Keyring::prepare_import(const CmkId& id, ImportWrapping wrapping,
+                                                 const audit::Actor& actor) {
+  Result<ImportParameters> prepared = fail(Reason::kInternal, "not prepared");
+  const auto make = [&](ByteView current) -> Result<SealedRecord> {
+    prepared = core_->parts.vault.prepare_import(current, wrapping);
+    if (!prepared) return tl::unexpected(prepared.error());
+    return prepared->record;
+  };
+  const auto changed = core_->transitions.change_by(id, "key.prepare-import", make, actor);
+  if (!changed) return tl::unexpected(changed.error());
+  return prepared;
+}
+Result<CmkRecord> Keyring::import_material(const CmkId& id, const ImportMaterial& material,
+                                           const audit::Actor& actor) {
+  const auto make = [&](ByteView current) {
+    return core_->parts.vault.import_material(current, material);
+  };
+  // The version is not a new one: what it has leased may be used, by a process before this one.
+  return core_->transitions.change_by(id, "key.import", make, actor);
+}
+Result<CmkRecord> Keyring::delete_material(const CmkId& id, const audit::Actor& actor,
+                                           WhenBound when_bound) {
+  return core_->transitions.change(id, CmkChange::kDeleteMaterial, actor, when_bound);
+}
+
+std::vector<Result<CmkRecord>> Keyring::change_many(std::span<const CmkId> ids,
+                                                    const CmkChange& change,
+                                                    const audit::Actor& actor,
+                                                    WhenBound when_bound) {
+  std::vector<Result<CmkRecord>> results;
+  results.reserve(ids.size());
+  for (const auto& id : ids) {
+    results.push_back(core_->transitions.change(id, change, actor, when_bound));
+    const auto& last = results.back();
+    if (last && change.kind == CmkChange::kRotate) core_->note_new_version(*last);
+  }
+  return results;
+}
+
+Result<CmkRecord> Keyring::Core::do_what_is_due(const CmkId& id, WallTime now,
+                                                const audit::Actor& actor) {
+  const auto stored = read_record(parts.store, id);
+  if (!stored) return tl::unexpected(stored.error());
+  const CmkRecord& record = stored->record;
+  if (record.delete_at && *record.delete_at <= now) {
+    return transitions.change(id, CmkChange::kDestroy, actor);
+  }
+  if (record.material_valid_to && *record.material_valid_to <= now) {
+    return transitions.change(id, CmkChange::kExpireMaterial, actor);
+  }
+  if (record.state == KeyState::kEnabled && record.next_rotation && *record.next_rotation <= now) {
+    auto rotated = transitions.change(id, CmkChange::kRotate, actor);
+    if (rotated) note_new_version(*rotated);
+    return rotated;
+  }
+  // Changed in between, or found by a row that says otherwise than its record.
+  return fail(Reason::kInProgress, "key " + id.str() + ": nothing is due any more");
+}
+
+Result<DueReport> Keyring::run_due(const audit::Actor& actor) {
+  const WallTime now = core_->parts.clock.wall();
+  const auto ids = core_->parts.store.due(now, kListCountMax);
+  if (!ids) return tl::unexpected(ids.error());
+  DueReport report;
+  for (const auto& id : *ids) {
+    auto done = core_->do_what_is_due(id, now, actor);
+    if (done) {
+      report.done.push_back(std::move(*done));
+    } else {
+      report.failed.push_back(done.error());
+    }
+  }
+  const auto next = core_->parts.store.next_due();
+  if (!next) return tl::unexpected(next.error());
+  report.next = *next;
+  return report;
+}
+
+Result<void> Keyring::set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
+                               const audit::Actor& actor) {
+  if (auto good = require_tags(tags); !good) return good;
+  const auto store = [&](const CmkRecord& record, std::uint64_t intent) -> Result<void> {
+    if (record.state == KeyState::kPendingDelete) {
+      return fail(Reason::kKeyPendingDeletion, "key " + id.str() + " is to be deleted");
+    }
+    return core_->parts.store.set_tags(id, tags, intent);
+  };
+  return core_->transitions.change_beside(id, "key.tag", std::to_string(tags.size()) + " tags",
+                                          store, actor);
+}
+Result<std::vector<KeyTag>> Keyring::tags(const CmkId& id) const {
+  if (auto there = get(id); !there) return tl::unexpected(there.error());
+  return core_->parts.store.tags(id);
+}
+
+Result<void> Keyring::bind(const CmkId& id, std::string_view resource, const audit::Actor& actor) {
+  if (auto good = require_resource(resource); !good) return good;
+  const auto store = [&](const CmkRecord& record, std::uint64_t intent) -> Result<void> {
+    if (auto enabled = require_state(record, KeyState::kEnabled, "bind"); !enabled) return enabled;
+    return core_->parts.store.set_bound(id, resource, true, intent);
+  };
+  return core_->transitions.change_beside(id, "key.bind", std::string(resource), store, actor);
+}
+Result<void> Keyring::unbind(const CmkId& id, std::string_view resource,
+                             const audit::Actor& actor) {
+  if (auto good = require_resource(resource); !good) return good;
+  const auto store = [&](const CmkRecord& /*record*/, std::uint64_t intent) {
+    return core_->parts.store.set_bound(id, resource, false, intent);
+  };
+  return core_->transitions.change_beside(id, "key.unbind", std::string(resource), store, actor);
+}
+Result<std::vector<std::string>> Keyring::bindings(const CmkId& id, std::string_view after,
+                                                   std::size_t count_max) const {
+  if (auto there = get(id); !there) return tl::unexpected(there.error());
+  return core_->parts.store.bindings(id, after,
+                                     std::clamp<std::size_t>(count_max, 1, kListCountMax));
 }
 
 std::vector<Result<CmkRecord>> Keyring::adopt(std::span<const SealedRecord> records,
@@ -266,29 +231,34 @@ Result<CmkRecord> Keyring::find(std::string_view id_or_alias) const {
   return std::move(stored->record);
 }
 
-Result<KeyPage> Keyring::list(const KeyFilter& filter, const std::optional<CmkId>& after,
-                              std::size_t count_max) const {
-  const std::size_t wanted = std::clamp<std::size_t>(count_max, 1, kListCountMax);
+Result<KeyPage> Keyring::list(const KeyQuery& query) const {
+  if (auto good = require_filter(query.filter); !good) return tl::unexpected(good.error());
+  KeyQuery asked = query;
+  asked.count_max = std::clamp<std::size_t>(query.count_max, 1, kListCountMax);
+  const auto rows = core_->parts.store.list(asked);
+  if (!rows) return tl::unexpected(rows.error());
   KeyPage page;
-  std::optional<CmkId> last = after;
-  for (;;) {
-    const auto rows = core_->parts.store.list(last, wanted);
-    if (!rows) return tl::unexpected(rows.error());
-    for (const auto& row : *rows) {
-      last = row.id;
-      auto record = record_of(row);
-      if (!record) {
-        page.damaged.push_back(record.error());
-      } else if (matches(filter, *record)) {
-        page.keys.push_back(std::move(*record));
-      }
-      if (page.keys.size() + page.damaged.size() >= wanted) {
-        page.continue_after = last;
-        return page;
-      }
+  for (const auto& row : *rows) {
+    auto record = record_of(row);
+    if (!record) {
+      page.damaged.push_back(record.error());
+    } else if (!matches(query.filter, *record)) {
+      page.damaged.emplace_back(Reason::kRecordInvalid, "key " + row.id.str() +
+                                                            ": its record says otherwise than "
+                                                            "what it is found by");
+    } else {
+      page.keys.push_back(std::move(*record));
     }
-    if (rows->size() < wanted) return page;
   }
+  if (rows->size() < asked.count_max) return page;
+  page.continue_after = rows->back().id;
+  page.continue_offset = query.offset + rows->size();
+  return page;
+}
+
+Result<std::uint64_t> Keyring::count(const KeyFilter& filter) const {
+  if (auto good = require_filter(filter); !good) return tl::unexpected(good.error());
+  return core_->parts.store.count(filter);
 }
 
 Result<SealedRecord> Keyring::sealed_record(const CmkId& id) const {
@@ -301,127 +271,6 @@ std::vector<Result<SealedRecord>> Keyring::sealed_records(std::span<const CmkId>
   std::vector<Result<SealedRecord>> records;
   for (const auto& id : ids) records.push_back(sealed_record(id));
   return records;
-}
-
-std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
-                                              std::span<const KeyVault::Plain> keys,
-                                              const audit::Actor& actor) {
-  if (keys.empty()) return {};
-  auto event = core_->use_event("key.wrap", id, keys.size(), actor);
-  const auto intent = core_->parts.log.append_one(event);
-  if (!intent) return all_fail<WrappedKey>(keys.size(), intent.error());
-
-  const auto deadline = Deadline::after(kUseTimeMax, core_->parts.clock);
-  std::vector<Result<WrappedKey>> results;
-  for (std::size_t at = 0; at < keys.size(); at += KeyVault::kKeysPerCallMax) {
-    const auto part = keys.subspan(at, std::min(KeyVault::kKeysPerCallMax, keys.size() - at));
-    append(results,
-           core_->with_uses(id, part.size(), actor, [&](ByteView record, std::size_t begin) {
-             return core_->parts.vault.wrap(record, part.subspan(begin), deadline);
-           }));
-  }
-  event.kind = audit::Kind::kResult;
-  event.intent_sequence = *intent;
-  tell_outcome<WrappedKey>(event, results);
-  // Durable before the caller has the result.
-  if (auto told = core_->parts.log.append_one(event); !told) {
-    return all_fail<WrappedKey>(keys.size(), told.error());
-  }
-  return results;
-}
-
-std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys,
-                                                 const audit::Actor& actor) {
-  if (keys.empty()) return {};
-  const auto groups = by_cmk(keys, [](const Presented& key) { return key.blob.cmk; });
-  std::vector<audit::Event> events;
-  events.reserve(groups.size());
-  for (const auto& [id, places] : groups) {
-    events.push_back(core_->use_event("key.unwrap", id, places.size(), actor));
-  }
-  const auto intents = core_->parts.log.append(events);
-  if (!intents) return all_fail<SecretBytes>(keys.size(), intents.error());
-
-  const auto deadline = Deadline::after(kUseTimeMax, core_->parts.clock);
-  auto results = all_fail<SecretBytes>(keys.size(), Error(Reason::kInternal, "not unwrapped"));
-  std::size_t group = 0;
-  for (const auto& [id, places] : groups) {
-    std::vector<Result<SecretBytes>> plain;
-    for (std::size_t at = 0; at < places.size(); at += KeyVault::kKeysPerCallMax) {
-      const auto end = std::min(places.size(), at + KeyVault::kKeysPerCallMax);
-      std::vector<Presented> part;
-      for (std::size_t k = at; k < end; ++k) part.push_back(keys[places[k]]);
-      append(
-          plain,
-          core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t begin) {
-            return core_->parts.vault.unwrap(record, std::span(part).subspan(begin), deadline);
-          }));
-    }
-    auto& event = events[group];
-    event.kind = audit::Kind::kResult;
-    event.intent_sequence = (*intents)[group];
-    tell_outcome<SecretBytes>(event, plain);
-    for (std::size_t k = 0; k < places.size(); ++k) results[places[k]] = std::move(plain[k]);
-    ++group;
-  }
-  if (auto told = core_->parts.log.append(events); !told) {
-    return all_fail<SecretBytes>(keys.size(), told.error());
-  }
-  return results;
-}
-
-std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
-                                                   std::span<const DekRequest> requests,
-                                                   const Ticket& ticket, std::uint32_t first_index,
-                                                   const audit::Actor& actor, Deadline deadline) {
-  // Indexes count through, so one request without an intent refuses all.
-  if (std::ranges::any_of(requests, [](const auto& request) { return request.intent == 0; })) {
-    return all_fail<WrappedKey>(requests.size(),
-                                Error(Reason::kAuditUnavailable, "make keys: no intent recorded"));
-  }
-  std::vector<Result<WrappedKey>> results;
-  for (std::size_t at = 0; at < requests.size(); at += KeyVault::kKeysPerCallMax) {
-    const auto end = std::min(requests.size(), at + KeyVault::kKeysPerCallMax);
-    std::vector<KeyContext> contexts;
-    for (std::size_t k = at; k < end; ++k) contexts.push_back(requests[k].context);
-    const auto index = first_index + static_cast<std::uint32_t>(at);
-    append(results,
-           core_->with_uses(id, contexts.size(), actor, [&](ByteView record, std::size_t begin) {
-             return core_->parts.vault.make_deks(record, std::span(contexts).subspan(begin), ticket,
-                                                 index + static_cast<std::uint32_t>(begin),
-                                                 deadline);
-           }));
-  }
-  return results;
-}
-
-std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveries,
-                                           const Ticket& ticket, Deadline deadline) {
-  auto results = all_fail<void>(
-      deliveries.size(), Error(Reason::kAuditUnavailable, "deliver a key: no intent recorded"));
-  const auto groups =
-      by_cmk(deliveries, [](const DekDelivery& delivery) { return delivery.key.blob.cmk; });
-  for (const auto& [id, all_places] : groups) {
-    std::vector<std::size_t> places;
-    std::ranges::copy_if(all_places, std::back_inserter(places),
-                         [&](std::size_t i) { return deliveries[i].intent != 0; });
-    for (std::size_t at = 0; at < places.size(); at += KeyVault::kKeysPerCallMax) {
-      const auto end = std::min(places.size(), at + KeyVault::kKeysPerCallMax);
-      std::vector<Presented> keys;
-      std::vector<std::uint32_t> indexes;
-      for (std::size_t k = at; k < end; ++k) {
-        keys.push_back(deliveries[places[k]].key);
-        indexes.push_back(deliveries[places[k]].index);
-      }
-      auto delivered =
-          core_->with_record<void>(id, keys.size(), [&](ByteView record, std::size_t begin) {
-            return core_->parts.vault.deliver(record, std::span(keys).subspan(begin), ticket,
-                                              std::span(indexes).subspan(begin), deadline);
-          });
-      for (std::size_t k = at; k < end; ++k) results[places[k]] = std::move(delivered[k - at]);
-    }
-  }
-  return results;
 }
 
 }  // namespace coffer::keyring

@@ -25,17 +25,26 @@ struct Actor;
 
 namespace coffer::keyring {
 
-// Which keys list() returns: those that match everything that is set.
-struct KeyFilter {
-  std::optional<KeyState> state;
-  std::optional<KeyOwner> owner;
-  std::string search;  // A part of alias or id.
-};
 struct KeyPage {
   // Keys whose record is damaged or another key's: reported, so that one does not hide the others.
   std::vector<Error> damaged;
-  std::vector<CmkRecord> keys;          // In the order of ids.
+  std::vector<CmkRecord> keys;          // In the order that was asked for.
   std::optional<CmkId> continue_after;  // Set when there may be more: the next call's `after`.
+  std::uint64_t continue_offset = 0;    // The same of the orders that go by offset.
+};
+
+// Whether a change that takes a key from what is bound to it may go on.
+enum class WhenBound : std::uint8_t {
+  kRefuse,  // kKeyBound, naming how many are bound to it.
+  kGoOn,    // The caller has said so.
+};
+
+// What run_due() did.
+struct DueReport {
+  std::vector<CmkRecord> done;     // As they are now.
+  std::vector<Error> failed;       // Each names its key; tried again with the next call.
+                                   // kInProgress: somebody else changes or has changed it.
+  std::optional<WallTime> next{};  // When the next thing is due; in the past when some failed.
 };
 
 // One DEK to be made or delivered. `intent` is the sequence of the audit intent under which the
@@ -63,7 +72,7 @@ struct DekDelivery {
 //
 // Thread-safe. Every call may block on hardware and disk, so none is made on an event loop. Errors
 // of every call beside those named:
-//   kNoSuchKey                          no such id or alias.
+//   kNoSuchKey                          no such id or alias, or the key is destroyed.
 //   kRecordInvalid                      the store holds an edited or swapped record; names the key.
 //   kStoreUnavailable, kStoreDamaged    as KeyStore.
 //   kAuditUnavailable                   the intent cannot be made durable: nothing was done.
@@ -95,17 +104,68 @@ class Keyring {
   //   kAuditUnavailable  it is not open yet: to be tried again.
   Result<std::size_t> reconcile();
 
-  // kNameTaken, kInvalidArgs (alias, description), kUnsupported (protection).
+  // kNameTaken, kInvalidArgs (alias, description), kUnsupported (the token has no such keys).
   Result<CmkRecord> create(const CmkParameters& parameters, const audit::Actor& actor);
 
-  // A transition to the state the key is in succeeds and changes nothing.
-  //   kKeyPendingDeletion, kKeyArchived, kKeyPendingImport   not from this state.
-  //   kUnsupported   a service's key is not disabled by callers.
+  // Transitions. One to the state the key is in succeeds and changes nothing. What is not possible
+  // from a state fails with the reason that names it:
+  //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kKeyNotDisabled,
+  //   kKeyNotArchived, kKeyNotPendingDeletion
+  //   kServiceKey   a service's key is looked at, used, enabled and rotated, nothing else.
+  //   kKeyBound     something uses the key, and `when_bound` is kRefuse.
   Result<CmkRecord> enable(const CmkId& id, const audit::Actor& actor);
-  Result<CmkRecord> disable(const CmkId& id, const audit::Actor& actor);
-  // A new current version; older ones still unwrap. kKeyDisabled; kLimitsExceeded: too many
-  // versions.
+  Result<CmkRecord> disable(const CmkId& id, const audit::Actor& actor,
+                            WhenBound when_bound = WhenBound::kRefuse);
+  // Archived, a key unwraps and does not wrap.
+  Result<CmkRecord> archive(const CmkId& id, const audit::Actor& actor,
+                            WhenBound when_bound = WhenBound::kRefuse);
+  Result<CmkRecord> cancel_archive(const CmkId& id, const audit::Actor& actor);
+  // The key is gone after `days` (7 to 30), and can be brought back until then, as Disabled.
+  Result<CmkRecord> schedule_deletion(const CmkId& id, std::uint32_t days,
+                                      const audit::Actor& actor,
+                                      WhenBound when_bound = WhenBound::kRefuse);
+  Result<CmkRecord> cancel_deletion(const CmkId& id, const audit::Actor& actor);
+  // A new current version; older ones still unwrap.
+  //   kLimitsExceeded   too many versions.
+  //   kKeyUsage, kKeyImported   asymmetric and imported keys do not rotate.
   Result<CmkRecord> rotate(const CmkId& id, const audit::Actor& actor);
+  // Rotates by itself every `days` (7 to 365) from now on; 0: never. Errors as rotate().
+  Result<CmkRecord> set_rotation(const CmkId& id, std::uint32_t days, const audit::Actor& actor);
+  // kNameTaken, kInvalidArgs
+  Result<CmkRecord> describe(const CmkId& id, std::string_view alias, std::string_view description,
+                             const audit::Actor& actor);
+  // What is wrapped under the version is lost: for whoever has proved that nothing is.
+  //   kInvalidArgs   it is the current one, or not there.
+  Result<CmkRecord> destroy_version(const CmkId& id, std::uint32_t version,
+                                    const audit::Actor& actor);
+
+  // Imported keys (BYOK). Errors beside those of transitions: kKeyNotImported, and as KeyVault.
+  Result<ImportParameters> prepare_import(const CmkId& id, ImportWrapping wrapping,
+                                          const audit::Actor& actor);
+  Result<CmkRecord> import_material(const CmkId& id, const ImportMaterial& material,
+                                    const audit::Actor& actor);
+  Result<CmkRecord> delete_material(const CmkId& id, const audit::Actor& actor,
+                                    WhenBound when_bound = WhenBound::kRefuse);
+
+  // The same change of many keys: one result per id, in order.
+  std::vector<Result<CmkRecord>> change_many(std::span<const CmkId> ids, const CmkChange& change,
+                                             const audit::Actor& actor,
+                                             WhenBound when_bound = WhenBound::kRefuse);
+
+  // Does what the clock says is due: destroys keys whose time has come, drops expired material,
+  // rotates. Called at start and then when `next` of its report says.
+  Result<DueReport> run_due(const audit::Actor& actor);
+
+  // Tags and bindings stand beside the record, and change with an audit intent like it.
+  //   kKeyPendingDeletion   of a key that is to be deleted only unbind() changes anything.
+  Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
+                        const audit::Actor& actor);
+  Result<std::vector<KeyTag>> tags(const CmkId& id) const;
+  // kKeyDisabled, …: only an enabled key is bound.
+  Result<void> bind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
+  Result<void> unbind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
+  Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,
+                                            std::size_t count_max) const;
 
   // Takes in the sealed records found in a volume's token, for keys that the store lost. A key
   // comes back as Disabled. The store's record wins where there is one, unless the token's has
@@ -118,10 +178,11 @@ class Keyring {
                                        const audit::Actor& actor);
 
   // Reads the store alone: works without the token. Seals are checked when a key is used.
+  // kInvalidArgs: the query's filter.
   Result<CmkRecord> get(const CmkId& id) const;
   Result<CmkRecord> find(std::string_view id_or_alias) const;
-  Result<KeyPage> list(const KeyFilter& filter, const std::optional<CmkId>& after,
-                       std::size_t count_max) const;
+  Result<KeyPage> list(const KeyQuery& query) const;
+  Result<std::uint64_t> count(const KeyFilter& filter) const;
 
   // The sealed records that travel in a volume's token.
   Result<SealedRecord> sealed_record(const CmkId& id) const;
@@ -131,11 +192,25 @@ class Keyring {
   // result per key, in order. unwrap() takes blobs of several CMKs. The vault is given kUseTimeMax.
   //   kWrongPurpose, kBlobInvalid   as KeyVault.
   //   kKeyDisabled, …               the CMK's state; an archived one still unwraps.
+  //   kKeyUsage                     not a symmetric key.
   //   kKeyExhausted                 the version has wrapped 2^32 keys: rotate it.
   std::vector<Result<WrappedKey>> wrap(const CmkId& id, std::span<const KeyVault::Plain> keys,
                                        const audit::Actor& actor);
   std::vector<Result<SecretBytes>> unwrap(std::span<const Presented> keys,
                                           const audit::Actor& actor);
+
+  // Wraps keys anew under the current version of `to`: nothing of them leaves the vault. Keys of
+  // every purpose; of a volume's the context stays as it is. One intent and one result per CMK that
+  // the keys come from.
+  std::vector<Result<WrappedKey>> rewrap(const CmkId& to, std::span<const Rewrapped> keys,
+                                         const audit::Actor& actor);
+
+  // Private keys. kKeyUsage, kInvalidArgs, kBlobInvalid as KeyVault.
+  std::vector<Result<Bytes>> sign(const CmkId& id, SignScheme scheme,
+                                  std::span<const Bytes> digests, const audit::Actor& actor);
+  std::vector<Result<SecretBytes>> decrypt(const CmkId& id, DecryptScheme scheme,
+                                           std::span<const Bytes> ciphertexts,
+                                           const audit::Actor& actor);
 
   // Makes a DEK per request under the current version of `id`, and hands each to the holder of
   // `ticket`, index by index from `first_index`. One result per request, in order. `actor` is who a

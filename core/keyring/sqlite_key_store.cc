@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <limits>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
+#include <variant>
+#include <vector>
 
 #include "core/base/sqlite.h"
 #include "core/keyring/key_store.h"
@@ -10,15 +16,117 @@ namespace {
 
 // "CofK": tells this file from Coffer's other stores.
 constexpr std::int32_t kApplicationId = 0x436F664B;
+// Beside each record stands what keys are found by. The record itself is what counts: readers check
+// that it says the same.
 constexpr SqliteDatabase::Kind kKind{
-    kApplicationId, 1,
+    kApplicationId, 2,
     "CREATE TABLE cmk (id BLOB PRIMARY KEY CHECK (length(id) = 16), revision INTEGER NOT NULL, "
-    "alias TEXT NOT NULL UNIQUE, intent INTEGER NOT NULL, record BLOB NOT NULL) STRICT; "
+    "alias TEXT UNIQUE, state INTEGER NOT NULL, owner INTEGER NOT NULL, origin INTEGER NOT NULL, "
+    "usage INTEGER NOT NULL, algorithm INTEGER NOT NULL, created INTEGER NOT NULL, due INTEGER, "
+    "intent INTEGER NOT NULL, record BLOB NOT NULL) STRICT; "
+    "CREATE INDEX cmk_created ON cmk (created, id); "
+    "CREATE INDEX cmk_state ON cmk (state, id); "
+    "CREATE INDEX cmk_due ON cmk (due) WHERE due IS NOT NULL; "
+    "CREATE TABLE tag (cmk BLOB NOT NULL REFERENCES cmk, name TEXT NOT NULL, value TEXT NOT NULL, "
+    "PRIMARY KEY (cmk, name)) STRICT, WITHOUT ROWID; "
+    "CREATE INDEX tag_value ON tag (name, value, cmk); "
+    "CREATE TABLE binding (cmk BLOB NOT NULL REFERENCES cmk, resource TEXT NOT NULL, "
+    "PRIMARY KEY (cmk, resource)) STRICT, WITHOUT ROWID; "
     "CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT"};
 constexpr std::string_view kReconciled = "reconciled";
 
 Bytes copy(ByteView bytes) {
   return {bytes.begin(), bytes.end()};
+}
+
+// A statement that is put together from parts, each with what is bound in it.
+class Select {
+ public:
+  explicit Select(std::string columns) : sql_("SELECT " + std::move(columns) + " FROM cmk") {}
+
+  Select& where(std::string_view condition) {
+    sql_ += (conditions_++ == 0 ? " WHERE " : " AND ");
+    sql_ += condition;
+    return *this;
+  }
+  Select& then(std::string_view text) {
+    sql_ += text;
+    return *this;
+  }
+  Select& with(std::uint64_t value) {
+    values_.emplace_back(value);
+    return *this;
+  }
+  Select& with(std::string value) {
+    values_.emplace_back(std::move(value));
+    return *this;
+  }
+  Select& with(ByteView value) {
+    values_.emplace_back(copy(value));
+    return *this;
+  }
+
+  Result<SqliteStatement> prepare(SqliteDatabase& database) const {
+    auto statement = SqliteStatement::prepare(database, sql_.c_str());
+    if (!statement) return statement;
+    for (const auto& value : values_) {
+      std::visit([&](const auto& bound) { statement->bind(bound); }, value);
+    }
+    return statement;
+  }
+
+ private:
+  std::string sql_;
+  std::size_t conditions_ = 0;
+  std::vector<std::variant<std::uint64_t, std::string, Bytes>> values_;
+};
+
+template <class E>
+std::uint64_t number_of(E value) {
+  return static_cast<std::uint64_t>(value);
+}
+
+// As the id column shows it: without dashes, in capitals.
+std::string in_hex(std::string_view text) {
+  std::string hex;
+  for (const char c : text) {
+    if (c == '-') continue;
+    hex += c >= 'a' && c <= 'f' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  return hex;
+}
+
+void choose(Select& select, const KeyFilter& filter) {
+  select.where("state <> ?").with(number_of(KeyState::kDestroyed));
+  if (filter.state) select.where("state = ?").with(number_of(*filter.state));
+  if (filter.owner) select.where("owner = ?").with(number_of(*filter.owner));
+  if (filter.origin) select.where("origin = ?").with(number_of(*filter.origin));
+  if (filter.usage) select.where("usage = ?").with(number_of(*filter.usage));
+  if (filter.algorithm) select.where("algorithm = ?").with(number_of(*filter.algorithm));
+  if (!filter.search.empty()) {
+    // Dashes alone are a part of no id: hex() is written without them.
+    const std::string hex = in_hex(filter.search);
+    select.where(hex.empty() ? "instr(alias, ?) > 0"
+                             : "(instr(alias, ?) > 0 OR instr(hex(id), ?) > 0)");
+    select.with(filter.search);
+    if (!hex.empty()) select.with(hex);
+  }
+  for (const auto& tag : filter.tags) {
+    select.where("id IN (SELECT cmk FROM tag WHERE name = ? AND value = ?)");
+    select.with(tag.name).with(tag.value);
+  }
+}
+
+// When something is to be done about the key next.
+std::optional<WallTime> due_of(const CmkRecord& record) {
+  std::optional<WallTime> due = record.delete_at;
+  const auto sooner = [&](const std::optional<WallTime>& time) {
+    if (time && (!due || *time < *due)) due = time;
+  };
+  sooner(record.material_valid_to);
+  // One that is not enabled does not rotate; once it is, what it missed is due.
+  if (record.state == KeyState::kEnabled) sooner(record.next_rotation);
+  return due;
 }
 
 class SqliteKeyStore final : public KeyStore {
@@ -57,14 +165,27 @@ class SqliteKeyStore final : public KeyStore {
     return only_record(*statement, "key '" + printable(alias, 64) + "'");
   }
 
-  Result<std::vector<StoredRecord>> list(const std::optional<CmkId>& after,
-                                         std::size_t count_max) override {
+  Result<std::vector<StoredRecord>> list(const KeyQuery& query) override {
+    Select select("id, record");
+    choose(select, query.filter);
+    if (query.after) select.where("id > ?").with(query.after->bytes());
+    switch (query.order) {
+      case KeyOrder::kById:
+        select.then(" ORDER BY id");
+        break;
+      case KeyOrder::kOldestFirst:
+        select.then(" ORDER BY created, id");
+        break;
+      case KeyOrder::kNewestFirst:
+        select.then(" ORDER BY created DESC, id DESC");
+        break;
+    }
+    constexpr std::uint64_t kOffsetMax = std::numeric_limits<std::int64_t>::max();
+    select.then(" LIMIT ? OFFSET ?").with(std::uint64_t{query.count_max});
+    select.with(std::min(query.offset, kOffsetMax));
     const std::lock_guard lock(mutex_);
-    auto statement = SqliteStatement::prepare(
-        database_, "SELECT id, record FROM cmk WHERE id > ? ORDER BY id LIMIT ?");
+    auto statement = select.prepare(database_);
     if (!statement) return tl::unexpected(statement.error());
-    // The empty blob sorts before every id.
-    statement->bind(after ? after->bytes() : ByteView()).bind(std::uint64_t{count_max});
     std::vector<StoredRecord> records;
     for (;;) {
       const auto row = statement->step();
@@ -74,6 +195,108 @@ class SqliteKeyStore final : public KeyStore {
       if (!id) return fail(Reason::kStoreDamaged, "list keys: " + id.error().message());
       records.push_back({*id, copy(statement->bytes(1))});
     }
+  }
+
+  Result<std::uint64_t> count(const KeyFilter& filter) override {
+    Select select("count(*)");
+    choose(select, filter);
+    const std::lock_guard lock(mutex_);
+    auto statement = select.prepare(database_);
+    if (!statement) return tl::unexpected(statement.error());
+    return only_number(*statement, "count keys");
+  }
+
+  Result<std::vector<CmkId>> due(WallTime now, std::size_t count_max) override {
+    Select select("id");
+    select.where("due <= ?").then(" ORDER BY due LIMIT ?");
+    select.with(usec(now)).with(std::uint64_t{count_max});
+    const std::lock_guard lock(mutex_);
+    auto statement = select.prepare(database_);
+    if (!statement) return tl::unexpected(statement.error());
+    std::vector<CmkId> ids;
+    for (;;) {
+      const auto row = statement->step();
+      if (!row) return pass(row.error(), "look for keys that are due");
+      if (!*row) return ids;
+      const auto id = CmkId::from_bytes(statement->bytes(0));
+      if (!id) return fail(Reason::kStoreDamaged, "keys that are due: " + id.error().message());
+      ids.push_back(*id);
+    }
+  }
+
+  Result<std::optional<WallTime>> next_due() override {
+    const std::lock_guard lock(mutex_);
+    auto statement = Select("min(due)").prepare(database_);
+    if (!statement) return tl::unexpected(statement.error());
+    const auto row = statement->step();
+    if (!row) return pass(row.error(), "look for keys that are due");
+    if (!*row || statement->is_null(0)) return std::nullopt;
+    return wall_from_usec(statement->number(0));
+  }
+
+  Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
+                        std::uint64_t intent) override {
+    return change_beside(id, intent, [&]() -> Result<void> {
+      if (auto gone = run("DELETE FROM tag WHERE cmk = ?", id.bytes()); !gone) return gone;
+      for (const auto& tag : tags) {
+        auto insert = SqliteStatement::prepare(
+            database_, "INSERT INTO tag (cmk, name, value) VALUES (?, ?, ?)");
+        if (!insert) return tl::unexpected(insert.error());
+        insert->bind(id.bytes()).bind(tag.name).bind(tag.value);
+        if (auto written = insert->run(); !written) return written;
+      }
+      return {};
+    });
+  }
+
+  Result<std::vector<KeyTag>> tags(const CmkId& id) override {
+    const std::lock_guard lock(mutex_);
+    auto statement = SqliteStatement::prepare(
+        database_, "SELECT name, value FROM tag WHERE cmk = ? ORDER BY name");
+    if (!statement) return tl::unexpected(statement.error());
+    statement->bind(id.bytes());
+    std::vector<KeyTag> tags;
+    for (;;) {
+      const auto row = statement->step();
+      if (!row) return pass(row.error(), "read the tags of key " + id.str());
+      if (!*row) return tags;
+      tags.push_back({statement->text(0), statement->text(1)});
+    }
+  }
+
+  Result<void> set_bound(const CmkId& id, std::string_view resource, bool bound,
+                         std::uint64_t intent) override {
+    return change_beside(id, intent, [&] {
+      return run(bound ? "INSERT OR IGNORE INTO binding (cmk, resource) VALUES (?, ?)"
+                       : "DELETE FROM binding WHERE cmk = ? AND resource = ?",
+                 id.bytes(), resource);
+    });
+  }
+
+  Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,
+                                            std::size_t count_max) override {
+    const std::lock_guard lock(mutex_);
+    auto statement = SqliteStatement::prepare(
+        database_,
+        "SELECT resource FROM binding WHERE cmk = ? AND resource > ? ORDER BY resource LIMIT ?");
+    if (!statement) return tl::unexpected(statement.error());
+    statement->bind(id.bytes()).bind(after).bind(std::uint64_t{count_max});
+    std::vector<std::string> resources;
+    for (;;) {
+      const auto row = statement->step();
+      if (!row) return pass(row.error(), "read what uses key " + id.str());
+      if (!*row) return resources;
+      resources.push_back(statement->text(0));
+    }
+  }
+
+  Result<std::uint64_t> count_bindings(const CmkId& id) override {
+    const std::lock_guard lock(mutex_);
+    auto statement =
+        SqliteStatement::prepare(database_, "SELECT count(*) FROM binding WHERE cmk = ?");
+    if (!statement) return tl::unexpected(statement.error());
+    statement->bind(id.bytes());
+    return only_number(*statement, "count what uses key " + id.str());
   }
 
   Result<std::uint64_t> intent_of(const CmkId& id) override {
@@ -127,11 +350,67 @@ class SqliteKeyStore final : public KeyStore {
   }
 
   Result<void> write(const CmkRecord& record, const SealedRecord& sealed, std::uint64_t intent) {
-    auto statement =
-        SqliteStatement::prepare(database_, "INSERT OR REPLACE INTO cmk VALUES (?, ?, ?, ?, ?)");
+    const bool destroyed = record.state == KeyState::kDestroyed;
+    auto statement = SqliteStatement::prepare(
+        database_,
+        "INSERT OR REPLACE INTO cmk (id, revision, alias, state, owner, origin, usage, algorithm, "
+        "created, due, intent, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     if (!statement) return tl::unexpected(statement.error());
-    statement->bind(record.id.bytes()).bind(record.revision).bind(record.alias).bind(intent);
-    return statement->bind(sealed).run();
+    statement->bind(record.id.bytes()).bind(record.revision);
+    if (destroyed) {
+      statement->bind_null();
+    } else {
+      statement->bind(record.alias);
+    }
+    statement->bind(number_of(record.state)).bind(number_of(record.owner));
+    statement->bind(number_of(record.origin)).bind(number_of(record.usage));
+    statement->bind(number_of(record.algorithm)).bind(usec(record.created));
+    if (const auto due = due_of(record)) {
+      statement->bind(usec(*due));
+    } else {
+      statement->bind_null();
+    }
+    if (auto written = statement->bind(intent).bind(sealed).run(); !written) return written;
+    if (!destroyed) return {};
+    if (auto gone = run("DELETE FROM tag WHERE cmk = ?", record.id.bytes()); !gone) return gone;
+    return run("DELETE FROM binding WHERE cmk = ?", record.id.bytes());
+  }
+
+  // Runs a statement without rows. The caller holds mutex_.
+  template <class... Values>
+  Result<void> run(const char* sql, const Values&... values) {
+    auto statement = SqliteStatement::prepare(database_, sql);
+    if (!statement) return tl::unexpected(statement.error());
+    (statement->bind(values), ...);
+    return statement->run();
+  }
+
+  // One transaction for what stands beside the record of a key.
+  template <class Change>
+  Result<void> change_beside(const CmkId& id, std::uint64_t intent, Change change) {
+    const std::string what = "change key " + id.str();
+    const std::lock_guard lock(mutex_);
+    auto transaction = SqliteTransaction::begin(database_);
+    if (!transaction) return pass(transaction.error(), what);
+    auto marked = SqliteStatement::prepare(
+        database_, "UPDATE cmk SET intent = ? WHERE id = ? AND state <> ? RETURNING 1");
+    if (!marked) return tl::unexpected(marked.error());
+    marked->bind(intent).bind(id.bytes()).bind(number_of(KeyState::kDestroyed));
+    const auto row = marked->step();
+    if (!row) return pass(row.error(), what);
+    if (!*row) return fail(Reason::kNoSuchKey, "key " + id.str() + " is not in the store");
+    if (const auto last = marked->step(); !last) return pass(last.error(), what);
+    if (auto changed = change(); !changed) return pass(changed.error(), what);
+    auto committed = transaction->commit();
+    if (!committed) return pass(committed.error(), what);
+    return {};
+  }
+
+  static Result<std::uint64_t> only_number(SqliteStatement& statement, const std::string& what) {
+    const auto row = statement.step();
+    if (!row) return pass(row.error(), what);
+    if (!*row) return fail(Reason::kStoreDamaged, what + ": no answer");
+    return statement.number(0);
   }
 
   static Result<SealedRecord> only_record(SqliteStatement& statement, const std::string& what) {

@@ -22,6 +22,9 @@ Result<ReadRecord> read_record(KeyStore& store, const CmkId& id) {
   StoredRecord stored{id, std::move(*sealed)};
   auto record = record_of(stored);
   if (!record) return tl::unexpected(record.error());
+  if (record->state == KeyState::kDestroyed) {
+    return fail(Reason::kNoSuchKey, "key " + id.str() + " is destroyed");
+  }
   return ReadRecord{std::move(stored.record), std::move(*record)};
 }
 

@@ -16,7 +16,7 @@ struct ReadRecord {
 };
 
 // The record that `store` holds for a key, after checks that need no vault: it is well formed, and
-// of the key asked for.
+// of the key asked for, which is not destroyed.
 //   kNoSuchKey, kStore…   as KeyStore.
 //   kRecordInvalid        names the key.
 Result<ReadRecord> read_record(KeyStore& store, const CmkId& id);

@@ -17,13 +17,17 @@ struct Sizes {
 Sizes sizes_of(KekProfile profile) {
   switch (profile) {
     case KekProfile::kAesGcm:
+    case KekProfile::kSm4Gcm:
       return {12, 16};
     case KekProfile::kAesKeyWrapHmac:
       return {0, 32};
     case KekProfile::kRsaOaepHmac:
       return {0, 32};
     case KekProfile::kAesCbcHmac:
+    case KekProfile::kSm4CbcHmac:
       return {16, 32};
+    case KekProfile::kNone:
+      break;
   }
   return {0, 0};
 }
@@ -40,8 +44,18 @@ std::string_view kek_profile_name(KekProfile profile) noexcept {
       return "rsa-oaep-hmac";
     case KekProfile::kAesCbcHmac:
       return "aes-cbc-hmac";
+    case KekProfile::kSm4Gcm:
+      return "sm4-gcm";
+    case KekProfile::kSm4CbcHmac:
+      return "sm4-cbc-hmac";
+    case KekProfile::kNone:
+      return "none";
   }
   return "unknown";
+}
+
+bool is_gcm(KekProfile profile) noexcept {
+  return profile == KekProfile::kAesGcm || profile == KekProfile::kSm4Gcm;
 }
 
 Bytes WrappedKey::header() const {
@@ -65,7 +79,7 @@ Result<WrappedKey> WrappedKey::decode(ByteView bytes) {
   ByteReader in(bytes);
   read_magic(in, kMagic);
   if (in.u8() != kFormatVersion) in.reject();
-  const auto profile = read_enum(in, KekProfile::kAesCbcHmac);
+  const auto profile = read_enum(in, KekProfile::kSm4CbcHmac);
   const ByteView cmk_bytes = in.raw(16);
   const std::uint32_t cmk_version = in.u32();
   if (cmk_version == 0) in.reject();

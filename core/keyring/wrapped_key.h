@@ -11,14 +11,19 @@
 namespace coffer::keyring {
 
 // How a token wraps a key, chosen by probing its mechanisms and written into every blob. All but
-// kAesGcm add an HMAC by a token key over header, context and ciphertext.
+// kAesGcm and kSm4Gcm add an HMAC by a token key over header, context and ciphertext.
 enum class KekProfile : std::uint8_t {
   kAesGcm = 1,
   kAesKeyWrapHmac = 2,
   kRsaOaepHmac = 3,
   kAesCbcHmac = 4,
+  kSm4Gcm = 5,
+  kSm4CbcHmac = 6,
+  kNone = 7,  // Of a version of an asymmetric key: it wraps nothing, and no blob has it.
 };
 std::string_view kek_profile_name(KekProfile profile) noexcept;
+// Whether the mechanism itself authenticates; the others have the HMAC.
+bool is_gcm(KekProfile profile) noexcept;
 
 // WrappedKey is a key under a CMK: the blob that a store or a token keeps. Its AAD is header()
 // followed by the canonical form of its KeyContext. Format: docs/formats/wrapped-key.md.

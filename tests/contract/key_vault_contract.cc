@@ -34,7 +34,7 @@ SealedRecord KeyVaultContract::create(const std::string& alias) {
   return record ? std::move(*record) : SealedRecord();
 }
 
-SealedRecord KeyVaultContract::change(const SealedRecord& record, CmkChange change) {
+SealedRecord KeyVaultContract::change(const SealedRecord& record, const CmkChange& change) {
   auto next = vault().change_cmk(record, change);
   EXPECT_THAT(next, Succeeds());
   return next ? std::move(*next) : SealedRecord();

@@ -50,7 +50,8 @@ class KeyVaultContract : public testing::TestWithParam<VaultMaker> {
   static keyring::CmkParameters parameters_of(const std::string& alias);
   // A fresh enabled CMK. Fails the test when it cannot be made.
   keyring::SealedRecord create(const std::string& alias = "default");
-  keyring::SealedRecord change(const keyring::SealedRecord& record, keyring::CmkChange change);
+  keyring::SealedRecord change(const keyring::SealedRecord& record,
+                               const keyring::CmkChange& change);
 
   static keyring::KeyContext volume_context();
   static keyring::KeyContext data_context();

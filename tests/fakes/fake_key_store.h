@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "core/keyring/key_store.h"
 
@@ -18,6 +22,8 @@ class FakeKeyStore final : public keyring::KeyStore {
     std::string alias;
     std::uint64_t revision = 0;
     std::uint64_t intent = 0;
+    std::vector<keyring::KeyTag> tags{};
+    std::set<std::string> bindings{};
   };
 
   // The next call fails, whichever it is.
@@ -61,7 +67,16 @@ class FakeKeyStore final : public keyring::KeyStore {
       }
     }
     if (put_failure_ && !put_happens_) return fail(*std::exchange(put_failure_, {}), "put");
-    rows_.insert_or_assign(record->id, Row{sealed, record->alias, record->revision, intent});
+    Row& row = rows_[record->id];
+    row.record = sealed;
+    row.alias = record->alias;
+    row.revision = record->revision;
+    row.intent = intent;
+    if (record->state == keyring::KeyState::kDestroyed) {
+      row.alias.clear();
+      row.tags.clear();
+      row.bindings.clear();
+    }
     failure_ = std::exchange(after_put_, {});
     if (put_failure_) return fail(*std::exchange(put_failure_, {}), "put");
     return {};
@@ -84,16 +99,83 @@ class FakeKeyStore final : public keyring::KeyStore {
     return fail(Reason::kNoSuchKey, "key '" + std::string(alias) + "'");
   }
 
-  Result<std::vector<keyring::StoredRecord>> list(const std::optional<CmkId>& after,
-                                                  std::size_t count_max) override {
+  // By id alone; filters by all but tags.
+  Result<std::vector<keyring::StoredRecord>> list(const keyring::KeyQuery& query) override {
     const std::lock_guard lock(mutex_);
     if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
     std::vector<keyring::StoredRecord> records;
-    for (auto row = after ? rows_.upper_bound(*after) : rows_.begin();
-         row != rows_.end() && records.size() < count_max; ++row) {
-      records.push_back({row->first, row->second.record});
+    for (auto row = query.after ? rows_.upper_bound(*query.after) : rows_.begin();
+         row != rows_.end() && records.size() < query.count_max; ++row) {
+      if (chosen(row->second, query.filter)) records.push_back({row->first, row->second.record});
     }
     return records;
+  }
+  Result<std::uint64_t> count(const keyring::KeyFilter& filter) override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    return static_cast<std::uint64_t>(
+        std::ranges::count_if(rows_, [&](const auto& row) { return chosen(row.second, filter); }));
+  }
+
+  Result<std::vector<CmkId>> due(WallTime now, std::size_t count_max) override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    std::vector<CmkId> ids;
+    for (const auto& [id, row] : rows_) {
+      const auto due = due_of(row);
+      if (due && *due <= now && ids.size() < count_max) ids.push_back(id);
+    }
+    return ids;
+  }
+  Result<std::optional<WallTime>> next_due() override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    std::optional<WallTime> next;
+    for (const auto& [id, row] : rows_) {
+      const auto due = due_of(row);
+      if (due && (!next || *due < *next)) next = due;
+    }
+    return next;
+  }
+
+  Result<void> set_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
+                        std::uint64_t intent) override {
+    return change(id, intent, [&](Row& row) {
+      row.tags = tags;
+      std::ranges::sort(row.tags);
+    });
+  }
+  Result<std::vector<keyring::KeyTag>> tags(const CmkId& id) override {
+    const std::lock_guard lock(mutex_);
+    const auto found = rows_.find(id);
+    return found == rows_.end() ? std::vector<keyring::KeyTag>() : found->second.tags;
+  }
+  Result<void> set_bound(const CmkId& id, std::string_view resource, bool bound,
+                         std::uint64_t intent) override {
+    return change(id, intent, [&](Row& row) {
+      if (bound) {
+        row.bindings.emplace(resource);
+      } else {
+        row.bindings.erase(std::string(resource));
+      }
+    });
+  }
+  Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,
+                                            std::size_t count_max) override {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> resources;
+    const auto found = rows_.find(id);
+    if (found == rows_.end()) return resources;
+    for (const auto& resource : found->second.bindings) {
+      if (resource > after && resources.size() < count_max) resources.push_back(resource);
+    }
+    return resources;
+  }
+  Result<std::uint64_t> count_bindings(const CmkId& id) override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    const auto found = rows_.find(id);
+    return found == rows_.end() ? 0 : found->second.bindings.size();
   }
 
   Result<std::uint64_t> intent_of(const CmkId& id) override {
@@ -115,6 +197,34 @@ class FakeKeyStore final : public keyring::KeyStore {
   }
 
  private:
+  // What is damaged is found by every filter, so that it is seen.
+  static bool chosen(const Row& row, const keyring::KeyFilter& filter) {
+    const auto record = keyring::CmkRecord::decode(row.record);
+    if (!record) return true;
+    return record->state != keyring::KeyState::kDestroyed &&
+           (!filter.state || *filter.state == record->state) &&
+           (!filter.owner || *filter.owner == record->owner) &&
+           (record->alias.find(filter.search) != std::string::npos ||
+            record->id.str().find(filter.search) != std::string::npos);
+  }
+  static std::optional<WallTime> due_of(const Row& row) {
+    const auto record = keyring::CmkRecord::decode(row.record);
+    if (!record) return std::nullopt;
+    std::optional<WallTime> due = record->delete_at;
+    if (!due) due = record->material_valid_to;
+    if (!due && record->state == keyring::KeyState::kEnabled) due = record->next_rotation;
+    return due;
+  }
+  template <class Change>
+  Result<void> change(const CmkId& id, std::uint64_t intent, Change change) {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return failed;
+    const auto found = rows_.find(id);
+    if (found == rows_.end()) return fail(Reason::kNoSuchKey, "key " + id.str());
+    change(found->second);
+    found->second.intent = intent;
+    return {};
+  }
   Result<void> next_failure() {
     if (failure_) return fail(*std::exchange(failure_, {}), "the fake store was told to fail");
     return {};

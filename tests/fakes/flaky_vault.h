@@ -40,7 +40,8 @@ class FlakyVault final : public keyring::KeyVault {
     if (const auto gone = away()) return tl::unexpected(*gone);
     return vault_.create_cmk(parameters);
   }
-  Result<keyring::SealedRecord> change_cmk(ByteView current, keyring::CmkChange change) override {
+  Result<keyring::SealedRecord> change_cmk(ByteView current,
+                                           const keyring::CmkChange& change) override {
     if (const auto gone = away()) return tl::unexpected(*gone);
     return vault_.change_cmk(current, change);
   }
@@ -89,6 +90,31 @@ class FlakyVault final : public keyring::KeyVault {
     if (!lose_answer_.exchange(false)) return results;
     for (auto& result : results) result = fail(reason_, "its answer got lost as the test asked");
     return results;
+  }
+  std::vector<Result<keyring::WrappedKey>> rewrap(ByteView from, ByteView to,
+                                                  std::span<const keyring::Rewrapped> keys,
+                                                  Deadline deadline) override {
+    return all_or(keys.size(), [&] { return vault_.rewrap(from, to, keys, deadline); });
+  }
+  std::vector<Result<Bytes>> sign(ByteView record, keyring::SignScheme scheme,
+                                  std::span<const Bytes> digests, Deadline deadline) override {
+    return all_or(digests.size(), [&] { return vault_.sign(record, scheme, digests, deadline); });
+  }
+  std::vector<Result<SecretBytes>> decrypt(ByteView record, keyring::DecryptScheme scheme,
+                                           std::span<const Bytes> ciphertexts,
+                                           Deadline deadline) override {
+    return all_or(ciphertexts.size(),
+                  [&] { return vault_.decrypt(record, scheme, ciphertexts, deadline); });
+  }
+  Result<keyring::ImportParameters> prepare_import(ByteView current,
+                                                   keyring::ImportWrapping wrapping) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.prepare_import(current, wrapping);
+  }
+  Result<keyring::SealedRecord> import_material(ByteView current,
+                                                const keyring::ImportMaterial& material) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.import_material(current, material);
   }
   Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
   keyring::VaultHealth health() override {

@@ -27,6 +27,32 @@ void timed(ByteView message) {
   fuzz::require(cut || std::ranges::equal(again, message.first(4)));
 }
 
+void later_requests(std::uint8_t kind, ByteView body) {
+  switch (kind) {
+    case 10:
+      (void)hsm::decode_rewrap(body);
+      break;
+    case 11:
+      (void)hsm::decode_sign(body);
+      break;
+    case 12:
+      (void)hsm::decode_decrypt(body);
+      break;
+    case 13:
+      if (const auto taken = hsm::decode_prepare_import(body)) {
+        const auto again = hsm::encode_prepare_import(taken->record, taken->wrapping);
+        fuzz::require(std::ranges::equal(again, body));
+      }
+      break;
+    case 14:
+      if (const auto taken = hsm::decode_import(body))
+        fuzz::require(std::ranges::equal(hsm::encode_import(taken->record, taken->material), body));
+      break;
+    default:
+      break;
+  }
+}
+
 void requests(std::uint8_t kind, ByteView body) {
   switch (kind) {
     case 1:
@@ -57,7 +83,7 @@ void requests(std::uint8_t kind, ByteView body) {
       timed(body);
       break;
     default:
-      break;
+      later_requests(kind, body);
   }
 }
 
@@ -82,6 +108,13 @@ void answers(std::uint8_t kind, ByteView body) {
       break;
     case 7:
       (void)hsm::decode_setup_answer(body);
+      break;
+    case 8:
+      check_count(hsm::decode_signatures(body, count), count);
+      break;
+    case 9:
+      if (const auto taken = hsm::decode_import_parameters(body))
+        fuzz::require(std::ranges::equal(hsm::encode_import_parameters(*taken), body));
       break;
     default:
       break;

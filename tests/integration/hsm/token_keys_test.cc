@@ -160,8 +160,7 @@ TEST_F(TokenKeysTest, UnsafeTokenIsNotUsed) {
 // What makes a CMK outside the token safe: the root key itself refuses to unwrap it in the clear.
 TEST_F(TokenKeysTest, RootKeyUnwrapsNothingThatCouldLeaveTheToken) {
   Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
-  const auto material = token.generate(*CmkId::random(), 1, keyring::KeyAlgorithm::kAes256,
-                                       keyring::Protection::kWrapped);
+  const auto material = token.generate(*CmkId::random(), 1, {});
   ASSERT_THAT(material, Succeeds());
   const auto root = find_token_key(access(), TokenKeyRole::kRoot);
   for (const bool extractable : {true, false}) {
@@ -172,9 +171,10 @@ TEST_F(TokenKeysTest, RootKeyUnwrapsNothingThatCouldLeaveTheToken) {
     wanted.flag(CKA_WRAP, false).flag(CKA_UNWRAP, false);
     CK_MECHANISM mechanism{CKM_AES_KEY_WRAP, nullptr, 0};
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-    const CK_RV rv = module_->call(&CK_FUNCTION_LIST::C_UnwrapKey, sessions_->owner(), &mechanism,
-                                   *root, p11_bytes(*material), CK_ULONG{material->size()},
-                                   wanted.data(), wanted.size(), &key);
+    const CK_RV rv =
+        module_->call(&CK_FUNCTION_LIST::C_UnwrapKey, sessions_->owner(), &mechanism, *root,
+                      p11_bytes(material->material), CK_ULONG{material->material.size()},
+                      wanted.data(), wanted.size(), &key);
     EXPECT_EQ(rv == CKR_OK, !extractable) << return_info(rv).name;
   }
 }

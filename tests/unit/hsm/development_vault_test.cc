@@ -106,12 +106,13 @@ TEST_F(DevelopmentVaultTest, ItSaysWhatItIsInHealthAndOnStandardError) {
 
 TEST_F(DevelopmentVaultTest, ItDoesNotClaimAProtectionItCannotGive) {
   const auto vault = open();
-  for (const auto protection : {keyring::Protection::kResident, keyring::Protection::kRooted}) {
-    keyring::CmkParameters parameters;
-    parameters.alias = "a";
-    parameters.protection = protection;
-    EXPECT_THAT(vault->create_cmk(parameters), FailsWith(Reason::kUnsupported));
-  }
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  parameters.protection = keyring::Protection::kResident;
+  EXPECT_THAT(vault->create_cmk(parameters), FailsWith(Reason::kUnsupported));
+  parameters.protection = keyring::Protection::kWrapped;
+  parameters.algorithm = keyring::KeyAlgorithm::kSm4;
+  EXPECT_THAT(vault->create_cmk(parameters), FailsWith(Reason::kUnsupported));
 }
 
 TEST_F(DevelopmentVaultTest, AKeyRefusesExactlyAtItsLimitOfUses) {

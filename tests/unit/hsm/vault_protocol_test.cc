@@ -90,12 +90,96 @@ TEST(VaultProtocolTest, RequestsComeBackAndCutOnesAreRefused) {
     return taken && taken->indexes == std::vector<std::uint32_t>{5} && taken->ticket == ticket;
   });
 
+  keyring::CmkChange described = keyring::CmkChange::kDescribe;
+  described.time = wall_from_usec(5);
+  described.days = 7;
+  described.version = 3;
+  described.alias = "renamed";
+  described.description = "words";
+  expect_refuses_cuts(encode_change(record, described), [&](ByteView body) {
+    const auto taken = decode_change(body);
+    return taken && taken->change == described;
+  });
+
   Bytes make = encode_make_head(record, ticket, 8, 1);
   append(make, encode_context(presented.context));
   expect_refuses_cuts(make, [&](ByteView body) {
     const auto taken = decode_make_deks(body);
     return taken && taken->first_index == 8 && taken->contexts[0] == presented.context;
   });
+}
+
+TEST(VaultProtocolTest, RequestsOfTheWholeLifeComeBackAsTheyWere) {
+  const Bytes record(70, std::byte{3});
+  const Bytes other(80, std::byte{4});
+  const auto presented = presented_of(keyring::Purpose::kEnvelopeData);
+  for (const bool to_other : {false, true}) {
+    Bytes rewrap = encode_rewrap_head(record, to_other ? ByteView(other) : ByteView(), 1);
+    append(rewrap, encode_presented(presented));
+    append(rewrap, encode_context(context_of(keyring::Purpose::kAuditSeal)));
+    expect_refuses_cuts(rewrap, [&](ByteView body) {
+      const auto taken = decode_rewrap(body);
+      return taken && taken->from == record && taken->to == (to_other ? other : record) &&
+             taken->keys.size() == 1 && taken->keys[0].from.blob == presented.blob &&
+             taken->keys[0].to == context_of(keyring::Purpose::kAuditSeal);
+    });
+  }
+
+  const std::vector<Bytes> inputs{Bytes(32, std::byte{1}), Bytes(48, std::byte{2})};
+  Bytes sign = encode_sign_head(record, keyring::SignScheme::kEcdsa, inputs.size());
+  Bytes decrypt = encode_decrypt_head(record, keyring::DecryptScheme::kSm2, inputs.size());
+  for (const auto& input : inputs) {
+    append(sign, ByteWriter().bytes(input).take());
+    append(decrypt, ByteWriter().bytes(input).take());
+  }
+  expect_refuses_cuts(sign, [&](ByteView body) {
+    const auto taken = decode_sign(body);
+    return taken && taken->scheme == keyring::SignScheme::kEcdsa && taken->digests == inputs;
+  });
+  expect_refuses_cuts(decrypt, [&](ByteView body) {
+    const auto taken = decode_decrypt(body);
+    return taken && taken->scheme == keyring::DecryptScheme::kSm2 && taken->ciphertexts == inputs;
+  });
+
+  expect_refuses_cuts(encode_prepare_import(record, keyring::ImportWrapping::kRsaAesSha256),
+                      [&](ByteView body) {
+                        const auto taken = decode_prepare_import(body);
+                        return taken && taken->wrapping == keyring::ImportWrapping::kRsaAesSha256;
+                      });
+  for (const auto valid_to : {std::optional<WallTime>(), std::optional(wall_from_usec(9))}) {
+    const keyring::ImportMaterial material{Bytes(69, std::byte{5}), Bytes(256, std::byte{6}),
+                                           valid_to};
+    expect_refuses_cuts(encode_import(record, material), [&](ByteView body) {
+      const auto taken = decode_import(body);
+      return taken && taken->material.token == material.token &&
+             taken->material.wrapped == material.wrapped &&
+             taken->material.valid_to == material.valid_to;
+    });
+  }
+}
+
+TEST(VaultProtocolTest, InputsOverTheirLimitsAreRefused) {
+  const Bytes record(70, std::byte{3});
+  const auto one = [](Bytes head, std::size_t size) {
+    append(head, ByteWriter().bytes(Bytes(size)).take());
+    return head;
+  };
+  const Bytes sign = encode_sign_head(record, keyring::SignScheme::kEcdsa, 1);
+  EXPECT_THAT(decode_sign(one(sign, kDigestBytesMax)), Succeeds());
+  EXPECT_THAT(decode_sign(one(sign, kDigestBytesMax + 1)), FailsWith(Reason::kMessageInvalid));
+  const Bytes decrypt = encode_decrypt_head(record, keyring::DecryptScheme::kRsaPkcs1, 1);
+  EXPECT_THAT(decode_decrypt(one(decrypt, kCiphertextBytesMax)), Succeeds());
+  EXPECT_THAT(decode_decrypt(one(decrypt, kCiphertextBytesMax + 1)),
+              FailsWith(Reason::kMessageInvalid));
+  EXPECT_THAT(decode_import(encode_import(record, {Bytes(kImportTokenBytesMax + 1), {}, {}})),
+              FailsWith(Reason::kMessageInvalid));
+  EXPECT_THAT(decode_import(encode_import(record, {{}, Bytes(kImportWrappedBytesMax + 1), {}})),
+              FailsWith(Reason::kMessageInvalid));
+  for (const int wrapping : {0, 7}) {
+    EXPECT_THAT(decode_prepare_import(
+                    encode_prepare_import(record, static_cast<keyring::ImportWrapping>(wrapping))),
+                FailsWith(Reason::kMessageInvalid));
+  }
 }
 
 TEST(VaultProtocolTest, AnswersKeepEachResultInItsPlace) {
@@ -121,8 +205,29 @@ TEST(VaultProtocolTest, AnswersKeepEachResultInItsPlace) {
   EXPECT_THAT(keys->at(1), FailsWith(Reason::kBlobInvalid));
 }
 
+TEST(VaultProtocolTest, SignaturesAndImportParametersComeBack) {
+  std::vector<Result<Bytes>> signatures;
+  signatures.emplace_back(Bytes(kSignatureBytesMax, std::byte{1}));
+  signatures.emplace_back(fail(Reason::kKeyUsage, "no"));
+  const auto taken = decode_signatures(encode_results(signatures), 2);
+  ASSERT_THAT(taken, Succeeds());
+  EXPECT_EQ(*taken->at(0), *signatures[0]);
+  EXPECT_THAT(taken->at(1), FailsWith(Reason::kKeyUsage));
+
+  const keyring::ImportParameters parameters{Bytes(50, std::byte{1}), Bytes(60, std::byte{2}),
+                                             Bytes(69, std::byte{3}), wall_from_usec(7)};
+  expect_refuses_cuts(encode_import_parameters(parameters), [&](ByteView body) {
+    const auto back = decode_import_parameters(body);
+    return back && back->record == parameters.record && back->public_key == parameters.public_key &&
+           back->token == parameters.token && back->valid_to == parameters.valid_to;
+  });
+}
+
 TEST(VaultProtocolTest, HealthComesBack) {
   keyring::VaultHealth health;
+  health.supports = {
+      {},
+      {keyring::KeyAlgorithm::kSm2, keyring::KeyUsage::kSignVerify, keyring::Protection::kRooted}};
   health.state = keyring::VaultState::kPinRefused;
   health.detail = "refused";
   health.token_label = "coffer local";
@@ -132,6 +237,7 @@ TEST(VaultProtocolTest, HealthComesBack) {
   ASSERT_THAT(taken, Succeeds());
   EXPECT_EQ(taken->state, keyring::VaultState::kPinRefused);
   EXPECT_EQ(taken->token_label, "coffer local");
+  EXPECT_EQ(taken->supports, health.supports);
   EXPECT_EQ(taken->latency.count(), 1234);
   EXPECT_EQ(taken->failures, 7U);
 }
@@ -169,7 +275,7 @@ class OpenVault final : public keyring::KeyVault {
   Result<keyring::SealedRecord> create_cmk(const keyring::CmkParameters&) override {
     return Bytes(50, std::byte{1});
   }
-  Result<keyring::SealedRecord> change_cmk(ByteView, keyring::CmkChange) override {
+  Result<keyring::SealedRecord> change_cmk(ByteView, const keyring::CmkChange&) override {
     return Bytes(50, std::byte{1});
   }
   Result<void> present(ByteView) override { return {}; }
@@ -192,6 +298,29 @@ class OpenVault final : public keyring::KeyVault {
   std::vector<Result<void>> deliver(ByteView, std::span<const Presented>, const keyring::Ticket&,
                                     std::span<const std::uint32_t>, Deadline) override {
     return {};
+  }
+  std::vector<Result<WrappedKey>> rewrap(ByteView, ByteView, std::span<const keyring::Rewrapped>,
+                                         Deadline) override {
+    return {};
+  }
+  std::vector<Result<Bytes>> sign(ByteView, keyring::SignScheme, std::span<const Bytes> digests,
+                                  Deadline) override {
+    return {digests.size(), Result<Bytes>(Bytes(64, std::byte{2}))};
+  }
+  std::vector<Result<SecretBytes>> decrypt(ByteView, keyring::DecryptScheme,
+                                           std::span<const Bytes> ciphertexts, Deadline) override {
+    std::vector<Result<SecretBytes>> out;
+    out.reserve(ciphertexts.size());
+    for (std::size_t i = 0; i < ciphertexts.size(); ++i) out.push_back(SecretBytes::zeroed(24));
+    return out;
+  }
+  Result<keyring::ImportParameters> prepare_import(ByteView, keyring::ImportWrapping) override {
+    return keyring::ImportParameters{Bytes(50, std::byte{1}), Bytes(60, std::byte{2}),
+                                     Bytes(69, std::byte{3}), wall_from_usec(7)};
+  }
+  Result<keyring::SealedRecord> import_material(ByteView,
+                                                const keyring::ImportMaterial& material) override {
+    return material.wrapped;
   }
   Result<SecretBytes> random(std::size_t size_bytes) override {
     return SecretBytes::zeroed(size_bytes);
@@ -231,6 +360,31 @@ TEST_F(VaultServerTest, VolumesKeyIsNotReturnedEvenByAVaultThatWould) {
               Succeeds());
 }
 
+TEST_F(VaultServerTest, EachRequestReachesTheVaultsCallOfItsName) {
+  const Bytes record(10, std::byte{1});
+  const Bytes input(32, std::byte{9});
+  Bytes sign = encode_sign_head(record, keyring::SignScheme::kEcdsa, 1);
+  append(sign, ByteWriter().bytes(input).take());
+  const auto signed_one = ask(VaultRequest::kSign, sign);
+  ASSERT_THAT(signed_one, Succeeds());
+  EXPECT_EQ(decode_signatures(signed_one->body, 1)->at(0)->size(), 64U);
+
+  Bytes decrypt = encode_decrypt_head(record, keyring::DecryptScheme::kSm2, 1);
+  append(decrypt, ByteWriter().bytes(input).take());
+  const auto decrypted = ask(VaultRequest::kDecrypt, decrypt);
+  ASSERT_THAT(decrypted, Succeeds());
+  EXPECT_TRUE(decrypted->body.empty()) << "what was decrypted is secret";
+  EXPECT_EQ(decode_secret_results(decrypted->secret.reveal(), 1)->at(0)->size(), 24U);
+
+  const auto prepared = ask(VaultRequest::kPrepareImport,
+                            encode_prepare_import(record, keyring::ImportWrapping::kSm2));
+  ASSERT_THAT(prepared, Succeeds());
+  EXPECT_EQ(decode_import_parameters(prepared->body)->token.size(), 69U);
+  const auto imported = ask(VaultRequest::kImportMaterial, encode_import(record, {{}, input, {}}));
+  ASSERT_THAT(imported, Succeeds());
+  EXPECT_EQ(imported->body, input);
+}
+
 TEST_F(VaultServerTest, AnswerThatDoesNotFitIsAnError) {
   EXPECT_THAT(ask(VaultRequest::kUnwrap, unwrap_of(40, keyring::Purpose::kEnvelopeData)),
               FailsWith(Reason::kLimitsExceeded));
@@ -264,9 +418,11 @@ TEST_F(VaultServerTest, ARequestWithoutATimeIsRefused) {
 }
 
 TEST_F(VaultServerTest, MalformedAndUnknownRequestsAreRefused) {
-  for (const auto type : {VaultRequest::kCreateCmk, VaultRequest::kChangeCmk, VaultRequest::kWrap,
-                          VaultRequest::kUnwrap, VaultRequest::kMakeDeks, VaultRequest::kDeliver,
-                          VaultRequest::kRandom, VaultRequest::kHealth}) {
+  for (const auto type :
+       {VaultRequest::kCreateCmk, VaultRequest::kChangeCmk, VaultRequest::kWrap,
+        VaultRequest::kUnwrap, VaultRequest::kMakeDeks, VaultRequest::kDeliver,
+        VaultRequest::kRandom, VaultRequest::kHealth, VaultRequest::kRewrap, VaultRequest::kSign,
+        VaultRequest::kDecrypt, VaultRequest::kPrepareImport, VaultRequest::kImportMaterial}) {
     EXPECT_THAT(ask(type, Bytes(3, std::byte{0xFF})), FailsWith(Reason::kMessageInvalid));
   }
   EXPECT_THAT(ask(static_cast<VaultRequest>(99), {}), FailsWith(Reason::kMessageInvalid));

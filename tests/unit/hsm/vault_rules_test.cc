@@ -23,10 +23,11 @@ CmkRecord record_in(KeyState state) {
   auto record = *first_record(parameters, *CmkId::random(), "root", keyring::TokenKind::kSoftware,
                               KekProfile::kAesGcm, kNow, {});
   record.state = state;
+  record.versions.back().material = Bytes(16);
   return record;
 }
 
-Result<CmkRecord> next(const CmkRecord& record, CmkChange change, const KeyFloor& floor = {},
+Result<CmkRecord> next(const CmkRecord& record, const CmkChange& change, const KeyFloor& floor = {},
                        const UseLimits& limits = {}) {
   return next_record(record, change, KekProfile::kAesKeyWrapHmac, floor, kNow, limits);
 }
@@ -46,7 +47,7 @@ TEST(VaultRules, EveryChangeFromEveryStateEndsAsTheTableSays) {
       {KeyState::kPendingDelete, Reason::kKeyPendingDeletion, false, false, false, false}};
   for (const auto& row : table) {
     const auto record = record_in(row.from);
-    const auto expect = [&](CmkChange change, bool allowed, KeyState to) {
+    const auto expect = [&](const CmkChange& change, bool allowed, KeyState to) {
       const auto made = next(record, change);
       if (!allowed) {
         EXPECT_THAT(made, FailsWith(row.refused)) << key_state_name(row.from);
@@ -65,15 +66,74 @@ TEST(VaultRules, EveryChangeFromEveryStateEndsAsTheTableSays) {
 }
 
 TEST(VaultRules, OnlyAnEnabledKeyWrapsAndAnArchivedOneStillUnwraps) {
-  EXPECT_THAT(require_may_wrap(record_in(KeyState::kEnabled)), Succeeds());
-  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kEnabled)), Succeeds());
-  EXPECT_THAT(require_may_wrap(record_in(KeyState::kArchived)), FailsWith(Reason::kKeyArchived));
-  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kArchived)), Succeeds());
-  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kDisabled)), FailsWith(Reason::kKeyDisabled));
-  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingDelete)),
+  EXPECT_THAT(require_may_wrap(record_in(KeyState::kEnabled), kNow), Succeeds());
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kEnabled), kNow), Succeeds());
+  EXPECT_THAT(require_may_wrap(record_in(KeyState::kArchived), kNow),
+              FailsWith(Reason::kKeyArchived));
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kArchived), kNow), Succeeds());
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kDisabled), kNow),
+              FailsWith(Reason::kKeyDisabled));
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingDelete), kNow),
               FailsWith(Reason::kKeyPendingDeletion));
-  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingImport)),
+  EXPECT_THAT(require_may_unwrap(record_in(KeyState::kPendingImport), kNow),
               FailsWith(Reason::kKeyPendingImport));
+}
+
+TEST(VaultRules, MaterialThatHasExpiredIsNotUsedEvenIfTheRecordStillHasIt) {
+  CmkRecord record = record_in(KeyState::kEnabled);
+  record.origin = keyring::KeyOrigin::kImported;
+  record.material_valid_to = kNow + std::chrono::seconds(1);
+  EXPECT_THAT(require_may_wrap(record, kNow), Succeeds());
+  EXPECT_THAT(require_may_unwrap(record, kNow), Succeeds());
+  const WallTime end = *record.material_valid_to;
+  EXPECT_THAT(require_may_wrap(record, end), FailsWith(Reason::kKeyPendingImport));
+  EXPECT_THAT(require_may_unwrap(record, end), FailsWith(Reason::kKeyPendingImport));
+}
+
+TEST(VaultRules, HowLongToKeepMaterialIsSetOnlyWhereThereIsSomeToKeep) {
+  const auto ends = [](const CmkRecord& record, std::optional<WallTime> time) {
+    CmkChange change = CmkChange::kSetValidTo;
+    change.time = time;
+    return next(record, change);
+  };
+  CmkRecord record = record_in(KeyState::kEnabled);
+  EXPECT_THAT(ends(record, {}), FailsWith(Reason::kKeyNotImported));
+  record.origin = keyring::KeyOrigin::kImported;
+  EXPECT_THAT(ends(record, kNow), FailsWith(Reason::kInvalidArgs));
+  const auto set = ends(record, kNow + std::chrono::hours(1));
+  ASSERT_THAT(set, Succeeds());
+  EXPECT_EQ(set->material_valid_to, kNow + std::chrono::hours(1));
+  EXPECT_EQ(ends(*set, {})->material_valid_to, std::nullopt);
+  CmkRecord services = record;
+  services.owner = keyring::KeyOwner::kService;
+  EXPECT_THAT(ends(services, {}), FailsWith(Reason::kServiceKey));
+  record.state = KeyState::kPendingDelete;
+  EXPECT_THAT(ends(record, {}), FailsWith(Reason::kKeyPendingDeletion));
+  record.state = KeyState::kPendingImport;
+  record.versions.back().material.clear();
+  EXPECT_THAT(ends(record, {}), FailsWith(Reason::kKeyPendingImport));
+}
+
+TEST(VaultRules, AnOfferIsNotAdopted) {
+  CmkRecord record = record_in(KeyState::kPendingImport);
+  record.origin = keyring::KeyOrigin::kImported;
+  record.versions.back().material.clear();
+  record.offer.emplace();
+  const auto adopted = next(record, CmkChange::kAdopt);
+  ASSERT_THAT(adopted, Succeeds());
+  EXPECT_EQ(adopted->state, KeyState::kPendingImport);
+  EXPECT_FALSE(adopted->offer.has_value());
+}
+
+TEST(VaultRules, PrivateKeysLeaseNothing) {
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  parameters.algorithm = keyring::KeyAlgorithm::kEcP256;
+  parameters.usage = keyring::KeyUsage::kSignVerify;
+  const auto record = *first_record(parameters, *CmkId::random(), "root",
+                                    keyring::TokenKind::kSoftware, KekProfile::kNone, kNow, {});
+  EXPECT_EQ(record.current().wraps_leased, 0U);
+  EXPECT_THAT(next(record, CmkChange::kLease), FailsWith(Reason::kKeyUsage));
 }
 
 TEST(VaultRules, ARotationTakesTheTokensProfileAndLeavesTheOldVersionToDecrypt) {

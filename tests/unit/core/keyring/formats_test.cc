@@ -31,14 +31,14 @@ KeyContext some_context() {
 }
 
 WrappedKey some_blob(KekProfile profile) {
-  const bool is_gcm = profile == KekProfile::kAesGcm;
-  const std::size_t nonce = is_gcm ? 12 : (profile == KekProfile::kAesCbcHmac ? 16 : 0);
+  const bool is_cbc = profile == KekProfile::kAesCbcHmac || profile == KekProfile::kSm4CbcHmac;
+  const std::size_t nonce = is_gcm(profile) ? 12 : (is_cbc ? 16 : 0);
   return {profile,
           *CmkId::parse("11111111-2222-4333-8444-555555555555"),
           7,
           Bytes(nonce, std::byte{1}),
           Bytes(64, std::byte{2}),
-          Bytes(is_gcm ? 16 : 32, std::byte{3})};
+          Bytes(is_gcm(profile) ? 16 : 32, std::byte{3})};
 }
 
 CmkRecord some_record() {
@@ -67,6 +67,37 @@ SealedRecord with_seal(const CmkRecord& record) {
   return sealed;
 }
 
+// An imported key that is to be deleted, while its owner was about to bring the material again.
+CmkRecord waiting_record() {
+  CmkRecord record = some_record();
+  record.origin = KeyOrigin::kImported;
+  record.state = KeyState::kPendingDelete;
+  record.delete_at = record.changed;
+  record.material_digest = Bytes(32, std::byte{4});
+  record.offer = ImportOffer{.nonce = Bytes(16, std::byte{5}),
+                             .wrapping = ImportWrapping::kRsaAesSha256,
+                             .valid_to = record.changed,
+                             .private_key = Bytes(1300, std::byte{6}),
+                             .public_key = Bytes(294, std::byte{7})};
+  record.versions.resize(1);
+  record.versions[0].state = VersionState::kCurrent;
+  record.versions[0].material.clear();
+  return record;
+}
+
+void expect_one_encoding(const SealedRecord& good) {
+  for (std::size_t i = 0; i < good.size() - CmkRecord::kSealBytes; ++i) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      SealedRecord edited = good;
+      edited[i] ^= static_cast<std::byte>(1U << bit);
+      const auto read = CmkRecord::decode(edited);
+      if (read) {
+        EXPECT_EQ(with_seal(*read), edited) << i;
+      }
+    }
+  }
+}
+
 TEST(KeyContextFormat, IsTheOneThatTheFormatPageShows) {
   KeyContext context;
   context.volume = *VolumeId::parse("00112233-4455-4677-8899-aabbccddeeff");
@@ -74,7 +105,7 @@ TEST(KeyContextFormat, IsTheOneThatTheFormatPageShows) {
   context.key_bytes = 64;
   context.generation = 1;
   EXPECT_EQ(to_hex(context.encode()),
-            "43464b4301"                          // "CFKC", version 1
+            "43464b4302"                          // "CFKC", version 2
             "00000000"                            // tenant ""
             "01"                                  // purpose: volume key
             "0100112233445546778899aabbccddeeff"  // a volume
@@ -84,7 +115,8 @@ TEST(KeyContextFormat, IsTheOneThatTheFormatPageShows) {
             "00000040"                                // 64 bytes
             "0000000000000000000000000000000000000000000000000000000000000000"
             "0000000000000001"  // generation 1
-            "00000000");        // no flags
+            "00000000"          // no flags
+            "00000000");        // no context of a caller's own
 }
 
 TEST(KeyContextFormat, ReadsBackWhatItWrote) {
@@ -92,6 +124,10 @@ TEST(KeyContextFormat, ReadsBackWhatItWrote) {
   KeyContext data;
   data.purpose = Purpose::kAuditSeal;
   data.key_bytes = 32;
+  EXPECT_EQ(*KeyContext::decode(data.encode()), data);
+  data.purpose = Purpose::kData;
+  data.key_bytes = 1;
+  data.application = R"({"app":"billing"})";
   EXPECT_EQ(*KeyContext::decode(data.encode()), data);
 }
 
@@ -129,7 +165,13 @@ TEST(KeyContextFormat, ValuesOutsideTheLimitsAreRefusedOnBothSides) {
   refused([](KeyContext& c) { c.flags = 2; });
   refused([](KeyContext& c) { c.volume.reset(); });
   refused([](KeyContext& c) { c.purpose = Purpose::kEnvelopeData; });
-  refused([](KeyContext& c) { c.purpose = static_cast<Purpose>(5); });
+  refused([](KeyContext& c) { c.purpose = static_cast<Purpose>(6); });
+  refused([](KeyContext& c) { c.application = "{}"; });
+  refused([](KeyContext& c) {
+    c.purpose = Purpose::kData;
+    c.volume.reset();
+    c.application = std::string(1025, 'x');
+  });
   EXPECT_THAT(some_context().require_valid(), Succeeds());
 }
 
@@ -139,6 +181,9 @@ TEST(KeyContextFormat, TheLargestContextFits) {
   context.host_scope = std::string(64, 'h');
   context.device_binding = std::string(128, 'd');
   context.cipher = std::string(32, 'c');
+  context.volume.reset();
+  context.purpose = Purpose::kData;
+  context.application = std::string(1024, 'a');
   EXPECT_LE(context.encode().size(), KeyContext::kEncodedBytesMax);
   EXPECT_THAT(KeyContext::decode(context.encode()), Succeeds());
 }
@@ -164,11 +209,13 @@ TEST(RequireSame, NamesTheFieldThatDiffersByItsReason) {
   EXPECT_EQ(reason_when([](KeyContext& c) { c.cipher = "x"; }), Reason::kBlobInvalid);
   EXPECT_EQ(reason_when([](KeyContext& c) { c.key_bytes = 32; }), Reason::kBlobInvalid);
   EXPECT_EQ(reason_when([](KeyContext& c) { c.flags = 0; }), Reason::kBlobInvalid);
+  EXPECT_EQ(reason_when([](KeyContext& c) { c.application = "x"; }), Reason::kBlobInvalid);
 }
 
 TEST(WrappedKeyFormat, ReadsBackWhatItWroteInEveryProfile) {
-  for (const auto profile : {KekProfile::kAesGcm, KekProfile::kAesKeyWrapHmac,
-                             KekProfile::kRsaOaepHmac, KekProfile::kAesCbcHmac}) {
+  for (const auto profile :
+       {KekProfile::kAesGcm, KekProfile::kAesKeyWrapHmac, KekProfile::kRsaOaepHmac,
+        KekProfile::kAesCbcHmac, KekProfile::kSm4Gcm, KekProfile::kSm4CbcHmac}) {
     const auto blob = some_blob(profile);
     EXPECT_EQ(*WrappedKey::decode(blob.encode()), blob) << kek_profile_name(profile);
   }
@@ -213,6 +260,9 @@ TEST(WrappedKeyFormat, EachProfileHasItsOwnLengths) {
   blob.ciphertext.resize(WrappedKey::kEncodedBytesMax);
   EXPECT_THAT(WrappedKey::decode(blob.encode()), FailsWith(Reason::kBlobInvalid));
   blob = some_blob(KekProfile::kAesGcm);
+  blob.profile = KekProfile::kNone;
+  EXPECT_THAT(WrappedKey::decode(blob.encode()), FailsWith(Reason::kBlobInvalid));
+  blob = some_blob(KekProfile::kAesGcm);
   blob.cmk_version = 0;
   EXPECT_THAT(WrappedKey::decode(blob.encode()), FailsWith(Reason::kBlobInvalid));
 }
@@ -224,17 +274,41 @@ TEST(CmkRecordFormat, ReadsBackWhatItWrote) {
   EXPECT_EQ(some_record().find_version(3), nullptr);
 }
 
+TEST(CmkRecordFormat, ReadsBackEveryKindOfKey) {
+  CmkRecord signer = some_record();
+  signer.algorithm = KeyAlgorithm::kSm2;
+  signer.usage = KeyUsage::kSignVerify;
+  signer.versions.resize(1);
+  signer.versions[0] = {.profile = KekProfile::kNone,
+                        .created = signer.created,
+                        .material = Bytes(200, std::byte{1}),
+                        .public_key = Bytes(91, std::byte{2})};
+  EXPECT_EQ(*CmkRecord::decode(with_seal(signer)), signer);
+
+  EXPECT_EQ(*CmkRecord::decode(with_seal(waiting_record())), waiting_record());
+
+  CmkRecord rotating = some_record();
+  rotating.rotation_days = 90;
+  rotating.next_rotation = rotating.changed;
+  EXPECT_EQ(*CmkRecord::decode(with_seal(rotating)), rotating);
+
+  CmkRecord gone = some_record();
+  gone.state = KeyState::kDestroyed;
+  for (KeyVersion& version : gone.versions) {
+    version.state = VersionState::kDestroyed;
+    version.material.clear();
+  }
+  EXPECT_EQ(*CmkRecord::decode(with_seal(gone)), gone);
+}
+
 TEST(CmkRecordFormat, WhateverIsAcceptedHasOneEncoding) {
+  expect_one_encoding(with_seal(some_record()));
+  expect_one_encoding(with_seal(waiting_record()));
+}
+
+TEST(CmkRecordFormat, CutRecordsAreRefused) {
   const SealedRecord good = with_seal(some_record());
   for (std::size_t i = 0; i < good.size() - CmkRecord::kSealBytes; ++i) {
-    for (unsigned bit = 0; bit < 8; ++bit) {
-      SealedRecord edited = good;
-      edited[i] ^= static_cast<std::byte>(1U << bit);
-      const auto read = CmkRecord::decode(edited);
-      if (read) {
-        EXPECT_EQ(with_seal(*read), edited) << i;
-      }
-    }
     EXPECT_THAT(CmkRecord::decode(ByteView(good).first(i)), FailsWith(Reason::kRecordInvalid));
   }
 }
@@ -246,7 +320,38 @@ TEST(CmkRecordFormat, RecordsThatContradictThemselvesAreRefused) {
     EXPECT_THAT(CmkRecord::decode(with_seal(record)), FailsWith(Reason::kRecordInvalid));
   };
   refused([](CmkRecord& r) { r.revision = 0; });
-  refused([](CmkRecord& r) { r.state = static_cast<KeyState>(6); });
+  refused([](CmkRecord& r) { r.state = static_cast<KeyState>(7); });
+  refused([](CmkRecord& r) { r.state = KeyState::kDestroyed; });
+  refused([](CmkRecord& r) { r.state = KeyState::kPendingDelete; });
+  refused([](CmkRecord& r) { r.state = KeyState::kPendingImport; });
+  refused([](CmkRecord& r) { r.delete_at = r.created; });
+  refused([](CmkRecord& r) { r.next_rotation = r.created; });
+  refused([](CmkRecord& r) { r.rotation_days = 30; });
+  refused([](CmkRecord& r) {
+    r.rotation_days = 6;
+    r.next_rotation = r.created;
+  });
+  refused([](CmkRecord& r) { r.material_digest = Bytes(32); });
+  refused([](CmkRecord& r) { r.material_valid_to = r.created; });
+  refused([](CmkRecord& r) { r.usage = KeyUsage::kSignVerify; });
+  refused([](CmkRecord& r) {
+    r.origin = KeyOrigin::kImported;
+    r.rotation_days = 30;
+    r.next_rotation = r.created;
+  });
+  refused([](CmkRecord& r) {
+    r = waiting_record();
+    r.material_valid_to = r.created;
+  });
+  // A private key without its public half.
+  refused([](CmkRecord& r) {
+    r.algorithm = KeyAlgorithm::kSm2;
+    r.usage = KeyUsage::kSignVerify;
+    for (auto& version : r.versions) version.profile = KekProfile::kNone;
+  });
+  refused([](CmkRecord& r) { r.algorithm = KeyAlgorithm::kSm2; });
+  refused([](CmkRecord& r) { r.versions[1].profile = KekProfile::kNone; });
+  refused([](CmkRecord& r) { r.versions[1].public_key = Bytes(1); });
   refused([](CmkRecord& r) { r.alias = "7up"; });
   refused([](CmkRecord& r) { r.description = std::string(1025, 'x'); });
   refused([](CmkRecord& r) { r.root_id = std::string(65, 'x'); });
@@ -271,6 +376,7 @@ TEST(CmkRecordFormat, ADestroyedVersionAndAKeyWaitingForImportHaveNoMaterial) {
   record.versions[0].material.clear();
   EXPECT_THAT(CmkRecord::decode(with_seal(record)), Succeeds());
   record.state = KeyState::kPendingImport;
+  record.origin = KeyOrigin::kImported;
   record.versions[1].material.clear();
   EXPECT_THAT(CmkRecord::decode(with_seal(record)), Succeeds());
 }

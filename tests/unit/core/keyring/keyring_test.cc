@@ -78,7 +78,7 @@ TEST_F(KeyringTest, AServicesKeyIsRotatedAndNotDisabled) {
   parameters.owner = keyring::KeyOwner::kService;
   const auto made = keyring_->create(parameters, actor_);
   ASSERT_THAT(made, Succeeds());
-  EXPECT_THAT(keyring_->disable(made->id, actor_), FailsWith(Reason::kUnsupported));
+  EXPECT_THAT(keyring_->disable(made->id, actor_), FailsWith(Reason::kServiceKey));
   EXPECT_THAT(keyring_->rotate(made->id, actor_), Succeeds());
 }
 
@@ -244,7 +244,7 @@ TEST_F(KeyringTest, ASwappedRecordIsRefusedAndNamedAndListedAsDamaged) {
   EXPECT_THAT(keyring_->get(a.id), FailsWith(Reason::kRecordInvalid));
   EXPECT_THAT(keyring_->find("a"), FailsWith(Reason::kRecordInvalid));
   const auto c = create("c");
-  const auto page = keyring_->list({}, std::nullopt, 10);
+  const auto page = keyring_->list({});
   ASSERT_THAT(page, Succeeds());
   EXPECT_EQ(page->damaged.size(), 2U);
   ASSERT_EQ(page->keys.size(), 1U);
@@ -263,21 +263,18 @@ TEST_F(KeyringTest, AStorePutBackToAnOlderStateIsRefused) {
 TEST_F(KeyringTest, ListFiltersAndPages) {
   std::set<CmkId> all;
   for (const char* alias : {"disk-a", "disk-b", "disk-c", "tape"}) all.insert(create(alias).id);
-  const auto disks = keyring_->list({.state = {}, .owner = {}, .search = "disk"}, {}, 10);
+  const auto disks = keyring_->list({.filter = {.search = "disk"}});
   EXPECT_EQ(disks->keys.size(), 3U);
   ASSERT_THAT(keyring_->disable(disks->keys[1].id, actor_), Succeeds());
-  const auto disabled =
-      keyring_->list({.state = KeyState::kDisabled, .owner = {}, .search = ""}, {}, 10);
+  const auto disabled = keyring_->list({.filter = {.state = KeyState::kDisabled}});
   ASSERT_EQ(disabled->keys.size(), 1U);
   EXPECT_EQ(disabled->keys[0].id, disks->keys[1].id);
-  EXPECT_TRUE(
-      keyring_->list({.state = {}, .owner = keyring::KeyOwner::kService, .search = ""}, {}, 10)
-          ->keys.empty());
+  EXPECT_TRUE(keyring_->list({.filter = {.owner = keyring::KeyOwner::kService}})->keys.empty());
 
   std::set<CmkId> paged;
   std::optional<CmkId> after;
   do {
-    const auto page = keyring_->list({}, after, 1);
+    const auto page = keyring_->list({.after = after, .count_max = 1});
     ASSERT_THAT(page, Succeeds());
     for (const auto& record : page->keys) paged.insert(record.id);
     after = page->continue_after;
@@ -357,7 +354,7 @@ TEST_F(KeyringTest, AStoreThatCannotBeReadIsToldApartFromNoSuchKey) {
   store_.fail_next();
   EXPECT_THAT(keyring_->get(made.id), FailsWith(Reason::kStoreUnavailable));
   store_.fail_next(Reason::kStoreDamaged);
-  EXPECT_THAT(keyring_->list({}, {}, 10), FailsWith(Reason::kStoreDamaged));
+  EXPECT_THAT(keyring_->list({}), FailsWith(Reason::kStoreDamaged));
 }
 
 }  // namespace

@@ -104,13 +104,13 @@ TEST_F(SqliteKeyStoreTest, UnknownKeysAreNoSuchKey) {
 TEST_F(SqliteKeyStoreTest, ListsInTheOrderOfIdsAndPages) {
   ASSERT_THAT(store_->put(record_of(b_, "b", 1), 0, 1), Succeeds());
   ASSERT_THAT(store_->put(record_of(a_, "a", 1), 0, 2), Succeeds());
-  const auto all = store_->list(std::nullopt, 10);
+  const auto all = store_->list({});
   ASSERT_EQ(all->size(), 2U);
   EXPECT_EQ((*all)[0].id, a_);
   EXPECT_EQ((*all)[1].id, b_);
-  EXPECT_EQ(store_->list(std::nullopt, 1)->size(), 1U);
-  EXPECT_EQ(store_->list(a_, 10)->at(0).id, b_);
-  EXPECT_TRUE(store_->list(b_, 10)->empty());
+  EXPECT_EQ(store_->list({.count_max = 1})->size(), 1U);
+  EXPECT_EQ(store_->list({.after = a_})->at(0).id, b_);
+  EXPECT_TRUE(store_->list({.after = b_})->empty());
 }
 
 TEST_F(SqliteKeyStoreTest, RemembersUpToWhereItIsReconciled) {
@@ -137,7 +137,7 @@ TEST_F(SqliteKeyStoreTest, AnotherProgramsDatabaseIsDamagedAndNotTouched) {
 
 TEST_F(SqliteKeyStoreTest, ANewerSchemaIsRefused) {
   store_.reset();
-  edit("PRAGMA user_version = 2");
+  edit("PRAGMA user_version = 3");
   EXPECT_THAT(open_sqlite_key_store(path_), FailsWith(Reason::kStoreDamaged));
 }
 

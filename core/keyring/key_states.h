@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string_view>
+
+#include "core/base/result.h"
+#include "core/keyring/cmk_record.h"
+
+namespace coffer::keyring {
+
+// What a key's state forbids, in one voice: kKeyDisabled, kKeyArchived, kKeyPendingImport,
+// kKeyPendingDeletion, kNoSuchKey of a destroyed one; kInvalidArgs when it is enabled. `doing` is
+// what was asked for: "rotate".
+tl::unexpected<Error> refused_by_state(const CmkRecord& record, std::string_view doing);
+
+// Nothing when the key is in that state, else the same.
+Result<void> require_state(const CmkRecord& record, KeyState wanted, std::string_view doing);
+
+}  // namespace coffer::keyring

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/audit/audit_log.h"
+#include "core/keyring/key_transitions.h"
+#include "core/keyring/keyring.h"
+#include "core/keyring/stored_records.h"
+
+// The inside of the Keyring, for its own sources: keyring.cc (transitions and reading) and
+// keyring_uses.cc (what keys are used for).
+namespace coffer::keyring {
+
+template <class T>
+std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
+  return results;
+}
+
+template <class T>
+void fill(std::vector<Result<T>>& results, std::size_t count, const Error& error) {
+  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
+}
+
+template <class T>
+void append(std::vector<Result<T>>& results, std::vector<Result<T>> more) {
+  for (auto& one : more) results.push_back(std::move(one));
+}
+
+class Keyring::Core {
+ public:
+  explicit Core(const Parts& given)
+      : parts(given), transitions(given.vault, given.store, given.log) {}
+
+  // Hands the stored record of `id` to `call(record, begin)`, which gives the results of the keys
+  // from `begin` on, of `count` in all. When a change by somebody else came between reading and
+  // use, the record is read again, for the keys that were not begun.
+  template <class T, class Call>
+  std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
+
+  // Sees to it that the current version has leased `count` uses more than were taken so far.
+  Result<void> take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor);
+
+  // A version that was just made: all that it has leased is unused.
+  void note_new_version(const CmkRecord& record);
+
+  Result<CmkRecord> do_what_is_due(const CmkId& id, WallTime now, const audit::Actor& actor);
+
+  static audit::Event use_event(const std::string& operation, const CmkId& id, std::size_t count,
+                                const audit::Actor& actor);
+
+  // Uses of one key: intent, `call`, result. A caller is given nothing before the result is
+  // durable. `more` stands behind the count of keys in both records.
+  template <class T, class Call>
+  std::vector<Result<T>> recorded(const std::string& operation, const CmkId& id, std::size_t count,
+                                  const audit::Actor& actor, Call call,
+                                  const std::string& more = {});
+
+  // KeyVault::rewrap() of keys of one CMK, with uses of `to` taken for them.
+  std::vector<Result<WrappedKey>> rewrap(const CmkId& from, const CmkId& to,
+                                         std::span<const Rewrapped> keys, Deadline deadline,
+                                         const audit::Actor& actor);
+
+  static constexpr int kAttemptsMax = 8;
+
+  const Parts parts;
+  KeyTransitions transitions;
+
+ private:
+  // What is left of the uses leased for a version by this process. A lease of a process before
+  // counts as used up, so that a crash never counts too few.
+  struct Lease {
+    std::uint32_t version = 0;
+    std::uint64_t left = 0;
+  };
+  std::mutex lease_mutex_;  // Guards leases_; held while a lease is taken out, which may block.
+  std::map<CmkId, Lease> leases_;
+};
+
+// How the uses of a call ended, as one result record tells it.
+template <class T>
+void tell_outcome(audit::Event& event, std::span<const Result<T>> results) {
+  event.outcome = std::string(audit::kOutcomeOk);
+  std::size_t good = 0;
+  for (const auto& result : results) {
+    if (result) {
+      ++good;
+    } else if (event.outcome == audit::kOutcomeOk) {
+      event.outcome = std::string(result.error().name());
+    }
+  }
+  event.text = std::to_string(good) + " of " + std::to_string(results.size()) + " keys";
+}
+
+// How many of the results are those of keys that were begun: behind them the record was superseded,
+// by somebody's change between two messages of one call.
+template <class T>
+std::size_t begun_of(std::span<const Result<T>> results) {
+  std::size_t begun = results.size();
+  while (begun > 0 && !results[begun - 1] &&
+         results[begun - 1].error().reason() == Reason::kRecordSuperseded) {
+    --begun;
+  }
+  return begun;
+}
+
+template <class T, class Call>
+std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t count, Call call) {
+  SealedRecord tried;
+  std::vector<Result<T>> results;
+  std::size_t begun = 0;
+  for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
+    const auto stored = read_record(parts.store, id);
+    // Superseded, and the store has nothing newer.
+    if (stored && stored->sealed == tried) return results;
+    results.erase(results.begin() + static_cast<std::ptrdiff_t>(begun), results.end());
+    if (!stored) {
+      fill(results, count - begun, stored.error());
+      return results;
+    }
+    auto rest = call(ByteView(stored->sealed), begun);
+    if (rest.size() != count - begun) {
+      fill(results, count - begun,
+           Error(Reason::kHsmFailed, "the vault gave not one result per key"));
+      return results;
+    }
+    const std::size_t now_begun = begun_of<T>(rest);
+    append(results, std::move(rest));
+    begun += now_begun;
+    if (begun == count) return results;
+    tried = stored->sealed;
+  }
+  return results;
+}
+
+template <class T, class Call>
+std::vector<Result<T>> Keyring::Core::recorded(const std::string& operation, const CmkId& id,
+                                               std::size_t count, const audit::Actor& actor,
+                                               Call call, const std::string& more) {
+  if (count == 0) return {};
+  auto event = use_event(operation, id, count, actor);
+  event.text += more;
+  const auto intent = parts.log.append_one(event);
+  if (!intent) return all_fail<T>(count, intent.error());
+  std::vector<Result<T>> results = call();
+  event.kind = audit::Kind::kResult;
+  event.intent_sequence = *intent;
+  tell_outcome<T>(event, results);
+  event.text += more;
+  if (auto told = parts.log.append_one(event); !told) return all_fail<T>(count, told.error());
+  return results;
+}
+
+}  // namespace coffer::keyring

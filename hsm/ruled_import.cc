@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Import of key material (BYOK). A fresh key pair is made for each offer; its private half lies in
+// the record as a rooted key does, so that the vault need not remember it, and what is wrapped to
+// it is unwrapped in locked memory: no token of today does SHA-256 and AES key wrap in one step.
+#include <algorithm>
+#include <chrono>
+
+#include "core/crypto/digest.h"
+#include "core/crypto/key_wrap.h"
+#include "core/crypto/rsa.h"
+#include "core/crypto/sm2.h"
+#include "hsm/key_pair.h"
+#include "hsm/ruled_vault_core.h"
+
+namespace coffer::hsm {
+
+using keyring::ImportMaterial;
+using keyring::ImportOffer;
+using keyring::ImportParameters;
+using keyring::ImportWrapping;
+using keyring::KeyAlgorithm;
+using keyring::KeyState;
+
+namespace {
+
+constexpr std::chrono::hours kOfferTime{24};
+constexpr unsigned kRsaBits = 2048;
+constexpr unsigned kRsaAesBits = 4096;
+constexpr std::string_view kTokenMagic = "CFIT";
+constexpr std::uint8_t kTokenVersion = 1;
+// Of what its owner sends; RSA-4096 and a wrapped key of 4096 bytes fit.
+constexpr std::size_t kWrappedBytesMax = 8192;
+
+tl::unexpected<Error> not_imported(const CmkRecord& record) {
+  return fail(Reason::kImportRefused, "import into key " + record.id.str() +
+                                          ": the material does not unwrap to a key of " +
+                                          std::string(key_algorithm_name(record.algorithm)));
+}
+
+Bytes offer_place(const CmkRecord& record, ByteView nonce) {
+  return ByteWriter().text("coffer import offer").raw(record.id.bytes()).raw(nonce).take();
+}
+
+bool is_rsa_aes(ImportWrapping wrapping) {
+  return wrapping == ImportWrapping::kRsaAesSha1 || wrapping == ImportWrapping::kRsaAesSha256;
+}
+
+Result<KeyPair> make_pair_for(ImportWrapping wrapping) {
+  if (wrapping == ImportWrapping::kSm2) return key_pair_of(crypto::Sm2PrivateKey::generate());
+  const auto bits = is_rsa_aes(wrapping) ? kRsaAesBits : kRsaBits;
+  return key_pair_of(crypto::RsaPrivateKey::generate(bits));
+}
+
+Result<SecretBytes> unwrap_rsa(const crypto::RsaPrivateKey& key, ImportWrapping wrapping,
+                               ByteView wrapped) {
+  const bool sha1 =
+      wrapping == ImportWrapping::kRsaOaepSha1 || wrapping == ImportWrapping::kRsaAesSha1;
+  const auto& params = sha1 ? crypto::kOaepSha1 : crypto::kOaepSha256;
+  if (wrapping == ImportWrapping::kRsaPkcs1) return key.decrypt_pkcs1(wrapped);
+  if (!is_rsa_aes(wrapping)) return key.decrypt(params, wrapped);
+  const std::size_t modulus_bytes = key.size_bits() / 8;
+  if (wrapped.size() <= modulus_bytes) {
+    return fail(Reason::kBlobInvalid, "too short for an RSA-AES key wrap");
+  }
+  const auto kek = key.decrypt(params, wrapped.first(modulus_bytes));
+  if (!kek) return tl::unexpected(kek.error());
+  return crypto::aes_kwp_unwrap(kek->reveal(), wrapped.subspan(modulus_bytes));
+}
+
+}  // namespace
+
+Result<Bytes> RuledVault::Core::import_token(const CmkRecord& record, const ImportOffer& offer) {
+  ByteWriter token;
+  token.raw(as_bytes(kTokenMagic)).u8(kTokenVersion).raw(record.id.bytes()).raw(offer.nonce);
+  const Bytes bound =
+      ByteWriter().text("coffer import token").bytes(token.view()).bytes(offer.public_key).take();
+  const auto mac = parts.token.mac(MacKey::kSeal, bound);
+  if (!mac) return tl::unexpected(mac.error());
+  return token.raw(*mac).take();
+}
+
+Result<Bytes> RuledVault::Core::material_digest(const CmkRecord& record, const SecretBytes& key) {
+  const Bytes bound = ByteWriter()
+                          .text("coffer imported material")
+                          .raw(record.id.bytes())
+                          .raw(crypto::sha256(key.reveal()))
+                          .take();
+  const auto mac = parts.token.mac(MacKey::kSeal, bound);
+  if (!mac) return tl::unexpected(mac.error());
+  return Bytes(mac->begin(), mac->end());
+}
+
+Result<SealedRecord> RuledVault::Core::seal_next(CmkRecord record) {
+  const auto floor = parts.floors.floor_of(record.id);
+  if (!floor) return tl::unexpected(floor.error());
+  record.revision = std::max(record.revision, floor->revision) + 1;
+  record.changed = parts.clock.wall();
+  return seal(record);
+}
+
+Result<ImportParameters> RuledVault::Core::prepare_import(ByteView current,
+                                                          ImportWrapping wrapping) {
+  auto record = open_and_present(current);
+  if (!record) return tl::unexpected(record.error());
+  if (auto may = require_may_prepare_import(*record); !may) return tl::unexpected(may.error());
+  if (wrapping == ImportWrapping::kSm2 && record->algorithm != KeyAlgorithm::kSm4) {
+    return fail(Reason::kUnsupported, "only keys of SM4 are wrapped by SM2");
+  }
+  // Asked before a pair is made for nothing.
+  const auto keeps = parts.token.keeps_rooted();
+  if (!keeps) return tl::unexpected(keeps.error());
+  if (!*keeps) return fail(Reason::kUnsupported, "this token takes no keys in");
+  auto pair = make_pair_for(wrapping);
+  if (!pair) return tl::unexpected(pair.error());
+  const auto nonce = SecretBytes::random(ImportOffer::kNonceBytes);
+  if (!nonce) return tl::unexpected(nonce.error());
+  ImportOffer offer;
+  offer.nonce.assign(nonce->reveal().begin(), nonce->reveal().end());
+  offer.wrapping = wrapping;
+  offer.valid_to = parts.clock.wall() + kOfferTime;
+  auto closed = parts.token.close_rooted(pair->secret, offer_place(*record, offer.nonce));
+  if (!closed) return pass(closed.error(), "prepare an import into key " + record->id.str());
+  offer.private_key = std::move(*closed);
+  offer.public_key = std::move(pair->public_key);
+
+  auto token = import_token(*record, offer);
+  if (!token) return tl::unexpected(token.error());
+  record->offer = offer;
+  auto sealed = seal_next(std::move(*record));
+  if (!sealed) return tl::unexpected(sealed.error());
+  return ImportParameters{std::move(*sealed), std::move(offer.public_key), std::move(*token),
+                          offer.valid_to};
+}
+
+Result<SecretBytes> RuledVault::Core::unwrap_import(const CmkRecord& record,
+                                                    const ImportMaterial& material) {
+  const ImportOffer& offer = *record.offer;
+  if (material.wrapped.size() > kWrappedBytesMax) return not_imported(record);
+  const auto secret = parts.token.open_rooted(offer.private_key, offer_place(record, offer.nonce));
+  if (!secret) return tl::unexpected(secret.error());
+  const auto unwrap = [&]() -> Result<SecretBytes> {
+    if (offer.wrapping == ImportWrapping::kSm2) {
+      const auto key = crypto::Sm2PrivateKey::parse(secret->reveal());
+      if (!key) return tl::unexpected(key.error());
+      return key->decrypt(material.wrapped);
+    }
+    const auto key = crypto::RsaPrivateKey::parse(secret->reveal());
+    if (!key) return tl::unexpected(key.error());
+    return unwrap_rsa(*key, offer.wrapping, material.wrapped);
+  };
+  auto key = unwrap();
+  // One answer for every cause: what is wrong with a padding is nobody's to learn.
+  if (!key || key->size() != RootedKeys::symmetric_bytes(record.algorithm)) {
+    return not_imported(record);
+  }
+  return key;
+}
+
+Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
+                                                       const ImportMaterial& material) {
+  auto record = open_and_present(current);
+  if (!record) return tl::unexpected(record.error());
+  if (auto may = require_may_import(*record); !may) return tl::unexpected(may.error());
+  const WallTime now = parts.clock.wall();
+  if (material.valid_to && *material.valid_to <= now) {
+    return fail(Reason::kInvalidArgs, "material expires in the future, or not at all");
+  }
+  const std::string what = "import into key " + record->id.str();
+  if (!record->offer || now >= record->offer->valid_to) {
+    return fail(Reason::kImportTokenExpired, what + ": no import is prepared, or not any more");
+  }
+  const auto token = import_token(*record, *record->offer);
+  if (!token) return tl::unexpected(token.error());
+  if (!equal_constant_time(*token, material.token)) {
+    return fail(Reason::kImportTokenExpired, what + ": the token is not the newest of this key");
+  }
+  const auto key = unwrap_import(*record, material);
+  if (!key) return tl::unexpected(key.error());
+  auto digest = material_digest(*record, *key);
+  if (!digest) return tl::unexpected(digest.error());
+  if (!record->material_digest.empty() && !equal_constant_time(*digest, record->material_digest)) {
+    return fail(Reason::kMaterialMismatch, what + ": it is not what was imported first");
+  }
+  if (record->state == KeyState::kPendingImport) {
+    KeyVersion& version = record->versions.back();
+    const keyring::KeySupport kind{record->algorithm, record->usage, record->protection};
+    auto made = record->protection == keyring::Protection::kRooted
+                    ? rooted.import_key(record->id, version.number, kind, *key)
+                    : parts.token.import_key(record->id, version.number, kind, *key);
+    if (!made) return pass(made.error(), what);
+    version.material = std::move(made->material);
+    record->state = KeyState::kEnabled;
+  }
+  record->material_digest = std::move(*digest);
+  record->material_valid_to = material.valid_to;
+  return seal_next(std::move(*record));
+}
+
+}  // namespace coffer::hsm

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/ruled_vault_core.h"
+
+#include <algorithm>
+
+#include "core/crypto/digest.h"
+
+namespace coffer::hsm {
+namespace {
+
+// Checking a seal costs the token an HMAC: records that passed are remembered, by every byte of
+// them.
+constexpr std::size_t kKnownRecordsMax = 4096;
+
+bool is_xts(const KeyContext& context) {
+  return context.cipher.find("-xts-") != std::string::npos;
+}
+
+}  // namespace
+
+Result<CmkRecord> RuledVault::Core::open(ByteView sealed) {
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  Bytes key(sealed.begin(), sealed.end());
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = known_records_.find(key);
+    if (known != known_records_.end() && known->second.root_id == identity->root_id) {
+      return known->second;
+    }
+  }
+  auto record = CmkRecord::decode(sealed);
+  if (!record) return record;
+  if (record->root_id != identity->root_id) {
+    return fail(Reason::kRecordInvalid,
+                "record of key " + record->id.str() + " is of another root key");
+  }
+  const auto mac =
+      parts.token.mac(MacKey::kSeal, sealed.first(sealed.size() - CmkRecord::kSealBytes));
+  if (!mac) return tl::unexpected(mac.error());
+  if (!equal_constant_time(*mac, sealed.last(CmkRecord::kSealBytes))) {
+    return fail(Reason::kRecordInvalid,
+                "record of key " + record->id.str() + ": its seal does not hold");
+  }
+  const std::lock_guard lock(mutex_);
+  if (known_records_.size() >= kKnownRecordsMax) known_records_.clear();
+  known_records_.insert_or_assign(std::move(key), *record);
+  return record;
+}
+
+Result<CmkRecord> RuledVault::Core::open_and_present(ByteView sealed) {
+  auto record = open(sealed);
+  if (!record) return record;
+  const auto counted = parts.floors.present(
+      record->id, {record->revision, record->current().number}, crypto::sha256(sealed));
+  if (!counted) return pass(counted.error(), "use key " + record->id.str());
+  return record;
+}
+
+Result<SealedRecord> RuledVault::Core::seal(const CmkRecord& record) {
+  SealedRecord sealed = record.encode();
+  if (sealed.size() > CmkRecord::kEncodedBytesMax) {
+    return fail(Reason::kLimitsExceeded, "record of key " + record.id.str() + " is full: it has " +
+                                             std::to_string(record.versions.size()) + " versions");
+  }
+  const auto mac = parts.token.mac(MacKey::kSeal, sealed);
+  if (!mac) return tl::unexpected(mac.error());
+  sealed.insert(sealed.end(), mac->begin(), mac->end());
+  const auto again = CmkRecord::decode(sealed);
+  if (!again || *again != record) {
+    return fail(Reason::kInternal, "record of key " + record.id.str() + " does not read back");
+  }
+  return sealed;
+}
+
+Result<void> RuledVault::Core::make_material(CmkRecord& record) {
+  KeyVersion& version = record.versions.back();
+  const keyring::KeySupport kind{record.algorithm, record.usage, record.protection};
+  auto made = record.protection == keyring::Protection::kRooted
+                  ? rooted.generate(record.id, version.number, kind)
+                  : parts.token.generate(record.id, version.number, kind);
+  if (!made) return pass(made.error(), "generate key " + record.id.str());
+  version.material = std::move(made->material);
+  version.public_key = std::move(made->public_key);
+  return {};
+}
+
+Result<void> RuledVault::Core::require_supported(const keyring::CmkParameters& parameters) {
+  // What no token has is the rules' to refuse.
+  if (!keyring::fits(parameters.algorithm, parameters.usage)) return {};
+  const auto no = [](const std::string& what) {
+    return fail(Reason::kUnsupported, "this token has no " + what);
+  };
+  const auto keeps = parts.token.keeps_rooted();
+  if (!keeps) return tl::unexpected(keeps.error());
+  if (parameters.origin == keyring::KeyOrigin::kImported && !*keeps) return no("imported keys");
+  if (parameters.protection == keyring::Protection::kRooted) {
+    if (*keeps) return {};
+    return no("rooted keys");
+  }
+  const auto own = parts.token.supports();
+  if (!own) return tl::unexpected(own.error());
+  const keyring::KeySupport kind{parameters.algorithm, parameters.usage, parameters.protection};
+  if (std::ranges::find(*own, kind) != own->end()) return {};
+  return no(std::string(protection_name(kind.protection)) + " keys of " +
+            std::string(key_algorithm_name(kind.algorithm)) + " for " +
+            std::string(key_usage_name(kind.usage)));
+}
+
+Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& parameters) {
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  const auto id = parameters.id ? Result<CmkId>(*parameters.id) : CmkId::random();
+  if (!id) return tl::unexpected(id.error());
+  if (auto can = require_supported(parameters); !can) return tl::unexpected(can.error());
+  const auto profile = profile_for({parameters.algorithm, parameters.usage, parameters.protection},
+                                   identity->profile);
+  auto record = first_record(parameters, *id, identity->root_id, identity->kind, profile,
+                             parts.clock.wall(), limits);
+  if (!record) return tl::unexpected(record.error());
+  const auto floor = parts.floors.floor_of(*id);
+  if (!floor) return tl::unexpected(floor.error());
+  if (floor->revision != 0) return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
+  if (parameters.origin == keyring::KeyOrigin::kGenerated) {
+    if (auto made = make_material(*record); !made) return tl::unexpected(made.error());
+  }
+  return seal(*record);
+}
+
+Result<SealedRecord> RuledVault::Core::change(ByteView current, const keyring::CmkChange& change) {
+  // A record that is adopted comes from a volume's token and may be older than the newest one used.
+  const auto record =
+      change.kind == keyring::CmkChange::kAdopt ? open(current) : open_and_present(current);
+  if (!record) return tl::unexpected(record.error());
+  const auto identity = parts.token.identity();
+  if (!identity) return tl::unexpected(identity.error());
+  const auto floor = parts.floors.floor_of(record->id);
+  if (!floor) return tl::unexpected(floor.error());
+  const auto profile =
+      profile_for({record->algorithm, record->usage, record->protection}, identity->profile);
+  auto next = next_record(*record, change, profile, *floor, parts.clock.wall(), limits);
+  if (!next) return tl::unexpected(next.error());
+  if (change.kind == keyring::CmkChange::kRotate) {
+    if (auto made = make_material(*next); !made) return tl::unexpected(made.error());
+  }
+  return seal(*next);
+}
+
+Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t count) {
+  const KeyVersion& version = record.current();
+  const std::lock_guard lock(mutex_);
+  std::uint64_t& used = uses_[{record.id, version.number}];
+  if (used + count > version.wraps_leased) {
+    return fail(Reason::kKeyExhausted, "key " + record.id.str() + " version " +
+                                           std::to_string(version.number) + " has leased " +
+                                           std::to_string(version.wraps_leased) + " uses");
+  }
+  used += count;
+  return {};
+}
+
+Result<CmkRecord> RuledVault::Core::open_to_wrap(ByteView sealed, std::size_t count) {
+  auto record = open_and_present(sealed);
+  if (!record) return record;
+  if (auto may = require_may_wrap(*record, parts.clock.wall()); !may) {
+    return tl::unexpected(may.error());
+  }
+  if (auto taken = take_uses(*record, count); !taken) return tl::unexpected(taken.error());
+  return record;
+}
+
+Result<CmkRecord> RuledVault::Core::open_to_unwrap(ByteView sealed) {
+  auto record = open_and_present(sealed);
+  if (!record) return record;
+  if (auto may = require_may_unwrap(*record, parts.clock.wall()); !may) {
+    return tl::unexpected(may.error());
+  }
+  return record;
+}
+
+Result<CmkRecord> RuledVault::Core::open_to_use(ByteView sealed, keyring::KeyUsage usage) {
+  auto record = open_and_present(sealed);
+  if (!record) return record;
+  if (auto may = require_may_use(*record, usage); !may) return tl::unexpected(may.error());
+  return record;
+}
+
+void RuledVault::Core::give_back_uses(const CmkRecord& record, std::size_t count) {
+  const std::lock_guard lock(mutex_);
+  uses_[{record.id, record.current().number}] -= count;
+}
+
+Result<WrappedKey> RuledVault::Core::encrypt(const CmkRecord& record,
+                                             std::span<const std::byte> plain,
+                                             const KeyContext& context) {
+  WrappedKey blob{record.current().profile, record.id, record.current().number, {}, {}, {}};
+  const Bytes aad = wrap_aad(blob, context);
+  auto made = encrypt_one({record, record.current()}, {plain, aad});
+  if (!made) return pass(made.error(), "wrap under key " + record.id.str());
+  blob.nonce = std::move(made->nonce);
+  blob.ciphertext = std::move(made->bytes);
+  blob.tag = std::move(made->tag);
+  if (is_gcm(blob.profile)) return blob;
+  const auto mac =
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+  if (!mac) return tl::unexpected(mac.error());
+  blob.tag.assign(mac->begin(), mac->end());
+  return blob;
+}
+
+Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad) {
+  if (is_gcm(blob.profile)) return {};
+  const auto mac =
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+  if (!mac) return tl::unexpected(mac.error());
+  if (equal_constant_time(*mac, blob.tag)) return {};
+  return fail(Reason::kBlobInvalid, "the wrapped key does not authenticate with its context");
+}
+
+Result<SecretBytes> RuledVault::Core::decrypt(const CmkRecord& record, const Presented& key,
+                                              PurposeRule rule) {
+  const auto& [blob, context] = key;
+  if (auto allowed = require_context(context, rule); !allowed) {
+    return tl::unexpected(allowed.error());
+  }
+  const auto version = version_of(record, blob);
+  if (!version) return tl::unexpected(version.error());
+  const Bytes aad = wrap_aad(blob, context);
+  // Checked before the token decrypts: these mechanisms bind nothing themselves.
+  if (auto bound = require_mac(blob, aad); !bound) return tl::unexpected(bound.error());
+
+  const DecryptJob job{blob.nonce, blob.ciphertext,
+                       is_gcm(blob.profile) ? ByteView(blob.tag) : ByteView(), aad};
+  auto one = decrypt_one({record, **version}, job);
+  if (one && one->size() != context.key_bytes)
+    return tl::unexpected(wrong_length(Reason::kBlobInvalid));
+  return one;
+}
+
+Result<Ciphertext> RuledVault::Core::encrypt_one(const TokenKey& key, const EncryptJob& job) {
+  if (key.record.protection == keyring::Protection::kRooted) return rooted.encrypt(key, job);
+  auto made = parts.token.encrypt(key, {&job, 1});
+  if (made.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
+  return std::move(made.front());
+}
+
+Result<SecretBytes> RuledVault::Core::decrypt_one(const TokenKey& key, const DecryptJob& job) {
+  if (key.record.protection == keyring::Protection::kRooted) return rooted.decrypt(key, job);
+  auto plain = parts.token.decrypt(key, {&job, 1});
+  if (plain.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
+  return std::move(plain.front());
+}
+
+Result<Bytes> RuledVault::Core::sign(const CmkRecord& record, keyring::SignScheme scheme,
+                                     ByteView digest) {
+  const TokenKey key{record, record.current()};
+  if (record.protection == keyring::Protection::kRooted) return rooted.sign(key, scheme, digest);
+  return parts.token.sign(key, scheme, digest);
+}
+
+Result<SecretBytes> RuledVault::Core::decrypt_asymmetric(const CmkRecord& record,
+                                                         keyring::DecryptScheme scheme,
+                                                         ByteView ciphertext) {
+  const TokenKey key{record, record.current()};
+  if (record.protection == keyring::Protection::kRooted) {
+    return rooted.decrypt_asymmetric(key, scheme, ciphertext);
+  }
+  return parts.token.decrypt_asymmetric(key, scheme, ciphertext);
+}
+
+Result<void> RuledVault::Core::clear_gone(const CmkRecord& record) {
+  const auto is_gone = [](const KeyVersion& version) { return version.material.empty(); };
+  // The versions that are still there are opened again when they are used.
+  if (std::ranges::any_of(record.versions, is_gone)) rooted.drop(record.id);
+  if (record.protection != keyring::Protection::kResident) return {};
+  for (const KeyVersion& version : record.versions) {
+    if (!is_gone(version)) continue;
+    if (auto gone = parts.token.destroy(record.id, version.number); !gone) return gone;
+  }
+  return {};
+}
+
+Result<SecretBytes> RuledVault::Core::draw_dek(const KeyContext& context) {
+  // Equal halves come with a probability of 2^-256: a second draw that has them means a broken
+  // source.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto dek = parts.token.random(context.key_bytes);
+    if (!dek || !is_xts(context) || xts_halves_differ(dek->reveal())) return dek;
+  }
+  return fail(Reason::kHsmFailed, "the token's random generator repeats itself");
+}
+
+}  // namespace coffer::hsm

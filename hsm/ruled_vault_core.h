@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "hsm/rooted_keys.h"
+#include "hsm/ruled_vault.h"
+
+// The inside of RuledVault, for its own sources: ruled_vault.cc (calls), ruled_vault_core.cc
+// (records, seals, keys) and ruled_import.cc.
+namespace coffer::hsm {
+
+using keyring::CmkRecord;
+using keyring::KekProfile;
+using keyring::KeyContext;
+using keyring::KeyVersion;
+using keyring::Presented;
+using keyring::SealedRecord;
+using keyring::WrappedKey;
+
+inline Error wrong_length(Reason reason) {
+  return {reason, "the key has another length than its context says"};
+}
+
+class RuledVault::Core {
+ public:
+  Core(const Parts& given, const UseLimits& use_limits)
+      : parts(given), limits(use_limits), rooted(given.token) {}
+
+  Result<SealedRecord> create(const keyring::CmkParameters& parameters);
+  Result<SealedRecord> change(ByteView current, const keyring::CmkChange& change);
+
+  Result<keyring::ImportParameters> prepare_import(ByteView current,
+                                                   keyring::ImportWrapping wrapping);
+  Result<SealedRecord> import_material(ByteView current, const keyring::ImportMaterial& material);
+
+  // The record in `sealed`, after its root key and seal were checked, and counted as used.
+  Result<CmkRecord> open_and_present(ByteView sealed);
+
+  // Wraps `plain` under the current version, bound to `context`. Its use was taken before.
+  Result<WrappedKey> encrypt(const CmkRecord& record, std::span<const std::byte> plain,
+                             const KeyContext& context);
+  Result<SecretBytes> decrypt(const CmkRecord& record, const Presented& key, PurposeRule rule);
+
+  // One use of a private key, whose usage was checked before.
+  Result<Bytes> sign(const CmkRecord& record, keyring::SignScheme scheme, ByteView digest);
+  Result<SecretBytes> decrypt_asymmetric(const CmkRecord& record, keyring::DecryptScheme scheme,
+                                         ByteView ciphertext);
+
+  // Forgets versions whose material is gone, and removes what is left of them in the token.
+  Result<void> clear_gone(const CmkRecord& record);
+
+  // The same of a key that may wrap now, with `count` more wraps of its current version counted:
+  // before they are made, as one that fails half-way may have used its nonce.
+  //   kKeyExhausted   the record has not leased them.
+  Result<CmkRecord> open_to_wrap(ByteView sealed, std::size_t count);
+  // Of those, wraps that the time did not suffice for: nothing was done for them.
+  void give_back_uses(const CmkRecord& record, std::size_t count);
+  // The same of a key that may unwrap now, or be used in that way.
+  Result<CmkRecord> open_to_unwrap(ByteView sealed);
+  Result<CmkRecord> open_to_use(ByteView sealed, keyring::KeyUsage usage);
+
+  // A volume's DEK as its context asks for it.
+  Result<SecretBytes> draw_dek(const KeyContext& context);
+
+  const Parts parts;
+  const UseLimits limits;
+  RootedKeys rooted;
+
+ private:
+  // Whether this token has such keys at all.   kUnsupported
+  Result<void> require_supported(const keyring::CmkParameters& parameters);
+  // The next revision of `record` as it was just changed, above every one that was presented.
+  Result<SealedRecord> seal_next(CmkRecord record);
+  // The key in `material`, whose token fits `record`.
+  Result<SecretBytes> unwrap_import(const CmkRecord& record,
+                                    const keyring::ImportMaterial& material);
+  // What tells the same material from other, and nothing else about it.
+  Result<Bytes> material_digest(const CmkRecord& record, const SecretBytes& key);
+  Result<Bytes> import_token(const CmkRecord& record, const keyring::ImportOffer& offer);
+  // The key of the current version, which has none yet.
+  Result<void> make_material(CmkRecord& record);
+  Result<CmkRecord> open(ByteView sealed);
+  Result<void> take_uses(const CmkRecord& record, std::size_t count);
+  Result<SealedRecord> seal(const CmkRecord& record);
+  Result<void> require_mac(const WrappedKey& blob, ByteView aad);
+  // In the token, or in locked memory, as the key's protection says.
+  Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
+  Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
+
+  std::mutex mutex_;  // Guards what follows.
+  std::map<Bytes, CmkRecord> known_records_;
+  // Wraps made since this process started. It may be fewer than were ever made, never more than
+  // were leased: who keeps the store counts a lease as used up when it starts.
+  std::map<std::pair<CmkId, std::uint32_t>, std::uint64_t> uses_;
+};
+
+}  // namespace coffer::hsm

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a vault does in the later life of keys: archive, deletion, rewrap, private keys, import.
+#include <algorithm>
+
+#include "core/crypto/ec.h"
+#include "core/crypto/rsa.h"
+#include "core/crypto/sm2.h"
+#include "tests/contract/key_vault_contract.h"
+#include "tests/support/result_matchers.h"
+
+namespace coffer::tests {
+namespace {
+
+using keyring::CmkChange;
+using keyring::CmkParameters;
+using keyring::CmkRecord;
+using keyring::ImportMaterial;
+using keyring::ImportWrapping;
+using keyring::KeyAlgorithm;
+using keyring::KeyOrigin;
+using keyring::KeySupport;
+using keyring::KeyUsage;
+using keyring::Protection;
+using keyring::Rewrapped;
+using keyring::SignScheme;
+
+const Bytes kSomeKey(32, std::byte{0x2C});
+const Bytes kDigest(32, std::byte{0x11});
+
+bool supports(keyring::KeyVault& vault, const KeySupport& kind) {
+  const auto all = vault.health().supports;
+  return std::ranges::find(all, kind) != all.end();
+}
+
+CmkChange deletion_in(std::uint32_t days) {
+  CmkChange change = CmkChange::kScheduleDeletion;
+  change.days = days;
+  return change;
+}
+
+TEST_P(KeyVaultContract, AnArchivedKeyUnwrapsAndDoesNotWrap) {
+  const auto first = create();
+  const auto blob = wrap_one(first, kSomeKey);
+  const auto archived = change(first, CmkChange::kArchive);
+  EXPECT_THAT(unwrap_one(archived, blob, data_context()), Succeeds());
+  std::vector<keyring::KeyVault::Plain> keys(1);
+  keys[0].key = *SecretBytes::copy_of(kSomeKey);
+  keys[0].context = data_context();
+  EXPECT_THAT(vault().wrap(archived, keys, soon()).at(0), FailsWith(Reason::kKeyArchived));
+  // The record before it is not to be used any more.
+  EXPECT_THAT(vault().wrap(first, keys, soon()).at(0), FailsWith(Reason::kRecordSuperseded));
+  const auto back = change(archived, CmkChange::kCancelArchive);
+  EXPECT_THAT(vault().wrap(back, keys, soon()).at(0), Succeeds());
+}
+
+TEST_P(KeyVaultContract, AKeyIsNotDestroyedBeforeItsTime) {
+  const auto enabled = create();
+  const auto blob = wrap_one(enabled, kSomeKey);
+  EXPECT_THAT(vault().change_cmk(enabled, deletion_in(7)), FailsWith(Reason::kKeyNotDisabled));
+  const auto disabled = change(enabled, CmkChange::kDisable);
+  EXPECT_THAT(vault().change_cmk(disabled, deletion_in(6)), FailsWith(Reason::kInvalidArgs));
+  const auto doomed = change(disabled, deletion_in(7));
+  EXPECT_THAT(vault().change_cmk(doomed, CmkChange::kDestroy),
+              FailsWith(Reason::kKeyPendingDeletion));
+  EXPECT_THAT(unwrap_one(doomed, blob, data_context()), FailsWith(Reason::kKeyPendingDeletion));
+  const auto rescued = change(change(doomed, CmkChange::kCancelDeletion), CmkChange::kEnable);
+  EXPECT_THAT(unwrap_one(rescued, blob, data_context()), Succeeds());
+}
+
+TEST_P(KeyVaultContract, KeysAreRewrappedToTheNewestVersionWithoutComingOut) {
+  const auto first = create();
+  const auto data = wrap_one(first, kSomeKey);
+  const auto volume = make_dek(first);
+  auto newest = change(first, CmkChange::kRotate);
+  const std::vector<Rewrapped> keys{{{data, data_context()}, data_context()},
+                                    {{volume, volume_context()}, volume_context()},
+                                    {{volume, volume_context()}, data_context()},
+                                    {{data, volume_context()}, volume_context()}};
+  const auto made = vault().rewrap(newest, newest, keys, soon());
+  ASSERT_EQ(made.size(), 4U);
+  ASSERT_THAT(made[0], Succeeds());
+  ASSERT_THAT(made[1], Succeeds());
+  EXPECT_EQ(made[0]->cmk_version, 2U);
+  EXPECT_THAT(made[2], FailsWith(Reason::kWrongPurpose)) << "out of the vault by another name";
+  EXPECT_THAT(made[3], FailsWith(Reason::kBlobInvalid));
+
+  CmkChange old_version = CmkChange::kDestroyVersion;
+  old_version.version = 1;
+  newest = change(newest, old_version);
+  EXPECT_THAT(unwrap_one(newest, data, data_context()), FailsWith(Reason::kBlobInvalid));
+  const auto plain = unwrap_one(newest, *made[0], data_context());
+  ASSERT_THAT(plain, Succeeds());
+  EXPECT_TRUE(std::ranges::equal(plain->reveal(), ByteView(kSomeKey)));
+  EXPECT_THAT(deliver_one(newest, *made[1], volume_context()), Succeeds());
+}
+
+TEST_P(KeyVaultContract, AKindThatTheTokenDoesNotShowIsRefused) {
+  for (const auto protection : {Protection::kResident, Protection::kWrapped, Protection::kRooted}) {
+    for (const auto algorithm : {KeyAlgorithm::kAes256, KeyAlgorithm::kSm4}) {
+      if (supports(vault(), {algorithm, KeyUsage::kEncryptDecrypt, protection})) continue;
+      CmkParameters parameters = parameters_of("kind");
+      parameters.algorithm = algorithm;
+      parameters.protection = protection;
+      EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kUnsupported))
+          << key_algorithm_name(algorithm) << ", " << protection_name(protection);
+    }
+  }
+}
+
+TEST_P(KeyVaultContract, PrivateKeysSignForTheirPublicHalf) {
+  const KeySupport ec{KeyAlgorithm::kEcP256, KeyUsage::kSignVerify, Protection::kRooted};
+  if (!supports(vault(), ec)) GTEST_SKIP() << GetParam().name << " keeps no rooted keys";
+  CmkParameters parameters = parameters_of("signer");
+  parameters.algorithm = ec.algorithm;
+  parameters.usage = ec.usage;
+  parameters.protection = ec.protection;
+  const auto signer = vault().create_cmk(parameters);
+  ASSERT_THAT(signer, Succeeds());
+  const std::vector<Bytes> digests{kDigest, Bytes(31)};
+  const auto made = vault().sign(*signer, SignScheme::kEcdsa, digests, soon());
+  ASSERT_EQ(made.size(), 2U);
+  ASSERT_THAT(made[0], Succeeds());
+  EXPECT_THAT(made[1], FailsWith(Reason::kInvalidArgs));
+  const auto half = crypto::EcPublicKey::parse(CmkRecord::decode(*signer)->current().public_key);
+  ASSERT_THAT(half, Succeeds());
+  EXPECT_THAT(half->verify(kDigest, *made[0]), Succeeds());
+
+  parameters.alias = "reader";
+  parameters.algorithm = KeyAlgorithm::kSm2;
+  parameters.usage = KeyUsage::kAsymmetricDecrypt;
+  const auto reader = vault().create_cmk(parameters);
+  ASSERT_THAT(reader, Succeeds());
+  const auto to = crypto::Sm2PublicKey::parse(CmkRecord::decode(*reader)->current().public_key);
+  ASSERT_THAT(to, Succeeds());
+  const std::vector<Bytes> texts{*to->encrypt(kSomeKey), Bytes(100, std::byte{0x30})};
+  const auto opened = vault().decrypt(*reader, keyring::DecryptScheme::kSm2, texts, soon());
+  ASSERT_EQ(opened.size(), 2U);
+  ASSERT_THAT(opened[0], Succeeds());
+  EXPECT_TRUE(std::ranges::equal(opened[0]->reveal(), ByteView(kSomeKey)));
+  EXPECT_THAT(opened[1], FailsWith(Reason::kBlobInvalid));
+  EXPECT_THAT(vault().sign(*reader, SignScheme::kSm2, {&kDigest, 1}, soon()).at(0),
+              FailsWith(Reason::kKeyUsage));
+}
+
+TEST_P(KeyVaultContract, MaterialIsImportedByItsTokenAlone) {
+  CmkParameters parameters = parameters_of("brought");
+  parameters.algorithm = KeyAlgorithm::kAes256;
+  parameters.protection = Protection::kRooted;
+  parameters.origin = KeyOrigin::kImported;
+  if (!supports(vault(), {parameters.algorithm, parameters.usage, parameters.protection})) {
+    EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kUnsupported));
+    GTEST_SKIP() << GetParam().name << " keeps no rooted keys";
+  }
+  const auto empty = vault().create_cmk(parameters);
+  ASSERT_THAT(empty, Succeeds());
+  const auto prepared = vault().prepare_import(*empty, ImportWrapping::kRsaOaepSha256);
+  ASSERT_THAT(prepared, Succeeds());
+  const auto to = crypto::RsaPublicKey::parse(prepared->public_key);
+  ASSERT_THAT(to, Succeeds());
+  ImportMaterial material{prepared->token, *to->encrypt(crypto::kOaepSha256, kSomeKey), {}};
+  material.token.back() ^= std::byte{1};
+  EXPECT_THAT(vault().import_material(prepared->record, material),
+              FailsWith(Reason::kImportTokenExpired));
+  material.token = prepared->token;
+  const auto full = vault().import_material(prepared->record, material);
+  ASSERT_THAT(full, Succeeds());
+  const auto blob = wrap_one(*full, kSomeKey);
+  EXPECT_THAT(unwrap_one(*full, blob, data_context()), Succeeds());
+  EXPECT_THAT(vault().import_material(prepared->record, material),
+              FailsWith(Reason::kRecordSuperseded));
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -147,7 +147,11 @@ Result<Mac> Pkcs11Token::mac(MacKey key, ByteView message) {
 }
 
 Result<std::vector<keyring::KeySupport>> Pkcs11Token::supports() {
-  return std::vector{keyring::KeySupport{}};
+  const auto facts = link_.facts();
+  if (!facts) return tl::unexpected(facts.error());
+  std::vector<keyring::KeySupport> all;
+  if (facts->keys.form == RootForm::kWraps) all.emplace_back();
+  return all;
 }
 
 Result<NewKey> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
@@ -255,6 +259,29 @@ Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJ
   if (!fits) return fail(Reason::kHsmFailed, "the token's plaintext has a wrong length");
   plain->shrink(size);
   return plain;
+}
+
+Result<bool> Pkcs11Token::keeps_rooted() {
+  const auto facts = link_.facts();
+  if (!facts) return tl::unexpected(facts.error());
+  return facts->keys.form == RootForm::kEncrypts;
+}
+
+Result<void> Pkcs11Token::require_encrypting_root() {
+  const auto keeps = keeps_rooted();
+  if (!keeps) return tl::unexpected(keeps.error());
+  if (*keeps) return {};
+  return fail(Reason::kUnsupported, "the root key of this token wraps keys and encrypts no bytes");
+}
+
+Result<Bytes> Pkcs11Token::close_rooted(const SecretBytes& key, ByteView aad) {
+  if (const auto can = require_encrypting_root(); !can) return tl::unexpected(can.error());
+  return cipher_.close(key, aad);
+}
+
+Result<SecretBytes> Pkcs11Token::open_rooted(ByteView material, ByteView aad) {
+  if (const auto can = require_encrypting_root(); !can) return tl::unexpected(can.error());
+  return cipher_.open(material, aad);
 }
 
 Result<SecretBytes> Pkcs11Token::random(std::size_t size_bytes) {

@@ -7,14 +7,16 @@
 
 #include "core/base/result.h"
 #include "hsm/cmk_handles.h"
+#include "hsm/root_cipher.h"
 #include "hsm/token_link.h"
 #include "hsm/vault_token.h"
 
 namespace coffer::hsm {
 
 // Pkcs11Token makes a VaultToken of a PKCS#11 token: CMKs are generated in it, stored outside
-// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. What
-// wraps DEKs depends on the mechanisms the token shows:
+// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. On a
+// token whose root key encrypts instead, as a TPM's, keys are rooted (root_cipher.h). What wraps
+// DEKs depends on the mechanisms the token shows:
 //
 //   kAesGcm      CKM_AES_GCM;
 //   kAesCbcHmac  CKM_AES_CBC_PAD, where it has no GCM; RuledVault adds the HMAC by the token's key.
@@ -44,6 +46,11 @@ class Pkcs11Token final : public VaultToken {
                                           std::span<const EncryptJob> jobs) override;
   std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
                                            std::span<const DecryptJob> jobs) override;
+  // A root key that encrypts (RootForm::kEncrypts) closes rooted keys, and wraps none.
+  //   kUnsupported  the root key wraps (RootForm::kWraps).
+  Result<bool> keeps_rooted() override;
+  Result<Bytes> close_rooted(const SecretBytes& key, ByteView aad) override;
+  Result<SecretBytes> open_rooted(ByteView material, ByteView aad) override;
   Result<SecretBytes> random(std::size_t size_bytes) override;
   keyring::VaultHealth health() override;
 
@@ -51,11 +58,13 @@ class Pkcs11Token final : public VaultToken {
   bool connected() { return link_.connected(); }
 
  private:
+  Result<void> require_encrypting_root();
   Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
   Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
 
   CmkHandles handles_;
   TokenLink link_;
+  RootCipher cipher_{link_, *this};
 };
 
 }  // namespace coffer::hsm

@@ -25,6 +25,7 @@ keyring::CmkParameters KeyVaultContract::parameters_of(const std::string& alias)
   keyring::CmkParameters parameters;
   parameters.alias = alias;
   parameters.algorithm = GetParam().algorithm;
+  parameters.protection = GetParam().protection;
   return parameters;
 }
 

@@ -36,6 +36,8 @@ struct VaultMaker {
   std::string skip_reason;
   // What its keys that wrap are: not every token has AES.
   keyring::KeyAlgorithm algorithm = keyring::KeyAlgorithm::kAes256;
+  // And how it keeps them: not every token wraps keys.
+  keyring::Protection protection = keyring::Protection::kWrapped;
 };
 
 inline std::string maker_name(const testing::TestParamInfo<VaultMaker>& info) {

@@ -59,7 +59,7 @@ TEST_P(KeyVaultContract, ANewKeyIsEnabledAndSaysWhatItIs) {
   EXPECT_EQ(record.state, KeyState::kEnabled);
   EXPECT_EQ(record.alias, "disks");
   EXPECT_EQ(record.description, "Für die Platten");
-  EXPECT_EQ(record.protection, keyring::Protection::kWrapped);
+  EXPECT_EQ(record.protection, GetParam().protection);
   ASSERT_EQ(record.versions.size(), 1U);
   EXPECT_EQ(record.current().number, 1U);
   EXPECT_FALSE(record.current().material.empty());

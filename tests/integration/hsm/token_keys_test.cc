@@ -179,6 +179,13 @@ TEST_F(TokenKeysTest, RootKeyUnwrapsNothingThatCouldLeaveTheToken) {
   }
 }
 
+TEST_F(TokenKeysTest, RootKeyThatWrapsEncryptsNoBytes) {
+  Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  const auto key = SecretBytes::random(32);
+  EXPECT_THAT(token.close_rooted(*key, {}), FailsWith(Reason::kUnsupported));
+  EXPECT_THAT(token.open_rooted(Bytes(97), {}), FailsWith(Reason::kUnsupported));
+}
+
 TEST_F(TokenKeysTest, PartOfAKeySetIsMadeAnewAndAWholeOneLeftAlone) {
   const auto pin = read_secret_file(folder_.pin_file(kLabel), 256);
   const auto seed = SecretBytes::random(kSeedBytes);

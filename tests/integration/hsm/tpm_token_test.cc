@@ -8,7 +8,6 @@
 
 #include "core/base/files.h"
 #include "hsm/pkcs11_token.h"
-#include "hsm/root_cipher.h"
 #include "hsm/token_setup.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/swtpm.h"
@@ -136,14 +135,12 @@ TEST_F(TpmTokenTest, BrokerThatWentAwayAndCameBackIsFoundAgain) {
   EXPECT_EQ(*after, *before);
 }
 
-class RootCipherTest : public TpmTokenTest {
+class RootedBytesTest : public TpmTokenTest {
  protected:
   void SetUp() override {
     TpmTokenTest::SetUp();
     if (IsSkipped()) return;
     token_ = std::make_unique<Pkcs11Token>(Pkcs11Token::Options{.link = tpm().link(kLabel)});
-    link_ = std::make_unique<TokenLink>(tpm().link(kLabel), [] {});
-    cipher_ = std::make_unique<RootCipher>(*link_, *token_);
   }
 
   static SecretBytes key_of(std::size_t size_bytes) {
@@ -153,48 +150,47 @@ class RootCipherTest : public TpmTokenTest {
   }
 
   std::unique_ptr<Pkcs11Token> token_;
-  std::unique_ptr<TokenLink> link_;
-  std::unique_ptr<RootCipher> cipher_;
 };
 
-TEST_F(RootCipherTest, KeysOfEveryLengthComeBack) {
+TEST_F(RootedBytesTest, KeysOfEveryLengthComeBack) {
   const auto aad = as_bytes("this key");
   for (const std::size_t size : {1U, 15U, 16U, 17U, 32U, 1024U, 2400U, 3072U}) {
     const auto key = key_of(size);
-    const auto closed = cipher_->close(key, aad);
+    const auto closed = token_->close_rooted(key, aad);
     ASSERT_THAT(closed, Succeeds()) << size;
     EXPECT_EQ(closed->size(), 1 + 16 + (size / 16 + 1) * 16 + 32);
-    const auto again = cipher_->close(key, aad);
+    const auto again = token_->close_rooted(key, aad);
     ASSERT_THAT(again, Succeeds());
     EXPECT_NE(*closed, *again);  // Another vector.
-    const auto back = cipher_->open(*closed, aad);
+    const auto back = token_->open_rooted(*closed, aad);
     ASSERT_THAT(back, Succeeds()) << size;
     EXPECT_TRUE(equal_constant_time(back->reveal(), key.reveal())) << size;
   }
 }
 
-TEST_F(RootCipherTest, KeyThatIsEmptyOrTooLongIsNotClosed) {
-  EXPECT_THAT(cipher_->close(SecretBytes(), {}), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(cipher_->close(key_of(3073), {}), FailsWith(Reason::kInvalidArgs));
+TEST_F(RootedBytesTest, KeyThatIsEmptyOrTooLongIsNotClosed) {
+  EXPECT_THAT(token_->close_rooted(SecretBytes(), {}), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(token_->close_rooted(key_of(3073), {}), FailsWith(Reason::kInvalidArgs));
 }
 
-TEST_F(RootCipherTest, ChangeOfAnyByteOrOfTheAadIsRefused) {
+TEST_F(RootedBytesTest, ChangeOfAnyByteOrOfTheAadIsRefused) {
   const auto aad = as_bytes("this key");
-  const auto closed = cipher_->close(key_of(32), aad);
+  const auto closed = token_->close_rooted(key_of(32), aad);
   ASSERT_THAT(closed, Succeeds());
   for (std::size_t i = 0; i < closed->size(); ++i) {
     Bytes changed = *closed;
     changed[i] ^= std::byte{1};
-    EXPECT_THAT(cipher_->open(changed, aad), FailsWith(Reason::kRecordInvalid)) << i;
+    EXPECT_THAT(token_->open_rooted(changed, aad), FailsWith(Reason::kRecordInvalid)) << i;
   }
-  EXPECT_THAT(cipher_->open(*closed, as_bytes("that key")), FailsWith(Reason::kRecordInvalid));
-  EXPECT_THAT(cipher_->open(*closed, {}), FailsWith(Reason::kRecordInvalid));
-  for (const std::size_t size : {0U, 64U, 65U, 81U, 96U})
-    EXPECT_THAT(cipher_->open(ByteView(*closed).first(size), aad),
-                FailsWith(Reason::kRecordInvalid));
-  EXPECT_THAT(cipher_->open(Bytes(3137 + 16, std::byte{1}), aad),
+  EXPECT_THAT(token_->open_rooted(*closed, as_bytes("that key")),
               FailsWith(Reason::kRecordInvalid));
-  EXPECT_THAT(cipher_->open(*closed, aad), Succeeds());
+  EXPECT_THAT(token_->open_rooted(*closed, {}), FailsWith(Reason::kRecordInvalid));
+  for (const std::size_t size : {0U, 64U, 65U, 81U, 96U})
+    EXPECT_THAT(token_->open_rooted(ByteView(*closed).first(size), aad),
+                FailsWith(Reason::kRecordInvalid));
+  EXPECT_THAT(token_->open_rooted(Bytes(3137 + 16, std::byte{1}), aad),
+              FailsWith(Reason::kRecordInvalid));
+  EXPECT_THAT(token_->open_rooted(*closed, aad), Succeeds());
 }
 
 }  // namespace

@@ -114,7 +114,7 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
   std::size_t group = 0;
   for (const auto& [id, places] : groups) {
     std::vector<Result<SecretBytes>> plain;
-    in_parts(places.size(), [&, &id = id, &places = places](std::size_t begin, std::size_t end) {
+    in_parts(places.size(), [&](std::size_t begin, std::size_t end) {
       std::vector<Presented> part;
       for (std::size_t k = begin; k < end; ++k) part.push_back(keys[places[k]]);
       append(plain, core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t first) {
@@ -144,7 +144,7 @@ std::vector<Result<WrappedKey>> Keyring::rewrap(const CmkId& to, std::span<const
     for (const std::size_t place : places) group.push_back(keys[place]);
     auto made = core_->recorded<WrappedKey>(
         "key.rewrap", to, group.size(), actor,
-        [&, &from = from] { return core_->rewrap(from, to, group, deadline, actor); },
+        [&] { return core_->rewrap(from, to, group, deadline, actor); },
         ", wrapped under key " + from.str());
     for (std::size_t k = 0; k < places.size(); ++k) results[places[k]] = std::move(made[k]);
   }
@@ -239,7 +239,7 @@ std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveri
     std::vector<std::size_t> places;
     std::ranges::copy_if(all_places, std::back_inserter(places),
                          [&](std::size_t i) { return deliveries[i].intent != 0; });
-    in_parts(places.size(), [&, &id = id](std::size_t begin, std::size_t end) {
+    in_parts(places.size(), [&](std::size_t begin, std::size_t end) {
       std::vector<Presented> keys;
       std::vector<std::uint32_t> indexes;
       for (std::size_t k = begin; k < end; ++k) {

@@ -20,7 +20,6 @@ Sizes sizes_of(KekProfile profile) {
     case KekProfile::kSm4Gcm:
       return {12, 16};
     case KekProfile::kAesKeyWrapHmac:
-      return {0, 32};
     case KekProfile::kRsaOaepHmac:
       return {0, 32};
     case KekProfile::kAesCbcHmac:

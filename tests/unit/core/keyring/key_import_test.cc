@@ -12,7 +12,6 @@ namespace {
 
 using keyring::CmkParameters;
 using keyring::CmkRecord;
-using keyring::ImportMaterial;
 using keyring::ImportParameters;
 using keyring::ImportWrapping;
 using keyring::KeyAlgorithm;

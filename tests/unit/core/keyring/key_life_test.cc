@@ -19,7 +19,6 @@ using keyring::KeyOrigin;
 using keyring::KeyOwner;
 using keyring::Keyring;
 using keyring::KeyState;
-using keyring::KeyVault;
 using keyring::WhenBound;
 using std::chrono::days;
 using std::chrono::hours;
@@ -257,7 +256,7 @@ TEST_F(KeyLifeTest, EveryOperationInEveryStateEndsAsTheTableSays) {
 TEST_F(KeyLifeTest, KeysAreUsedInTheStatesThatTheTableSays) {
   const auto expect = [&](KeyState state, std::optional<Reason> wrap,
                           std::optional<Reason> unwrap) {
-    CmkRecord key = create();
+    const CmkRecord key = create();
     const auto blob = keyring_->wrap(key.id, one_plain(), actor_).at(0);
     ASSERT_THAT(blob, Succeeds());
     const auto there = create_in(state, KeyOwner::kUser);

@@ -200,6 +200,7 @@ TEST_F(SqliteKeyStoreTest, OfManyThreadsThatReplaceOneRevisionOneWins) {
   ASSERT_THAT(store_->put(record_of(a_, "a", 1), 0, 1), Succeeds());
   std::array<bool, 4> won{};
   std::vector<std::thread> threads;
+  threads.reserve(won.size());
   for (std::size_t i = 0; i < won.size(); ++i) {
     threads.emplace_back(
         [&, i] { won[i] = store_->put(record_of(a_, "a", 2), 1, 2 + i).has_value(); });

@@ -85,26 +85,32 @@ Result<void> RuledVault::Core::make_material(CmkRecord& record) {
   return {};
 }
 
-Result<void> RuledVault::Core::require_supported(const keyring::CmkParameters& parameters) {
-  // What no token has is the rules' to refuse.
-  if (!keyring::fits(parameters.algorithm, parameters.usage)) return {};
+Result<keyring::Protection> RuledVault::Core::choose_protection(
+    const keyring::CmkParameters& parameters) {
+  using keyring::Protection;
   const auto no = [](const std::string& what) {
     return fail(Reason::kUnsupported, "this token has no " + what);
   };
+  // What no token has is the rules' to refuse.
+  const auto& asked = parameters.protection;
+  if (!keyring::fits(parameters.algorithm, parameters.usage)) return Protection::kWrapped;
   const auto keeps = parts.token.keeps_rooted();
   if (!keeps) return tl::unexpected(keeps.error());
   if (parameters.origin == keyring::KeyOrigin::kImported && !*keeps) return no("imported keys");
-  if (parameters.protection == keyring::Protection::kRooted) {
-    if (*keeps) return {};
-    return no("rooted keys");
-  }
   const auto own = parts.token.supports();
   if (!own) return tl::unexpected(own.error());
-  const keyring::KeySupport kind{parameters.algorithm, parameters.usage, parameters.protection};
-  if (std::ranges::find(*own, kind) != own->end()) return {};
-  return no(std::string(protection_name(kind.protection)) + " keys of " +
-            std::string(key_algorithm_name(kind.algorithm)) + " for " +
-            std::string(key_usage_name(kind.usage)));
+  for (const auto protection : {Protection::kWrapped, Protection::kRooted, Protection::kResident}) {
+    // A resident key takes a place in the token: nobody gets one without asking.
+    if (asked.value_or(protection) != protection) continue;
+    if (!asked && protection == Protection::kResident) continue;
+    const keyring::KeySupport kind{parameters.algorithm, parameters.usage, protection};
+    const bool has =
+        protection == Protection::kRooted ? *keeps : std::ranges::find(*own, kind) != own->end();
+    if (has) return protection;
+  }
+  return no((asked ? std::string(protection_name(*asked)) + " keys of " : "keys of ") +
+            std::string(key_algorithm_name(parameters.algorithm)) + " for " +
+            std::string(key_usage_name(parameters.usage)));
 }
 
 Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& parameters) {
@@ -112,10 +118,13 @@ Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& para
   if (!identity) return tl::unexpected(identity.error());
   const auto id = parameters.id ? Result<CmkId>(*parameters.id) : CmkId::random();
   if (!id) return tl::unexpected(id.error());
-  if (auto can = require_supported(parameters); !can) return tl::unexpected(can.error());
-  const auto profile = profile_for({parameters.algorithm, parameters.usage, parameters.protection},
-                                   identity->profile);
-  auto record = first_record(parameters, *id, identity->root_id, identity->kind, profile,
+  const auto protection = choose_protection(parameters);
+  if (!protection) return tl::unexpected(protection.error());
+  keyring::CmkParameters chosen = parameters;
+  chosen.protection = *protection;
+  const auto profile =
+      profile_for({chosen.algorithm, chosen.usage, *protection}, identity->profile);
+  auto record = first_record(chosen, *id, identity->root_id, identity->kind, profile,
                              parts.clock.wall(), limits);
   if (!record) return tl::unexpected(record.error());
   const auto floor = parts.floors.floor_of(*id);

@@ -70,8 +70,9 @@ class RuledVault::Core {
   RootedKeys rooted;
 
  private:
-  // Whether this token has such keys at all.   kUnsupported
-  Result<void> require_supported(const keyring::CmkParameters& parameters);
+  // The protection of a key as it is asked for, or as this token can give it.
+  //   kUnsupported   the token has no such keys.
+  Result<keyring::Protection> choose_protection(const keyring::CmkParameters& parameters);
   // The next revision of `record` as it was just changed, above every one that was presented.
   Result<SealedRecord> seal_next(CmkRecord record);
   // The key in `material`, whose token fits `record`.

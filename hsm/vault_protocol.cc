@@ -151,7 +151,7 @@ Bytes encode_parameters(const keyring::CmkParameters& parameters) {
   out.text(parameters.alias).text(parameters.description);
   out.u8(static_cast<std::uint8_t>(parameters.algorithm));
   out.u8(static_cast<std::uint8_t>(parameters.usage));
-  out.u8(static_cast<std::uint8_t>(parameters.protection));
+  out.u8(parameters.protection ? static_cast<std::uint8_t>(*parameters.protection) : 0);
   out.u8(static_cast<std::uint8_t>(parameters.owner));
   out.u8(static_cast<std::uint8_t>(parameters.origin));
   out.boolean(parameters.id.has_value());
@@ -224,7 +224,11 @@ Result<keyring::CmkParameters> decode_parameters(ByteView body) {
   out.description = in.text(kTextBytesMax * 2);
   out.algorithm = read_enum<keyring::KeyAlgorithm>(in, 8);
   out.usage = read_enum<keyring::KeyUsage>(in, 3);
-  out.protection = read_enum<keyring::Protection>(in, 3);
+  if (const auto protection = in.u8(); protection > 3) {
+    in.reject();
+  } else if (protection != 0) {
+    out.protection = static_cast<keyring::Protection>(protection);
+  }
   out.owner = read_enum<keyring::KeyOwner>(in, 2);
   out.origin = read_enum<keyring::KeyOrigin>(in, 2);
   if (in.boolean()) {

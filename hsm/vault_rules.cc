@@ -348,7 +348,7 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
                    .origin = parameters.origin,
                    .algorithm = parameters.algorithm,
                    .usage = parameters.usage,
-                   .protection = parameters.protection,
+                   .protection = parameters.protection.value_or(keyring::Protection::kWrapped),
                    .token_kind = kind,
                    .root_id = std::string(root_id),
                    .alias = parameters.alias,

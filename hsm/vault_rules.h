@@ -26,7 +26,8 @@ struct UseLimits {
                             << 32U;  // Per version (NIST SP 800-38D, random nonces).
 };
 
-// The first record of a key; its first version's material is still to be filled in.
+// The first record of a key, whose protection was chosen; its first version's material is still to
+// be filled in.
 //   kInvalidArgs  alias or description, or the algorithm does not have that usage.
 //   kUnsupported  imported, and not symmetric.
 Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters, const CmkId& id,

@@ -29,7 +29,7 @@ struct CmkParameters {
   std::string description;
   KeyAlgorithm algorithm = KeyAlgorithm::kAes256;
   KeyUsage usage = KeyUsage::kEncryptDecrypt;
-  Protection protection = Protection::kWrapped;
+  std::optional<Protection> protection{};  // None: wrapped where the token wraps, else rooted.
   KeyOwner owner = KeyOwner::kUser;
   KeyOrigin origin = KeyOrigin::kGenerated;  // kImported: it begins as PendingImport.
   // Drawn by the caller so that its audit intent can name it; else random.

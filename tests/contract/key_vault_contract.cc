@@ -6,7 +6,6 @@
 namespace coffer::tests {
 
 using keyring::CmkChange;
-using keyring::CmkRecord;
 using keyring::KeyContext;
 using keyring::SealedRecord;
 using keyring::WrappedKey;
@@ -25,7 +24,6 @@ keyring::CmkParameters KeyVaultContract::parameters_of(const std::string& alias)
   keyring::CmkParameters parameters;
   parameters.alias = alias;
   parameters.algorithm = GetParam().algorithm;
-  parameters.protection = GetParam().protection;
   return parameters;
 }
 

@@ -36,7 +36,7 @@ struct VaultMaker {
   std::string skip_reason;
   // What its keys that wrap are: not every token has AES.
   keyring::KeyAlgorithm algorithm = keyring::KeyAlgorithm::kAes256;
-  // And how it keeps them: not every token wraps keys.
+  // And how it keeps them when nothing else is asked for: not every token wraps keys.
   keyring::Protection protection = keyring::Protection::kWrapped;
 };
 

@@ -158,6 +158,21 @@ TEST(VaultProtocolTest, RequestsOfTheWholeLifeComeBackAsTheyWere) {
   }
 }
 
+TEST(VaultProtocolTest, AKeyIsAskedForWithAProtectionOrWithout) {
+  for (const auto protection :
+       {std::optional<keyring::Protection>(), std::optional(keyring::Protection::kRooted)}) {
+    keyring::CmkParameters parameters;
+    parameters.alias = "a";
+    parameters.protection = protection;
+    const auto taken = decode_parameters(encode_parameters(parameters));
+    ASSERT_THAT(taken, Succeeds());
+    EXPECT_EQ(taken->protection, protection);
+  }
+  keyring::CmkParameters unknown;
+  unknown.protection = static_cast<keyring::Protection>(4);
+  EXPECT_THAT(decode_parameters(encode_parameters(unknown)), FailsWith(Reason::kMessageInvalid));
+}
+
 TEST(VaultProtocolTest, InputsOverTheirLimitsAreRefused) {
   const Bytes record(70, std::byte{3});
   const auto one = [](Bytes head, std::size_t size) {

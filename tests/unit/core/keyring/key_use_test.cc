@@ -123,8 +123,11 @@ TEST_F(KeyUseTest, AKeyDoesWhatItWasMadeForAndNothingElse) {
   impossible.algorithm = KeyAlgorithm::kEcP256;
   EXPECT_THAT(keyring_->create(impossible, actor_), FailsWith(Reason::kInvalidArgs));
   impossible.usage = KeyUsage::kSignVerify;
+  impossible.protection = Protection::kWrapped;
   EXPECT_THAT(keyring_->create(impossible, actor_), FailsWith(Reason::kUnsupported))
       << "this token wraps AES-256 alone";
+  impossible.protection.reset();
+  EXPECT_EQ(keyring_->create(impossible, actor_)->protection, Protection::kRooted);
 }
 
 TEST_F(KeyUseTest, KeysAreRewrappedToTheNewestVersionAndToOtherKeys) {

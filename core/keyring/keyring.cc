@@ -22,6 +22,12 @@ bool matches(const KeyFilter& filter, const CmkRecord& record) {
          (!filter.algorithm || *filter.algorithm == record.algorithm);
 }
 
+// What no caller asks for: it follows from the clock, from use or from a volume's token.
+bool is_our_own(const CmkChange& change) {
+  return change.kind == CmkChange::kAdopt || change.kind == CmkChange::kLease ||
+         change.kind == CmkChange::kDestroy || change.kind == CmkChange::kExpireMaterial;
+}
+
 }  // namespace
 
 Keyring::Keyring(const Parts& parts) : core_(std::make_unique<Core>(parts)) {}
@@ -118,6 +124,10 @@ std::vector<Result<CmkRecord>> Keyring::change_many(std::span<const CmkId> ids,
                                                     const CmkChange& change,
                                                     const audit::Actor& actor,
                                                     WhenBound when_bound) {
+  if (is_our_own(change)) {
+    return all_fail<CmkRecord>(
+        ids.size(), Error(Reason::kInvalidArgs, change_operation(change) + " is not asked for"));
+  }
   std::vector<Result<CmkRecord>> results;
   results.reserve(ids.size());
   for (const auto& id : ids) {

@@ -147,7 +147,8 @@ class Keyring {
   Result<CmkRecord> delete_material(const CmkId& id, const audit::Actor& actor,
                                     WhenBound when_bound = WhenBound::kRefuse);
 
-  // The same change of many keys: one result per id, in order.
+  // The same change of many keys: one result per id, in order. kInvalidArgs: a change that is the
+  // keyring's own to make (kAdopt, kLease, kDestroy, kExpireMaterial).
   std::vector<Result<CmkRecord>> change_many(std::span<const CmkId> ids, const CmkChange& change,
                                              const audit::Actor& actor,
                                              WhenBound when_bound = WhenBound::kRefuse);

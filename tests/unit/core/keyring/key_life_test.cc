@@ -386,6 +386,7 @@ TEST_F(KeyLifeTest, TagsAreReplacedAndHaveLimits) {
   EXPECT_THAT(keyring_->set_tags(key.id, {{"a", std::string(256, 'x')}}, actor_),
               FailsWith(Reason::kInvalidArgs));
   std::vector<keyring::KeyTag> many;
+  many.reserve(51);
   for (int i = 0; i < 51; ++i) many.push_back({"tag-" + std::to_string(i), ""});
   EXPECT_THAT(keyring_->set_tags(key.id, many, actor_), FailsWith(Reason::kLimitsExceeded));
   EXPECT_EQ(keyring_->tags(key.id)->size(), 1U);
@@ -414,6 +415,12 @@ TEST_F(KeyLifeTest, ManyKeysChangeInOneCallWithOneResultEach) {
   EXPECT_THAT(results[0], Succeeds());
   EXPECT_THAT(results[1], FailsWith(Reason::kServiceKey));
   EXPECT_THAT(results[2], FailsWith(Reason::kNoSuchKey));
+  for (const auto kind : {keyring::CmkChange::kAdopt, keyring::CmkChange::kLease,
+                          keyring::CmkChange::kDestroy, keyring::CmkChange::kExpireMaterial}) {
+    EXPECT_THAT(keyring_->change_many({&b.id, 1}, kind, actor_).at(0),
+                FailsWith(Reason::kInvalidArgs));
+  }
+  EXPECT_EQ(keyring_->get(b.id)->state, KeyState::kEnabled);
 }
 
 }  // namespace

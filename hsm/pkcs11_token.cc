@@ -264,23 +264,23 @@ Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJ
 Result<bool> Pkcs11Token::keeps_rooted() {
   const auto facts = link_.facts();
   if (!facts) return tl::unexpected(facts.error());
-  return facts->keys.form == RootForm::kEncrypts;
+  return facts->keys.rooted != CK_INVALID_HANDLE && facts->mechanisms.contains(CKM_AES_CBC);
 }
 
-Result<void> Pkcs11Token::require_encrypting_root() {
+Result<void> Pkcs11Token::require_rooted() {
   const auto keeps = keeps_rooted();
   if (!keeps) return tl::unexpected(keeps.error());
   if (*keeps) return {};
-  return fail(Reason::kUnsupported, "the root key of this token wraps keys and encrypts no bytes");
+  return fail(Reason::kUnsupported, "the token has no key for rooted keys: it was set up without");
 }
 
 Result<Bytes> Pkcs11Token::close_rooted(const SecretBytes& key, ByteView aad) {
-  if (const auto can = require_encrypting_root(); !can) return tl::unexpected(can.error());
+  if (const auto can = require_rooted(); !can) return tl::unexpected(can.error());
   return cipher_.close(key, aad);
 }
 
 Result<SecretBytes> Pkcs11Token::open_rooted(ByteView material, ByteView aad) {
-  if (const auto can = require_encrypting_root(); !can) return tl::unexpected(can.error());
+  if (const auto can = require_rooted(); !can) return tl::unexpected(can.error());
   return cipher_.open(material, aad);
 }
 

@@ -14,9 +14,9 @@
 namespace coffer::hsm {
 
 // Pkcs11Token makes a VaultToken of a PKCS#11 token: CMKs are generated in it, stored outside
-// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. On a
-// token whose root key encrypts instead, as a TPM's, keys are rooted (root_cipher.h). What wraps
-// DEKs depends on the mechanisms the token shows:
+// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. A
+// token whose root key encrypts instead, as a TPM's, has rooted keys alone (root_cipher.h). What
+// wraps DEKs depends on the mechanisms the token shows:
 //
 //   kAesGcm      CKM_AES_GCM;
 //   kAesCbcHmac  CKM_AES_CBC_PAD, where it has no GCM; RuledVault adds the HMAC by the token's key.
@@ -46,8 +46,7 @@ class Pkcs11Token final : public VaultToken {
                                           std::span<const EncryptJob> jobs) override;
   std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
                                            std::span<const DecryptJob> jobs) override;
-  // A root key that encrypts (RootForm::kEncrypts) closes rooted keys, and wraps none.
-  //   kUnsupported  the root key wraps (RootForm::kWraps).
+  //   kUnsupported  the token has no key that encrypts rooted ones (TokenKeys::rooted).
   Result<bool> keeps_rooted() override;
   Result<Bytes> close_rooted(const SecretBytes& key, ByteView aad) override;
   Result<SecretBytes> open_rooted(ByteView material, ByteView aad) override;
@@ -58,7 +57,7 @@ class Pkcs11Token final : public VaultToken {
   bool connected() { return link_.connected(); }
 
  private:
-  Result<void> require_encrypting_root();
+  Result<void> require_rooted();
   Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
   Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
 

@@ -41,11 +41,11 @@ using Start = CK_RV (*CK_FUNCTION_LIST::*)(CK_SESSION_HANDLE, CK_MECHANISM*, CK_
 using Step = CK_RV (*CK_FUNCTION_LIST::*)(CK_SESSION_HANDLE, CK_BYTE*, CK_ULONG, CK_BYTE*,
                                           CK_ULONG*);
 
-// One encryption or decryption of whole blocks with the root key.
+// One encryption or decryption of whole blocks with the key for rooted keys.
 CK_RV run_cbc(const TokenLink::Session& session, Start start, Step step, ByteView vector,
               std::span<const std::byte> in, std::span<std::byte> out) {
   CK_MECHANISM mechanism{CKM_AES_CBC, p11_bytes(vector), vector.size()};
-  CK_RV rv = session.module.call(start, session.handle, &mechanism, session.facts.keys.root);
+  CK_RV rv = session.module.call(start, session.handle, &mechanism, session.facts.keys.rooted);
   if (rv != CKR_OK) return rv;
   CK_ULONG size = out.size();
   rv = session.module.call(step, session.handle, p11_bytes(in), CK_ULONG{in.size()}, p11_bytes(out),
@@ -64,7 +64,7 @@ Result<Bytes> RootCipher::close(const SecretBytes& key, ByteView aad) {
   Bytes vector(kBlockBytes);
   Bytes ciphertext(text->size());
   const auto done =
-      link_.run("encrypt with the root key", [&](const TokenLink::Session& session) -> CK_RV {
+      link_.run("encrypt a rooted key", [&](const TokenLink::Session& session) -> CK_RV {
         // Anew for each attempt.
         const CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle,
                                              p11_bytes(vector), CK_ULONG{vector.size()});
@@ -96,13 +96,14 @@ Result<SecretBytes> RootCipher::open(ByteView material, ByteView aad) {
   auto text = SecretBytes::zeroed(ciphertext.size());
   if (!text) return text;
   const auto done =
-      link_.run("decrypt with the root key", [&](const TokenLink::Session& session) -> CK_RV {
+      link_.run("decrypt a rooted key", [&](const TokenLink::Session& session) -> CK_RV {
         return run_cbc(session, &CK_FUNCTION_LIST::C_DecryptInit, &CK_FUNCTION_LIST::C_Decrypt,
                        vector, ciphertext, text->reveal_mutable());
       });
   if (!done) return tl::unexpected(done.error());
   // Authentic, so a wrong padding is the token's fault.
-  if (!unpad(*text)) return fail(Reason::kHsmFailed, "the root key decrypts to something else");
+  if (!unpad(*text))
+    return fail(Reason::kHsmFailed, "the token decrypts a rooted key to something else");
   return text;
 }
 

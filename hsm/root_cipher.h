@@ -9,9 +9,10 @@
 
 namespace coffer::hsm {
 
-// RootCipher closes the bytes of rooted keys under a root key of RootForm::kEncrypts: AES-256-CBC
-// by that key with a random vector, then HMAC-SHA-256 by the token's wrap key, which is checked
-// before anything is decrypted. Format: docs/formats/rooted-material.md.
+// RootCipher closes the bytes of rooted keys under the token's key for them
+// (TokenKeys::rooted): AES-256-CBC by that key with a random vector, then HMAC-SHA-256 by the
+// token's wrap key, which is checked before anything is decrypted. Format:
+// docs/formats/rooted-material.md.
 //
 // Thread-safe, as both parts are. Errors as TokenLink::run() names them; besides those named.
 class RootCipher {

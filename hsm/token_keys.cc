@@ -46,7 +46,7 @@ constexpr auto kWrappingRootFlags = std::to_array<Flag>({
     {CKA_SIGN, "CKA_SIGN", false},
     {CKA_VERIFY, "CKA_VERIFY", false},
 });
-constexpr auto kEncryptingRootFlags = std::to_array<Flag>({
+constexpr auto kEncryptingFlags = std::to_array<Flag>({
     {CKA_ENCRYPT, "CKA_ENCRYPT", true},
     {CKA_DECRYPT, "CKA_DECRYPT", true},
     {CKA_WRAP, "CKA_WRAP", false},
@@ -71,9 +71,14 @@ constexpr auto kUnwrapFlags = std::to_array<Flag>({
 });
 
 std::span<const Flag> role_flags(TokenKeyRole role, RootForm form) {
-  if (role != TokenKeyRole::kRoot) return kMacFlags;
-  return form == RootForm::kWraps ? std::span<const Flag>(kWrappingRootFlags)
-                                  : std::span<const Flag>(kEncryptingRootFlags);
+  if (role == TokenKeyRole::kSeal || role == TokenKeyRole::kWrap) return kMacFlags;
+  return role == TokenKeyRole::kRoot && form == RootForm::kWraps
+             ? std::span<const Flag>(kWrappingRootFlags)
+             : std::span<const Flag>(kEncryptingFlags);
+}
+
+bool is_cipher_key(TokenKeyRole role) {
+  return role == TokenKeyRole::kRoot || role == TokenKeyRole::kRooted;
 }
 
 void add(Template& out, std::span<const Flag> flags) {
@@ -230,6 +235,8 @@ std::string_view token_key_label(TokenKeyRole role) noexcept {
       return "coffer seal";
     case TokenKeyRole::kWrap:
       return "coffer wrap-hmac";
+    case TokenKeyRole::kRooted:
+      return "coffer rooted";
   }
   return "";
 }
@@ -242,6 +249,8 @@ std::string_view token_key_id(TokenKeyRole role) noexcept {
       return "coffer-seal-1";
     case TokenKeyRole::kWrap:
       return "coffer-wrap-1";
+    case TokenKeyRole::kRooted:
+      return "coffer-rooted-1";
   }
   return "";
 }
@@ -286,7 +295,7 @@ Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, RootFor
   const std::scoped_lock lock(access.objects);
   const auto type = read_number(access, key, CKA_KEY_TYPE);
   if (!type) return tl::unexpected(type.error());
-  const bool type_good = role == TokenKeyRole::kRoot
+  const bool type_good = is_cipher_key(role)
                              ? *type == CKK_AES
                              : *type == CKK_GENERIC_SECRET || *type == CKK_SHA256_HMAC;
   if (!type_good) return unsafe(role, "is of another type");
@@ -320,6 +329,16 @@ Result<TokenKeys> find_safe_keys(const ObjectAccess& access) {
       return tl::unexpected(safe.error());
     *handle = *found;
   }
+  if (*form == RootForm::kEncrypts) {
+    keys.rooted = keys.root;
+    return keys;
+  }
+  const auto rooted = find_token_key(access, TokenKeyRole::kRooted);
+  if (!rooted && rooted.error().reason() == Reason::kNoSuchKey) return keys;
+  if (!rooted) return tl::unexpected(rooted.error());
+  if (const auto safe = require_safe(access, TokenKeyRole::kRooted, *form, *rooted); !safe)
+    return tl::unexpected(safe.error());
+  keys.rooted = *rooted;
   return keys;
 }
 
@@ -348,17 +367,17 @@ Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& ke
 
 Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole role,
                                         const SecretBytes* value) {
-  const bool root = role == TokenKeyRole::kRoot;
+  const bool cipher = is_cipher_key(role);
   Template forced;
   add(forced, kUnwrapFlags);
 
   Template wanted;
   wanted.number(CKA_CLASS, CKO_SECRET_KEY);
-  wanted.number(CKA_KEY_TYPE, root ? CKK_AES : CKK_GENERIC_SECRET);
+  wanted.number(CKA_KEY_TYPE, cipher ? CKK_AES : CKK_GENERIC_SECRET);
   wanted.text(CKA_ID, token_key_id(role)).text(CKA_LABEL, token_key_label(role));
   add(wanted, kCommonFlags);
   add(wanted, role_flags(role, RootForm::kWraps));
-  if (root) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
+  if (role == TokenKeyRole::kRoot) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
 
   const std::scoped_lock lock(access.objects);
   CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
@@ -370,7 +389,7 @@ Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole
     return key;
   }
   wanted.number(CKA_VALUE_LEN, kKeyBytes);
-  CK_MECHANISM mechanism{root ? CKM_AES_KEY_GEN : CKM_GENERIC_SECRET_KEY_GEN, nullptr, 0};
+  CK_MECHANISM mechanism{cipher ? CKM_AES_KEY_GEN : CKM_GENERIC_SECRET_KEY_GEN, nullptr, 0};
   const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GenerateKey, access.owner, &mechanism,
                                       wanted.data(), wanted.size(), &key);
   if (rv != CKR_OK) return fail_return(rv, "generate " + std::string(token_key_label(role)));

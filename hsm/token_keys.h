@@ -14,13 +14,15 @@
 
 namespace coffer::hsm {
 
-// The three keys of a Coffer token. Each is found by class, CKA_ID and label together, as neither
-// is unique alone.
+// The keys of a Coffer token. Each is found by class, CKA_ID and label together, as neither is
+// unique alone.
 //
-//   root   AES-256, closes CMKs and nothing else, in one of two forms (RootForm).
-//   seal   HMAC-SHA-256 over records.
-//   wrap   HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
-enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3 };
+//   root     AES-256, closes CMKs and nothing else, in one of two forms (RootForm).
+//   seal     HMAC-SHA-256 over records.
+//   wrap     HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
+//   rooted   AES-256, encrypts rooted keys and nothing else. Where the root key encrypts it is that
+//            one; a token set up before there were rooted keys has none, and keeps none.
+enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3, kRooted = 4 };
 
 // What the root key does, which the token's mechanisms decide.
 //
@@ -41,6 +43,7 @@ struct TokenKeys {
   CK_OBJECT_HANDLE root = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE seal = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE wrap = CK_INVALID_HANDLE;
+  CK_OBJECT_HANDLE rooted = CK_INVALID_HANDLE;  // As above; may be absent.
 };
 
 // What calls on objects need. `objects` is held during each of them: SoftHSM 2.6 races searching
@@ -64,7 +67,7 @@ Result<CK_OBJECT_HANDLE> find_token_key(const ObjectAccess& access, TokenKeyRole
 Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, RootForm form,
                           CK_OBJECT_HANDLE key);
 
-// Both, for all three keys.
+// Both, for all keys.
 //   kUnsupported  instead of kNoSuchKey where `coffer init` could not make it
 //   (RootForm::kEncrypts).
 Result<TokenKeys> find_safe_keys(const ObjectAccess& access);
@@ -73,7 +76,8 @@ Result<TokenKeys> find_safe_keys(const ObjectAccess& access);
 // required: a root key with recovery shares was imported.
 Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root);
 
-// Key check value of the three together: equal on two tokens when all three keys are.
+// Key check value of root, seal and wrap together: equal on two tokens when these three keys are.
+// The rooted key is derived beside them, and a token may lack it.
 Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys);
 
 // Makes the key of `role` as a token object with the attributes require_safe() wants of

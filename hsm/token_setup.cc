@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -20,8 +21,8 @@ namespace {
 
 constexpr std::size_t kLabelBytes = 32;
 // In the order they are made: the root key last.
-constexpr auto kRoles =
-    std::to_array<TokenKeyRole>({TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRoot});
+constexpr auto kRoles = std::to_array<TokenKeyRole>(
+    {TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRooted, TokenKeyRole::kRoot});
 
 // Letters and digits alone: some tokens take nothing else in a PIN.
 Result<SecretBytes> draw_officer_pin() {
@@ -83,12 +84,12 @@ Result<void> make_all(const ObjectAccess& access, const SecretBytes* seed) {
   return {};
 }
 
-Result<std::vector<CK_OBJECT_HANDLE>> find_some(const ObjectAccess& access) {
-  std::vector<CK_OBJECT_HANDLE> found;
+Result<std::map<TokenKeyRole, CK_OBJECT_HANDLE>> find_some(const ObjectAccess& access) {
+  std::map<TokenKeyRole, CK_OBJECT_HANDLE> found;
   for (const auto role : kRoles) {
     const auto key = find_token_key(access, role);
     if (key)
-      found.push_back(*key);
+      found.emplace(role, *key);
     else if (key.error().reason() != Reason::kNoSuchKey)
       return tl::unexpected(key.error());
   }
@@ -161,8 +162,11 @@ Result<KeySet> clear_part(const ObjectAccess& access) {
   const auto before = find_some(access);
   if (!before) return tl::unexpected(before.error());
   if (before->empty()) return KeySet::kNone;
-  if (before->size() == kRoles.size()) return KeySet::kWhole;
-  for (const auto key : *before) {
+  // A token set up before there were rooted keys is whole without the key for them.
+  const bool whole = before->contains(TokenKeyRole::kRoot) &&
+                     before->contains(TokenKeyRole::kSeal) && before->contains(TokenKeyRole::kWrap);
+  if (whole) return KeySet::kWhole;
+  for (const auto& [role, key] : *before) {
     const CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_DestroyObject, access.owner, key);
     if (rv != CKR_OK) return fail_return(rv, "destroy a key that an interrupted run left");
   }

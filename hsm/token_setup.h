@@ -34,7 +34,7 @@ struct SetUp {
   bool root_never_left = false;  // Generated in the token, so nobody can have a copy.
 };
 
-// Makes the three keys in the token that `uri` names: derived from `seed` (kSeedBytes), or
+// Makes the keys in the token that `uri` names (token_keys.h): derived from `seed` (kSeedBytes), or
 // generated in the token when it is null. A whole set that is there already is checked and left
 // alone. A part, which an interrupted run left, is destroyed first: the root key is made last, so
 // nothing was ever protected by a part.

@@ -74,8 +74,16 @@ VaultMaker without_gcm() {
   return maker;
 }
 
-INSTANTIATE_TEST_SUITE_P(Pkcs11, KeyVaultContract, testing::Values(softhsm(), without_gcm()),
-                         maker_name);
+// The same token with keys that it encrypts and the vault uses.
+VaultMaker rooted() {
+  auto maker = softhsm();
+  maker.name = "SoftHsmRooted";
+  maker.protection = keyring::Protection::kRooted;
+  return maker;
+}
+
+INSTANTIATE_TEST_SUITE_P(Pkcs11, KeyVaultContract,
+                         testing::Values(softhsm(), without_gcm(), rooted()), maker_name);
 
 TEST(KekProfileTest, TokenWithoutGcmWrapsWithCbcAndHmac) {
   if (softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";

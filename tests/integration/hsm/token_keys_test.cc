@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "core/base/files.h"
@@ -179,8 +180,37 @@ TEST_F(TokenKeysTest, RootKeyUnwrapsNothingThatCouldLeaveTheToken) {
   }
 }
 
-TEST_F(TokenKeysTest, RootKeyThatWrapsEncryptsNoBytes) {
+TEST_F(TokenKeysTest, RootedKeysComeBackUnderTheirNameAlone) {
   Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  EXPECT_TRUE(token.keeps_rooted().value());
+  for (const std::size_t size : {1U, 15U, 16U, 32U, 3072U}) {
+    const auto key = SecretBytes::random(size);
+    const auto closed = token.close_rooted(*key, as_bytes("name"));
+    ASSERT_THAT(closed, Succeeds()) << size;
+    const auto opened = token.open_rooted(*closed, as_bytes("name"));
+    ASSERT_THAT(opened, Succeeds()) << size;
+    EXPECT_TRUE(std::ranges::equal(opened->reveal(), key->reveal())) << size;
+    EXPECT_THAT(token.open_rooted(*closed, as_bytes("nam")), FailsWith(Reason::kRecordInvalid));
+  }
+  const auto closed = token.close_rooted(*SecretBytes::random(32), as_bytes("name"));
+  for (std::size_t i = 0; i < closed->size(); ++i) {
+    Bytes changed = *closed;
+    changed[i] ^= std::byte{1};
+    EXPECT_THAT(token.open_rooted(changed, as_bytes("name")), FailsWith(Reason::kRecordInvalid))
+        << i;
+  }
+}
+
+TEST_F(TokenKeysTest, UnsafeKeyForRootedOnesIsRefused) {
+  destroy(TokenKeyRole::kRooted);
+  ASSERT_EQ(plant(TokenKeyRole::kRooted, {.extractable = true}), CKR_OK);
+  EXPECT_THAT(find_safe_keys(access()), FailsWith(Reason::kHsmKeyUnsafe));
+}
+
+TEST_F(TokenKeysTest, TokenSetUpWithoutAKeyForRootedOnesKeepsNone) {
+  destroy(TokenKeyRole::kRooted);
+  Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  EXPECT_EQ(token.health().state, keyring::VaultState::kUp);
   const auto key = SecretBytes::random(32);
   EXPECT_THAT(token.close_rooted(*key, {}), FailsWith(Reason::kUnsupported));
   EXPECT_THAT(token.open_rooted(Bytes(97), {}), FailsWith(Reason::kUnsupported));
@@ -208,7 +238,8 @@ TEST_F(TokenKeysTest, KeysGeneratedInTheTokenNeverLeftIt) {
   const auto pin = read_secret_file(folder_.pin_file(kLabel), 256);
   Pkcs11Uri uri;
   uri.token = std::string(kLabel);
-  for (const auto role : {TokenKeyRole::kRoot, TokenKeyRole::kSeal, TokenKeyRole::kWrap})
+  for (const auto role :
+       {TokenKeyRole::kRoot, TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRooted})
     destroy(role);
   const auto made = make_token_keys(*module_, uri, *pin, nullptr);
   ASSERT_THAT(made, Succeeds());

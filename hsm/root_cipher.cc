@@ -3,39 +3,18 @@
 
 #include <algorithm>
 
+#include "hsm/block_padding.h"
 #include "hsm/pkcs11_module.h"
 
 namespace coffer::hsm {
 namespace {
 
 constexpr std::uint8_t kFormat = 1;
-constexpr std::size_t kBlockBytes = 16;
+constexpr std::size_t kBlockBytes = kPaddedBlockBytes;
 constexpr std::size_t kMacBytes = sizeof(Mac);
 constexpr std::size_t kHeadBytes = 1 + kBlockBytes;  // Format and vector.
 constexpr std::size_t kMaterialBytesMax =
     kHeadBytes + RootCipher::kKeyBytesMax + kBlockBytes + kMacBytes;
-
-// PKCS #7 padding, made here: tpm2-pkcs11 1.9 does not take its own off again (docs/tpm.md).
-Result<SecretBytes> padded(const SecretBytes& key) {
-  const std::size_t padding = kBlockBytes - key.size() % kBlockBytes;
-  auto out = SecretBytes::zeroed(key.size() + padding);
-  if (!out) return out;
-  const auto into = out->reveal_mutable();
-  std::ranges::copy(key.reveal(), into.begin());
-  std::ranges::fill(into.subspan(key.size()), static_cast<std::byte>(padding));
-  return out;
-}
-
-// Cuts the padding off; false when there is none.
-bool unpad(SecretBytes& text) {
-  const auto bytes = text.reveal();
-  const auto padding = std::to_integer<std::size_t>(bytes.back());
-  if (padding == 0 || padding > kBlockBytes || padding >= bytes.size()) return false;
-  if (!std::ranges::all_of(bytes.last(padding), [&](std::byte b) { return b == bytes.back(); }))
-    return false;
-  text.shrink(bytes.size() - padding);
-  return true;
-}
 
 using Start = CK_RV (*CK_FUNCTION_LIST::*)(CK_SESSION_HANDLE, CK_MECHANISM*, CK_OBJECT_HANDLE);
 using Step = CK_RV (*CK_FUNCTION_LIST::*)(CK_SESSION_HANDLE, CK_BYTE*, CK_ULONG, CK_BYTE*,
@@ -59,7 +38,7 @@ CK_RV run_cbc(const TokenLink::Session& session, Start start, Step step, ByteVie
 Result<Bytes> RootCipher::close(const SecretBytes& key, ByteView aad) {
   if (key.empty() || key.size() > kKeyBytesMax)
     return fail(Reason::kInvalidArgs, "a rooted key has 1 to 3072 bytes");
-  const auto text = padded(key);
+  const auto text = pad_blocks(key.reveal());
   if (!text) return tl::unexpected(text.error());
   Bytes vector(kBlockBytes);
   Bytes ciphertext(text->size());
@@ -102,7 +81,7 @@ Result<SecretBytes> RootCipher::open(ByteView material, ByteView aad) {
       });
   if (!done) return tl::unexpected(done.error());
   // Authentic, so a wrong padding is the token's fault.
-  if (!unpad(*text))
+  if (!unpad_blocks(*text))
     return fail(Reason::kHsmFailed, "the token decrypts a rooted key to something else");
   return text;
 }

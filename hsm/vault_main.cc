@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// coffer-vault: serves the KeyVault of one PKCS#11 token to cofferd, and delivers DEKs to the
-// worker.
+// coffer-vault: serves the KeyVault of one token, of PKCS#11 or SDF, to cofferd, and delivers DEKs
+// to the worker.
 #include <fmt/format.h>
 #include <pwd.h>
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): setenv, secure_getenv.
@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,6 +29,7 @@
 #include "hsm/pkcs11_token.h"
 #include "hsm/revision_floors.h"
 #include "hsm/ruled_vault.h"
+#include "hsm/sdf_token.h"
 #include "hsm/setup_process.h"
 #include "hsm/softhsm_copy.h"
 #include "hsm/vault_config.h"
@@ -55,6 +57,7 @@ struct Arguments {
   std::string pin_file;     // Instead of the configured one.
   bool connection = false;  // Serve the connected socket that is standard input, then end.
   bool setup = false;
+  bool make_sdf_keys = false;  // Of the SDF device in the configuration; then end.
 };
 
 // One line to the journal; 3 is an error, 4 a warning, 6 information.
@@ -69,6 +72,10 @@ std::optional<Arguments> parse(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--setup") {
       out.setup = true;
+      continue;
+    }
+    if (name == "--make-sdf-keys") {
+      out.make_sdf_keys = true;
       continue;
     }
     if (name == "--connection") {
@@ -124,17 +131,23 @@ std::string pin_file(const Arguments& arguments, const VaultConfig& config) {
   ::_exit(kExitHang);
 }
 
+// The token that the configuration names, and what its kind tells beside what a VaultToken does.
+struct Served {
+  std::unique_ptr<VaultToken> token;
+  std::function<bool()> connected;  // Without asking the token.
+};
+
 // Looks at the token at start and whenever it is not up, so that the first request after its return
 // does not pay for the login; says what changed.
 class Prober {
  public:
-  explicit Prober(Pkcs11Token& token) : token_(token), pool_({1, 1}) {}
+  explicit Prober(const Served& served) : served_(served), pool_({1, 1}) {}
 
   void probe() {
-    if (token_.connected()) return;
+    if (served_.connected()) return;
     // A probe under way is enough.
     [[maybe_unused]] const auto taken = pool_.submit([this] {
-      const auto health = token_.health();
+      const auto health = served_.token->health();
       const int state = static_cast<int>(health.state);
       if (last_.exchange(state) == state) return;
       const auto text =
@@ -144,12 +157,12 @@ class Prober {
     });
   }
   bool lacks_pin() const {
-    return !token_.connected() && last_ == static_cast<int>(keyring::VaultState::kLoginNeeded);
+    return !served_.connected() && last_ == static_cast<int>(keyring::VaultState::kLoginNeeded);
   }
   void stop() { pool_.stop(); }
 
  private:
-  Pkcs11Token& token_;
+  const Served& served_;
   std::atomic<int> last_{0};
   ipc::WorkerPool pool_;
 };
@@ -164,8 +177,21 @@ Result<std::string> copy_folder(const Arguments& arguments, const VaultConfig& c
   return own;
 }
 
-Pkcs11Token::Options token_options(const Arguments& arguments, const VaultConfig& config,
-                                   CallWatch& watch, const std::optional<SoftHsmCopy>& copy) {
+SdfToken::Options sdf_options(const VaultConfig& config, CallWatch& watch) {
+  SdfToken::Options options;
+  options.link.library_path = config.sdf_library;
+  options.link.kek = config.sdf_kek;
+  options.link.serial = config.sdf_serial;
+  options.link.sessions_max = config.sessions;
+  options.link.watch = &watch;
+  options.keys_file = config.state_folder + "/sdf-keys";
+  options.kind =
+      config.sdf_hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware;
+  return options;
+}
+
+Pkcs11Token::Options pkcs11_options(const Arguments& arguments, const VaultConfig& config,
+                                    CallWatch& watch, const std::optional<SoftHsmCopy>& copy) {
   Pkcs11Token::Options options;
   if (copy) options.link.before_initialize = [&copy] { return copy->refresh(); };
   options.link.module_path = config.module_path;
@@ -175,6 +201,31 @@ Pkcs11Token::Options token_options(const Arguments& arguments, const VaultConfig
   options.link.sessions_max = config.sessions;
   options.link.watch = &watch;
   return options;
+}
+
+template <class Token>
+Served serving(std::unique_ptr<Token> token) {
+  auto* const same = token.get();
+  return {std::move(token), [same] { return same->connected(); }};
+}
+
+Served make_token(const Arguments& arguments, const VaultConfig& config, CallWatch& watch,
+                  const std::optional<SoftHsmCopy>& copy) {
+  if (!config.sdf_library.empty())
+    return serving(std::make_unique<SdfToken>(sdf_options(config, watch)));
+  return serving(std::make_unique<Pkcs11Token>(pkcs11_options(arguments, config, watch, copy)));
+}
+
+Result<int> make_sdf_keys(const Arguments& arguments) {
+  const auto config = VaultConfig::read(arguments.config);
+  if (!config) return tl::unexpected(config.error());
+  if (config->sdf_library.empty())
+    return fail(Reason::kConfigInvalid, arguments.config + ": sdf_library is missing");
+  CallWatch watch(config->call_deadline, end_after_hang);
+  const auto root_id = SdfToken::make_keys(sdf_options(*config, watch));
+  if (!root_id) return pass(root_id.error(), "make the keys of the SDF token");
+  fmt::print("{}\n", *root_id);
+  return 0;
 }
 
 ipc::Server::Options server_options(const Arguments& arguments, ipc::EventLoop& loop) {
@@ -210,9 +261,9 @@ Result<int> serve(const Arguments& arguments) {
   if (!floors) return pass(floors.error(), "open the floors of records");
 
   CallWatch watch(config->call_deadline, end_after_hang);
-  Pkcs11Token token(token_options(arguments, *config, watch, copy));
+  const Served served_token = make_token(arguments, *config, watch, copy);
   DeliveryClient deliver({arguments.deliver});
-  RuledVault vault({token, **floors, deliver, system_clock()});
+  RuledVault vault({*served_token.token, **floors, deliver, system_clock()});
   VaultServer server(vault);
 
   ipc::Server requests(server_options(arguments, **loop),
@@ -221,7 +272,7 @@ Result<int> serve(const Arguments& arguments) {
                                            : requests.listen(std::move(*listening));
   if (!served) return tl::unexpected(served.error());
 
-  Prober prober(token);
+  Prober prober(served_token);
   if (!arguments.connection) prober.probe();
   const bool pin_comes_with_start = arguments.pin_file.empty() && config->pin_file.empty();
   int without_pin = 0;
@@ -258,7 +309,7 @@ int run(int argc, char** argv) {
   if (!arguments) {
     log(3,
         "usage: coffer-vault --config FILE [--socket PATH] [--deliver PATH] [--pin-file PATH] "
-        "[--connection] | --setup");
+        "[--connection] | --config FILE --make-sdf-keys | --setup");
     return kExitUsage;
   }
   if (arguments->setup) return run_setup_process(STDIN_FILENO);
@@ -266,7 +317,7 @@ int run(int argc, char** argv) {
     log(3, blocked.error().str());
     return EXIT_FAILURE;
   }
-  const auto code = serve(*arguments);
+  const auto code = arguments->make_sdf_keys ? make_sdf_keys(*arguments) : serve(*arguments);
   if (code) return *code;
   log(3, code.error().str());
   return code.error().reason() == Reason::kConfigInvalid ? kExitConfig : EXIT_FAILURE;

@@ -7,7 +7,6 @@
 #include "core/ipc/channel.h"
 #include "core/ipc/sockets.h"
 #include "hsm/delivery_protocol.h"
-#include "hsm/vault_config.h"
 #include "tests/support/paths.h"
 
 namespace coffer::tests {
@@ -65,7 +64,7 @@ void DeliverySocket::serve(int fd) {
 
 Result<std::unique_ptr<VaultProcess>> VaultProcess::start(const Options& options) {
   std::unique_ptr<VaultProcess> process(new VaultProcess(options));
-  const auto folder = options.folder->path();
+  const auto folder = options.folder != nullptr ? options.folder->path() : options.files;
   process->name_ = "vault-" + std::to_string(next_number());
   process->config_ = folder / (process->name_ + ".toml");
   process->socket_ = folder / (process->name_ + ".sock");
@@ -86,6 +85,8 @@ Result<std::unique_ptr<VaultProcess>> VaultProcess::start(const Options& options
 }
 
 Result<void> VaultProcess::write_config() const {
+  if (options_.config)
+    return write_file_durably(config_.string(), as_bytes(options_.config->to_text()));
   hsm::VaultConfig config;
   config.module_path = options_.module_path.empty() ? softhsm_module_path() : options_.module_path;
   config.uri_text = "pkcs11:token=" + options_.label;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "core/base/unique_fd.h"
 #include "core/keyring/key_vault.h"
 #include "hsm/vault_client.h"
+#include "hsm/vault_config.h"
 #include "tests/support/listening_process.h"
 #include "tests/support/softhsm.h"
 
@@ -52,6 +54,10 @@ class VaultProcess {
     const SoftHsmFolder* folder = nullptr;
     std::string label;        // The token's.
     std::string module_path;  // "": SoftHSM itself.
+    // Instead of `folder`, `label` and `module_path`: another token, and where this process has its
+    // files.
+    std::optional<hsm::VaultConfig> config;
+    std::filesystem::path files;
     std::string deliver_socket;
     std::chrono::milliseconds call_deadline{5000};
     std::chrono::milliseconds call_timeout{4500};

@@ -34,6 +34,30 @@ TEST(VaultConfigTest, WhatIsWrittenIsReadBack) {
   EXPECT_EQ(again->softhsm_conf, "/c");
 }
 
+const std::string kSdf = "sdf_library = \"/usr/lib/libsdf.so\"\nstate = \"/var/s\"\n";
+
+TEST(VaultConfigTest, AnSdfDeviceIsNamedByItsLibraryAndKek) {
+  const auto config = VaultConfig::parse(kSdf + "sdf_kek = 7\n");
+  ASSERT_THAT(config, Succeeds());
+  EXPECT_EQ(config->sdf_library, "/usr/lib/libsdf.so");
+  EXPECT_EQ(config->sdf_kek, 7U);
+  EXPECT_EQ(config->sdf_serial, "");
+  EXPECT_FALSE(config->sdf_hardware) << "nothing is hardware unless somebody says so";
+  EXPECT_EQ(config->module_path, "");
+  EXPECT_EQ(config->sessions, 8U);
+
+  const auto whole = VaultConfig::parse(
+      kSdf + "sdf_kek = 1\nsdf_serial = \"2026112200100001\"\nsdf_kind = \"hardware\"\n");
+  ASSERT_THAT(whole, Succeeds());
+  EXPECT_EQ(whole->sdf_serial, "2026112200100001");
+  EXPECT_TRUE(whole->sdf_hardware);
+  const auto again = VaultConfig::parse(whole->to_text());
+  ASSERT_THAT(again, Succeeds());
+  EXPECT_EQ(again->to_text(), whole->to_text());
+  EXPECT_EQ(again->sdf_kek, 1U);
+  EXPECT_TRUE(again->sdf_hardware);
+}
+
 TEST(VaultConfigTest, CommentsMayStandBehindValues) {
   const auto config =
       VaultConfig::parse(kGood + "sessions = 3 # \xff\r\npin_file = \"/a#b\" # c\n");
@@ -53,6 +77,22 @@ TEST(VaultConfigTest, EveryMistakeIsRefusedNamingTheKey) {
       {kGood + "call_deadline_ms = 99\n", "call_deadline_ms"},
       {kGood + "pin = \"1234\"\n", "pin"},
       {kGood + "[pkcs11]\nmodule = \"/x\"\n", "pkcs11"},
+      {kGood + "sdf_kek = 1\n", "sdf_kek"},
+      {kGood + "sdf_serial = \"1\"\n", "sdf_serial"},
+      {kGood + "sdf_kind = \"software\"\n", "sdf_kind"},
+      {kGood + "sdf_library = \"/x\"\nsdf_kek = 1\n", "module"},
+      {kSdf, "sdf_kek"},
+      {kSdf + "sdf_kek = 0\n", "sdf_kek"},
+      {kSdf + "sdf_kek = 65536\n", "sdf_kek"},
+      {kSdf + "sdf_kek = \"1\"\n", "sdf_kek"},
+      {kSdf + "sdf_kek = 1\ntoken = \"pkcs11:token=a\"\n", "token"},
+      {kSdf + "sdf_kek = 1\npin_file = \"/p\"\n", "pin_file"},
+      {kSdf + "sdf_kek = 1\nsofthsm_conf = \"/p\"\n", "softhsm_conf"},
+      {kSdf + "sdf_kek = 1\nsdf_kind = \"cloud\"\n", "sdf_kind"},
+      {kSdf + "sdf_kek = 1\nsdf_serial = \"20261122001000011\"\n", "sdf_serial"},
+      {kSdf + "sdf_kek = 1\nsdf_pin = \"1\"\n", "sdf_pin"},
+      {"sdf_library = \"libsdf.so\"\nsdf_kek = 1\nstate = \"/s\"\n", "sdf_library"},
+      {"sdf_library = \"/l.so\"\nsdf_kek = 1\n", "state"},
       {kGood + "sessions = 8.5\n", "sessions"},
       {kGood + "sessions = -8\n", "sessions"},
       {kGood + "sessions = 1111111111111111111\n", "line 4"},

@@ -6,8 +6,10 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <utility>
 
+#include "core/base/bytes.h"
 #include "core/base/sqlite.h"
 
 namespace coffer::hsm {
@@ -16,9 +18,10 @@ namespace {
 // "CofF": tells this file from Coffer's other stores.
 constexpr std::int32_t kApplicationId = 0x436F6646;
 constexpr SqliteDatabase::Kind kKind{
-    kApplicationId, 2,
+    kApplicationId, 3,
     "CREATE TABLE floor (cmk BLOB PRIMARY KEY CHECK (length(cmk) = 16), "
-    "revision INTEGER NOT NULL, version INTEGER NOT NULL, "
+    "revision INTEGER NOT NULL, version INTEGER NOT NULL, first INTEGER NOT NULL, "
+    "destroyed INTEGER NOT NULL, gone BLOB NOT NULL, "
     "digest BLOB NOT NULL CHECK (length(digest) = 32)) STRICT"};
 
 struct Floor {
@@ -30,25 +33,56 @@ struct Floor {
 
 // The floor once `record` was presented, if it may be. Of two records of one revision the one
 // presented first counts: the other was made and never stored, or is a copy that somebody kept.
-Result<Floor> raised(const CmkId& cmk, const Floor& floor, const KeyFloor& record,
+Result<Floor> raised(const Floor& floor, const keyring::CmkRecord& record,
                      const keyring::Digest& digest) {
   const bool superseded = record.revision < floor.at.revision ||
                           (record.revision == floor.at.revision && digest != floor.digest);
   if (superseded) {
-    return fail(Reason::kRecordSuperseded,
-                "record of key " + cmk.str() + " has revision " + std::to_string(record.revision) +
-                    ", but revision " + std::to_string(floor.at.revision) + " was already used");
+    return fail(Reason::kRecordSuperseded, "record of key " + record.id.str() + " has revision " +
+                                               std::to_string(record.revision) + ", but revision " +
+                                               std::to_string(floor.at.revision) +
+                                               " was already used");
   }
-  return Floor{{record.revision, std::max(record.version, floor.at.version)}, digest};
+  Floor higher{floor.at, digest};
+  KeyFloor& at = higher.at;
+  at.revision = record.revision;
+  at.version = std::max(at.version, record.versions.back().number);
+  at.first = std::max(at.first, record.versions.front().number);
+  at.destroyed = at.destroyed || record.state == keyring::KeyState::kDestroyed;
+  // Imported material that was dropped may be brought again; what is destroyed stays so, as no
+  // newer record has it.
+  std::set<std::uint32_t> gone(at.gone.begin(), at.gone.end());
+  for (const auto& version : record.versions) {
+    if (version.material.empty()) {
+      gone.insert(version.number);
+    } else {
+      gone.erase(version.number);
+    }
+  }
+  at.gone.assign(gone.lower_bound(at.first), gone.end());
+  return higher;
+}
+
+Bytes encode_gone(const std::vector<std::uint32_t>& gone) {
+  ByteWriter out;
+  for (const std::uint32_t number : gone) out.u32(number);
+  return out.take();
+}
+
+std::optional<std::vector<std::uint32_t>> decode_gone(ByteView bytes) {
+  if (bytes.size() % sizeof(std::uint32_t) != 0) return std::nullopt;
+  ByteReader in(bytes);
+  std::vector<std::uint32_t> gone(bytes.size() / sizeof(std::uint32_t));
+  for (auto& number : gone) number = in.u32();
+  return gone;
 }
 
 class MemoryFloors final : public RevisionFloors {
  public:
-  Result<void> present(const CmkId& cmk, const KeyFloor& record,
-                       const keyring::Digest& digest) override {
+  Result<void> present(const keyring::CmkRecord& record, const keyring::Digest& digest) override {
     const std::lock_guard lock(mutex_);
-    Floor& floor = floors_[cmk];
-    const auto higher = raised(cmk, floor, record, digest);
+    Floor& floor = floors_[record.id];
+    const auto higher = raised(floor, record, digest);
     if (!higher) return tl::unexpected(higher.error());
     floor = *higher;
     return {};
@@ -69,22 +103,24 @@ class SqliteFloors final : public RevisionFloors {
  public:
   explicit SqliteFloors(SqliteDatabase database) : database_(std::move(database)) {}
 
-  Result<void> present(const CmkId& cmk, const KeyFloor& record,
-                       const keyring::Digest& digest) override {
+  Result<void> present(const keyring::CmkRecord& record, const keyring::Digest& digest) override {
+    const CmkId& cmk = record.id;
     const std::lock_guard lock(mutex_);
     const auto floor = read(cmk);
     if (!floor) return tl::unexpected(floor.error());
-    const auto higher = raised(cmk, *floor, record, digest);
+    // Of every use of a key.
+    if (record.revision == floor->at.revision && digest == floor->digest) return {};
+    const auto higher = raised(*floor, record, digest);
     if (!higher) return tl::unexpected(higher.error());
-    if (*higher == *floor) return {};
-    auto statement =
-        SqliteStatement::prepare(database_, "INSERT OR REPLACE INTO floor VALUES (?, ?, ?, ?)");
+    auto statement = SqliteStatement::prepare(
+        database_,
+        "INSERT OR REPLACE INTO floor (cmk, revision, version, first, destroyed, gone, digest) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)");
     if (!statement) return tl::unexpected(statement.error());
-    auto written = statement->bind(cmk.bytes())
-                       .bind(higher->at.revision)
-                       .bind(std::uint64_t{higher->at.version})
-                       .bind(digest)
-                       .run();
+    const KeyFloor& at = higher->at;
+    statement->bind(cmk.bytes()).bind(at.revision).bind(std::uint64_t{at.version});
+    statement->bind(std::uint64_t{at.first}).bind(std::uint64_t{at.destroyed ? 1U : 0U});
+    auto written = statement->bind(encode_gone(at.gone)).bind(digest).run();
     if (!written) return pass(written.error(), "raise the floor of key " + cmk.str());
     known_.insert_or_assign(cmk, *higher);
     return {};
@@ -101,19 +137,24 @@ class SqliteFloors final : public RevisionFloors {
   Result<Floor> read(const CmkId& cmk) {
     if (const auto known = known_.find(cmk); known != known_.end()) return known->second;
     auto statement = SqliteStatement::prepare(
-        database_, "SELECT revision, version, digest FROM floor WHERE cmk = ?");
+        database_,
+        "SELECT revision, version, first, destroyed, gone, digest FROM floor WHERE cmk = ?");
     if (!statement) return tl::unexpected(statement.error());
     const auto row = statement->bind(cmk.bytes()).step();
     if (!row) return pass(row.error(), "read the floor of key " + cmk.str());
     Floor floor;
     if (*row) {
+      constexpr std::uint64_t kVersionMax = std::numeric_limits<std::uint32_t>::max();
       const std::uint64_t version = statement->number(1);
-      const ByteView digest = statement->bytes(2);
-      if (digest.size() != floor.digest.size() ||
-          version > std::numeric_limits<std::uint32_t>::max()) {
+      const std::uint64_t first = statement->number(2);
+      auto gone = decode_gone(statement->bytes(4));
+      const ByteView digest = statement->bytes(5);
+      if (digest.size() != floor.digest.size() || version > kVersionMax || first > kVersionMax ||
+          !gone) {
         return fail(Reason::kStoreDamaged, "the floor of key " + cmk.str() + " is malformed");
       }
-      floor.at = {statement->number(0), static_cast<std::uint32_t>(version)};
+      floor.at = {statement->number(0), static_cast<std::uint32_t>(version),
+                  static_cast<std::uint32_t>(first), statement->number(3) != 0, std::move(*gone)};
       std::ranges::copy(digest, floor.digest.begin());
     }
     known_.insert_or_assign(cmk, floor);

@@ -4,17 +4,23 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/base/id.h"
 #include "core/base/result.h"
+#include "core/keyring/cmk_record.h"
 #include "core/keyring/key_context.h"
 
 namespace coffer::hsm {
 
-// What was presented of a key: the newest revision, and the highest number of a version.
+// What was presented of a key: the newest revision, the highest number of a version, and what is
+// gone for good, so that no older copy brings it back.
 struct KeyFloor {
-  std::uint64_t revision = 0;  // 0: nothing was.
-  std::uint32_t version = 0;
+  std::uint64_t revision = 0;         // 0: nothing was.
+  std::uint32_t version = 0;          // The highest one.
+  std::uint32_t first = 0;            // The versions before it were destroyed and left out.
+  bool destroyed = false;             // The key as a whole.
+  std::vector<std::uint32_t> gone{};  // Versions from `first` on without material, ascending.
 
   friend bool operator==(const KeyFloor&, const KeyFloor&) = default;
 };
@@ -29,12 +35,11 @@ class RevisionFloors {
  public:
   virtual ~RevisionFloors() = default;
 
-  // Raises the floor of `cmk` to a record's revision and current version. Durable when it returns,
-  // where the maker is.
+  // Raises the floor of a record's key to its revision and versions. Durable when it returns, where
+  // the maker is.
   //   kRecordSuperseded   a newer revision was presented, or this one with another digest.
   //   kStoreUnavailable   a higher floor cannot be written now; the one before still holds.
-  virtual Result<void> present(const CmkId& cmk, const KeyFloor& record,
-                               const keyring::Digest& digest) = 0;
+  virtual Result<void> present(const keyring::CmkRecord& record, const keyring::Digest& digest) = 0;
 
   virtual Result<KeyFloor> floor_of(const CmkId& cmk) = 0;
 };

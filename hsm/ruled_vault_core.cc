@@ -12,6 +12,9 @@ namespace {
 // them.
 constexpr std::size_t kKnownRecordsMax = 4096;
 
+// What a record that rotates leaves free: a change of state writes up to three times of 8 bytes.
+constexpr std::size_t kHeadroomBytes = 64;
+
 bool is_xts(const KeyContext& context) {
   return context.cipher.find("-xts-") != std::string::npos;
 }
@@ -51,8 +54,7 @@ Result<CmkRecord> RuledVault::Core::open(ByteView sealed) {
 Result<CmkRecord> RuledVault::Core::open_and_present(ByteView sealed) {
   auto record = open(sealed);
   if (!record) return record;
-  const auto counted = parts.floors.present(
-      record->id, {record->revision, record->current().number}, crypto::sha256(sealed));
+  const auto counted = parts.floors.present(*record, crypto::sha256(sealed));
   if (!counted) return pass(counted.error(), "use key " + record->id.str());
   return record;
 }
@@ -129,7 +131,8 @@ Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& para
   if (!record) return tl::unexpected(record.error());
   const auto floor = parts.floors.floor_of(*id);
   if (!floor) return tl::unexpected(floor.error());
-  if (floor->revision != 0) return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
+  if (floor->revision != 0)
+    return fail(Reason::kInvalidArgs, "key " + id->str() + " exists already");
   if (parameters.origin == keyring::KeyOrigin::kGenerated) {
     if (auto made = make_material(*record); !made) return tl::unexpected(made.error());
   }
@@ -149,10 +152,15 @@ Result<SealedRecord> RuledVault::Core::change(ByteView current, const keyring::C
       profile_for({record->algorithm, record->usage, record->protection}, identity->profile);
   auto next = next_record(*record, change, profile, *floor, parts.clock.wall(), limits);
   if (!next) return tl::unexpected(next.error());
-  if (change.kind == keyring::CmkChange::kRotate) {
-    if (auto made = make_material(*next); !made) return tl::unexpected(made.error());
+  if (change.kind != keyring::CmkChange::kRotate) return seal(*next);
+  if (auto made = make_material(*next); !made) return tl::unexpected(made.error());
+  // No version takes the room that it takes to disable and delete the key.
+  if (next->encode().size() + kHeadroomBytes <= CmkRecord::kEncodedBytesMax) return seal(*next);
+  if (next->protection == keyring::Protection::kResident) {
+    static_cast<void>(parts.token.destroy(next->id, next->current().number));
   }
-  return seal(*next);
+  return fail(Reason::kLimitsExceeded, "rotate key " + next->id.str() + ": its record is full, " +
+                                           std::to_string(next->versions.size() - 1) + " versions");
 }
 
 Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t count) {

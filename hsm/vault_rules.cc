@@ -59,6 +59,11 @@ Result<void> rotate(CmkRecord& record, keyring::KekProfile profile, const KeyFlo
                     WallTime now, const UseLimits& limits) {
   if (auto may = require_rotates(record); !may) return may;
   if (auto enabled = require_state(record, KeyState::kEnabled, "rotate"); !enabled) return enabled;
+  // What was destroyed at the front needs no room: its numbers lie before the first one.
+  record.versions.erase(record.versions.begin(),
+                        std::ranges::find_if(record.versions, [](const KeyVersion& version) {
+                          return version.state != VersionState::kDestroyed;
+                        }));
   if (record.versions.size() >= CmkRecord::kVersionsMax) {
     return fail(Reason::kLimitsExceeded, "rotate key " + record.id.str() + ": it has " +
                                              std::to_string(record.versions.size()) + " versions");
@@ -223,22 +228,62 @@ Result<void> set_valid_to(CmkRecord& record, const std::optional<WallTime>& time
   return {};
 }
 
-// A record from a volume's token or a backup becomes a key that somebody has to enable. Nobody
-// knows what an older one was used for since, but that every lease was a revision that was
-// presented.
-Result<void> adopt(CmkRecord& record, const KeyFloor& floor, const UseLimits& limits) {
-  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "adopt");
-  record.state = record.has_material() ? KeyState::kDisabled : KeyState::kPendingImport;
-  record.delete_at.reset();
-  // A newer one may have been made since: only the newest counts.
-  record.offer.reset();
-  if (floor.revision <= record.revision || !keyring::is_symmetric(record.algorithm)) return {};
+void count_unseen_leases(CmkRecord& record, const KeyFloor& floor, const UseLimits& limits) {
+  if (floor.revision <= record.revision || !keyring::is_symmetric(record.algorithm)) return;
   const std::uint64_t leases = floor.revision - record.revision;
   KeyVersion& version = record.versions.back();
   const std::uint64_t left = limits.wraps_max - std::min(version.wraps_leased, limits.wraps_max);
   version.wraps_leased = leases > left / limits.lease_block
                              ? limits.wraps_max
                              : version.wraps_leased + leases * limits.lease_block;
+}
+
+// Takes from an older copy what was destroyed since it was made, or was dropped of imported
+// material. What is left of a generated key ends with a version that is there: that one is its
+// current one.
+void take_out_what_is_gone(CmkRecord& record, const KeyFloor& floor) {
+  const bool imported = record.origin == KeyOrigin::kImported;
+  for (KeyVersion& version : record.versions) {
+    const bool is_gone =
+        version.number < floor.first || std::ranges::binary_search(floor.gone, version.number);
+    if (!is_gone) continue;
+    version.material.clear();
+    if (!imported) version.state = VersionState::kDestroyed;
+  }
+  if (imported) return;
+  while (!record.versions.empty() && record.versions.back().state == VersionState::kDestroyed) {
+    record.versions.pop_back();
+  }
+  if (!record.versions.empty()) record.versions.back().state = VersionState::kCurrent;
+}
+
+// A record from a volume's token or a backup becomes a key that somebody has to enable. Nobody
+// knows what an older one was used for since, but that every lease was a revision that was
+// presented.
+Result<void> adopt(CmkRecord& record, const KeyFloor& floor, WallTime now,
+                   const UseLimits& limits) {
+  if (record.state == KeyState::kDestroyed) return refused_by_state(record, "adopt");
+  if (floor.destroyed) {
+    return fail(Reason::kNoSuchKey, "adopt " + named(record) + ": it was destroyed");
+  }
+  if (record.delete_at && now >= *record.delete_at) {
+    return fail(Reason::kKeyPendingDeletion,
+                "adopt " + named(record) + ": the time of its deletion has come");
+  }
+  const std::string name = named(record);
+  take_out_what_is_gone(record, floor);
+  if (record.versions.empty()) {
+    return fail(Reason::kNoSuchKey, "adopt " + name + ": all that this copy has was destroyed");
+  }
+  if (!record.has_material()) record.material_valid_to.reset();
+  if (record.state != KeyState::kPendingDelete) {
+    record.state = record.has_material() ? KeyState::kDisabled : KeyState::kPendingImport;
+  }
+  // A newer one may have been made since: only the newest counts.
+  record.offer.reset();
+  // Its plan is as old as the copy: nothing is due the moment it is enabled.
+  plan_rotation(record, now);
+  count_unseen_leases(record, floor, limits);
   return {};
 }
 
@@ -293,7 +338,7 @@ Result<void> apply(CmkRecord& record, const CmkChange& change, keyring::KekProfi
     case CmkChange::kRotate:
       return rotate(record, profile, floor, now, limits);
     case CmkChange::kAdopt:
-      return adopt(record, floor, limits);
+      return adopt(record, floor, now, limits);
     case CmkChange::kLease:
       return lease(record, limits);
     case CmkChange::kArchive:

@@ -37,8 +37,8 @@ Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters
 
 // The next revision of `record`; for kRotate its new version's material is still to be filled in.
 // `floor` is what was presented of the key: kAdopt goes above its revision and counts every
-// revision that the adopted record has not seen as a lease of its current version; kRotate goes
-// above its version.
+// revision that the adopted record has not seen as a lease of its current version, and leaves out
+// what is gone; kRotate goes above its version.
 //   As KeyVault::change_cmk().
 Result<keyring::CmkRecord> next_record(const keyring::CmkRecord& record,
                                        const keyring::CmkChange& change,

@@ -12,9 +12,11 @@ namespace {
 
 constexpr std::size_t kRecordsPerQuery = 1000;
 
+// Those before its first one it had: they were destroyed.
 bool has_all_versions_of(const CmkRecord& record, const CmkRecord& other) {
   return std::ranges::all_of(other.versions, [&](const KeyVersion& version) {
-    return record.find_version(version.number) != nullptr;
+    return version.number < record.versions.front().number ||
+           record.find_version(version.number) != nullptr;
   });
 }
 
@@ -251,13 +253,14 @@ Result<void> KeyTransitions::change_beside(const CmkId& id, const std::string& o
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
   if (!current) return refused(current.error(), operation, id, actor);
-  return between_records(
-      id, operation, text, actor, [&](std::uint64_t intent, bool& is_unknown) -> Result<void> {
-        auto stored = store(current->record, intent);
-        if (!stored && is_stored(id, intent, is_unknown)) return {};
-        if (is_unknown) return pass(stored.error(), stored_perhaps(operation, id));
-        return stored;
-      });
+  return between_records(id, operation, text, actor,
+                         [&](std::uint64_t intent, bool& is_unknown) -> Result<void> {
+                           auto stored = store(current->record, intent);
+                           if (!stored && is_stored(id, intent, is_unknown)) return {};
+                           if (is_unknown)
+                             return pass(stored.error(), stored_perhaps(operation, id));
+                           return stored;
+                         });
 }
 
 Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit::Actor& actor) {

@@ -44,7 +44,8 @@ struct CmkChange {
     kDisable = 2,        // Enabled -> Disabled.
     kRotate = 3,         // Enabled: a new current version, the old one decrypt-only. When the key
                          // rotates by itself, the next time is counted from now.
-    kAdopt = 4,          // A record from a volume's token -> Disabled, whatever it was.
+    kAdopt = 4,          // A record from a volume's token -> Disabled, whatever it was; one in
+                         // PendingDelete stays so. What the vault was shown to be gone stays gone.
     kLease = 5,          // The current version: one more block of uses.
     kArchive = 6,        // Enabled, Disabled -> Archived.
     kCancelArchive = 7,  // Archived -> Enabled.
@@ -190,9 +191,10 @@ class KeyVault {
   //   kKeyNotArchived, kKeyNotPendingDeletion   not from this state.
   //   kServiceKey       a service's key is not disabled, archived, described or deleted.
   //   kKeyNotImported, kKeyImported   not with a key of this origin.
+  //   kNoSuchKey        kAdopt: the key was destroyed, or all that this copy of it has.
   //   kKeyUsage         asymmetric keys do not rotate and lease nothing.
   //   kInvalidArgs      the change's arguments are outside their limits.
-  //   kLimitsExceeded   no room for another version.
+  //   kLimitsExceeded   no room for another version, or for a longer description.
   //   kKeyExhausted     kLease: the version has handed out all its uses (2^32).
   virtual Result<SealedRecord> change_cmk(ByteView current, const CmkChange& change) = 0;
 

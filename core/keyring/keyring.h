@@ -169,12 +169,15 @@ class Keyring {
                                             std::size_t count_max) const;
 
   // Takes in the sealed records found in a volume's token, for keys that the store lost. A key
-  // comes back as Disabled. The store's record wins where there is one, unless the token's has
-  // versions that the store's lacks, or the vault uses the store's no more: it was put back to an
-  // older state. One result per record, in order: the record that the store holds now.
+  // comes back as Disabled, or in PendingDelete where that copy was. The store's record wins where
+  // there is one, unless the token's has versions that the store's lacks, or the vault uses the
+  // store's no more: it was put back to an older state. One result per record, in order: the record
+  // that the store holds now.
   //   kNameTaken       another key has its alias.
   //   kRecordInvalid   a version of it is another key than the store's of that number, or each of
   //                    the two records has versions that the other lacks: nothing is given up.
+  //   kNoSuchKey       the key was destroyed, which store or vault know.
+  //   kKeyPendingDeletion   the time of its deletion has come.
   std::vector<Result<CmkRecord>> adopt(std::span<const SealedRecord> records,
                                        const audit::Actor& actor);
 

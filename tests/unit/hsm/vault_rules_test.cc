@@ -61,7 +61,8 @@ TEST(VaultRules, EveryChangeFromEveryStateEndsAsTheTableSays) {
     expect(CmkChange::kDisable, row.disable, KeyState::kDisabled);
     expect(CmkChange::kRotate, row.rotate, KeyState::kEnabled);
     expect(CmkChange::kLease, row.lease, KeyState::kEnabled);
-    expect(CmkChange::kAdopt, true, KeyState::kDisabled);
+    expect(CmkChange::kAdopt, true,
+           row.from == KeyState::kPendingDelete ? row.from : KeyState::kDisabled);
   }
 }
 
@@ -175,6 +176,90 @@ TEST(VaultRules, AnAdoptedRecordCountsWhatMayHaveBeenUsedSince) {
   EXPECT_EQ(leased(record.revision + 5), 18U);
   EXPECT_EQ(leased(record.revision + 6), 20U);
   EXPECT_EQ(leased(std::uint64_t{1} << 63U), 20U);
+}
+
+// Three versions, as an older copy has them.
+CmkRecord record_of_three() {
+  CmkRecord record = record_in(KeyState::kEnabled);
+  for (std::uint32_t number = 2; number <= 3; ++number) {
+    record.versions.back().state = keyring::VersionState::kDecryptOnly;
+    record.versions.push_back(record.versions.back());
+    record.versions.back().number = number;
+    record.versions.back().state = keyring::VersionState::kCurrent;
+  }
+  return record;
+}
+
+TEST(VaultRules, ACopyOfADestroyedKeyIsNotAdopted) {
+  KeyFloor floor{.revision = 9, .version = 1};
+  floor.destroyed = true;
+  EXPECT_THAT(next(record_in(KeyState::kEnabled), CmkChange::kAdopt, floor),
+              FailsWith(Reason::kNoSuchKey));
+}
+
+TEST(VaultRules, AnAdoptedRecordLeavesOutWhatIsGone) {
+  KeyFloor floor{.revision = 9, .version = 5};
+  floor.gone = {2};
+  auto adopted = next(record_of_three(), CmkChange::kAdopt, floor);
+  ASSERT_THAT(adopted, Succeeds());
+  ASSERT_EQ(adopted->versions.size(), 3U);
+  EXPECT_EQ(adopted->versions[1].state, keyring::VersionState::kDestroyed);
+  EXPECT_TRUE(adopted->versions[1].material.empty());
+  EXPECT_EQ(adopted->current().number, 3U);
+
+  floor.gone = {2, 3};  // The copy's current one was destroyed since, as an older one.
+  adopted = next(record_of_three(), CmkChange::kAdopt, floor);
+  ASSERT_THAT(adopted, Succeeds());
+  ASSERT_EQ(adopted->versions.size(), 1U);
+  EXPECT_EQ(adopted->current().state, keyring::VersionState::kCurrent);
+
+  floor.gone = {};
+  floor.first = 4;
+  EXPECT_THAT(next(record_of_three(), CmkChange::kAdopt, floor), FailsWith(Reason::kNoSuchKey));
+}
+
+TEST(VaultRules, ImportedMaterialThatWasDroppedIsNotAdopted) {
+  CmkRecord record = record_in(KeyState::kEnabled);
+  record.origin = keyring::KeyOrigin::kImported;
+  record.material_valid_to = kNow + std::chrono::hours(1);
+  KeyFloor floor{.revision = 9, .version = 1};
+  floor.gone = {1};
+  const auto adopted = next(record, CmkChange::kAdopt, floor);
+  ASSERT_THAT(adopted, Succeeds());
+  EXPECT_EQ(adopted->state, KeyState::kPendingImport);
+  EXPECT_FALSE(adopted->has_material());
+  EXPECT_EQ(adopted->material_valid_to, std::nullopt);
+}
+
+TEST(VaultRules, AKeyThatIsToBeDeletedIsNotRescuedByAdoption) {
+  CmkRecord record = record_in(KeyState::kPendingDelete);
+  record.delete_at = kNow + std::chrono::seconds(1);
+  const auto adopted = next(record, CmkChange::kAdopt, {41, 1});
+  ASSERT_THAT(adopted, Succeeds());
+  EXPECT_EQ(adopted->state, KeyState::kPendingDelete);
+  EXPECT_EQ(adopted->delete_at, record.delete_at);
+  record.delete_at = kNow;
+  EXPECT_THAT(next(record, CmkChange::kAdopt, {41, 1}), FailsWith(Reason::kKeyPendingDeletion));
+}
+
+TEST(VaultRules, AnAdoptedKeyPlansItsRotationAnew) {
+  CmkRecord record = record_in(KeyState::kEnabled);
+  record.rotation_days = 30;
+  record.next_rotation = kNow - std::chrono::hours(1);
+  EXPECT_EQ(next(record, CmkChange::kAdopt, {41, 1})->next_rotation, kNow + std::chrono::days(30));
+}
+
+TEST(VaultRules, ARotationDropsDestroyedVersionsAtTheFront) {
+  CmkRecord record = record_of_three();
+  for (const std::size_t i : {0U, 1U}) {
+    record.versions[i].state = keyring::VersionState::kDestroyed;
+    record.versions[i].material.clear();
+  }
+  const auto rotated = next(record, CmkChange::kRotate);
+  ASSERT_THAT(rotated, Succeeds());
+  ASSERT_EQ(rotated->versions.size(), 2U);
+  EXPECT_EQ(rotated->versions[0].number, 3U);
+  EXPECT_EQ(rotated->versions[1].number, 4U);
 }
 
 TEST(VaultRules, UsesAreLeasedUpToTheLimitAndNotBeyond) {

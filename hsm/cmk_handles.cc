@@ -26,8 +26,8 @@ CK_RV unwrap(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteView materia
 
 }  // namespace
 
-CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteView material,
-                      Handle& out) {
+CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, const Name& name,
+                      ByteView material, Handle& out) {
   const auto digest = crypto::sha256(material);
   const std::scoped_lock lock(mutex_);
   if (const auto found = entries_.find(digest); found != entries_.end()) {
@@ -38,7 +38,6 @@ CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteVie
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
   const CK_RV rv = unwrap(access, root, material, object);
   if (rv != CKR_OK) return rv;
-  make_room();
   const auto destroy = [access, lives = session_lives_](const CK_OBJECT_HANDLE* handle) {
     const std::unique_ptr<const CK_OBJECT_HANDLE> owned(handle);
     if (!*lives) return;
@@ -46,8 +45,17 @@ CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteVie
     access.module.call(&CK_FUNCTION_LIST::C_DestroyObject, access.owner, *owned);
   };
   out = Handle(std::make_unique<const CK_OBJECT_HANDLE>(object).release(), destroy);
-  entries_.emplace(digest, Entry{out, ++uses_});
+  if (forgotten_.contains(name)) return CKR_OK;
+  make_room();
+  entries_.emplace(digest, Entry{out, name, ++uses_});
   return CKR_OK;
+}
+
+void CmkHandles::forget(const Name& name) {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(entries_, [&](const auto& entry) { return entry.second.name == name; });
+  if (forgotten_.size() >= kForgottenMax) forgotten_.clear();
+  forgotten_.insert(name);
 }
 
 void CmkHandles::make_room() {

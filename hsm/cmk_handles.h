@@ -7,8 +7,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <utility>
 
 #include "core/base/bytes.h"
+#include "core/base/id.h"
 #include "core/crypto/digest.h"
 #include "hsm/token_keys.h"
 
@@ -17,6 +20,9 @@ namespace coffer::hsm {
 // CmkHandles unwraps CMKs into the token and keeps their handles, so that a volume's unlock costs
 // one decryption and not an unwrap too. A handle is found by the digest of the wrapped bytes, which
 // the record's seal covers; states are checked by the caller each time.
+//
+// A version that was destroyed is forgotten, and its handle is not kept again: a call that began
+// before may still unwrap it, for itself.
 //
 // Thread-safe. Holds at most `count_max` handles; the one unused for longest goes, and its object
 // is destroyed once nobody uses it.
@@ -27,8 +33,15 @@ class CmkHandles {
   // Keeps its object alive. Not to be held beyond the work it was taken for.
   using Handle = std::shared_ptr<const CK_OBJECT_HANDLE>;
 
+  // One version of a CMK.
+  using Name = std::pair<CmkId, std::uint32_t>;
+
   // The CMK wrapped in `material`, unwrapped by `root` when it is not there yet.
-  CK_RV get(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteView material, Handle& out);
+  CK_RV get(const ObjectAccess& access, CK_OBJECT_HANDLE root, const Name& name, ByteView material,
+            Handle& out);
+
+  // Its object is destroyed once nobody uses it, and none is kept from now on.
+  void forget(const Name& name);
 
   // The session that owned the objects is gone, and they with it. While no work runs.
   void forget_all();
@@ -38,15 +51,19 @@ class CmkHandles {
  private:
   struct Entry {
     Handle handle;
+    Name name;
     std::uint64_t used = 0;
   };
   void make_room();
+
+  static constexpr std::size_t kForgottenMax = std::size_t{64} * 1024;
 
   const std::size_t count_max_;
   mutable std::mutex
       mutex_;  // Guards what follows; taken before ObjectAccess::objects, never after.
   std::map<crypto::Sha256Digest, Entry> entries_;
   std::shared_ptr<bool> session_lives_ = std::make_shared<bool>(true);
+  std::set<Name> forgotten_;
   std::uint64_t uses_ = 0;
 };
 

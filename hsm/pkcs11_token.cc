@@ -159,16 +159,21 @@ Result<NewKey> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
   if (kind != keyring::KeySupport{})
     return fail(Reason::kUnsupported, "this token makes wrapped AES-256 keys alone");
   Bytes wrapped;
-  const auto done =
-      link_.run("generate version " + std::to_string(number) + " of key " + cmk.str(),
-                [&](const TokenLink::Session& session) {
-                  if (const CK_RV rv = generate_and_wrap(session, wrapped); rv != CKR_OK) return rv;
-                  // Nothing may be wrapped under a key that does not come back.
-                  CmkHandles::Handle back;
-                  return handles_.get(session.objects, session.facts.keys.root, wrapped, back);
-                });
+  const auto done = link_.run(
+      "generate version " + std::to_string(number) + " of key " + cmk.str(),
+      [&](const TokenLink::Session& session) {
+        if (const CK_RV rv = generate_and_wrap(session, wrapped); rv != CKR_OK) return rv;
+        // Nothing may be wrapped under a key that does not come back.
+        CmkHandles::Handle back;
+        return handles_.get(session.objects, session.facts.keys.root, {cmk, number}, wrapped, back);
+      });
   if (!done) return tl::unexpected(done.error());
   return NewKey{.material = std::move(wrapped), .public_key = {}};
+}
+
+Result<void> Pkcs11Token::destroy(const CmkId& cmk, std::uint32_t number) {
+  handles_.forget({cmk, number});
+  return {};
 }
 
 std::vector<Result<Ciphertext>> Pkcs11Token::encrypt(const TokenKey& key,
@@ -191,7 +196,8 @@ Result<Ciphertext> Pkcs11Token::encrypt_one(const TokenKey& key, const EncryptJo
                                    p11_bytes(out.nonce), CK_ULONG{out.nonce.size()});
     if (rv != CKR_OK) return rv;
     CmkHandles::Handle cmk;
-    rv = handles_.get(session.objects, session.facts.keys.root, key.version.material, cmk);
+    rv = handles_.get(session.objects, session.facts.keys.root, {key.record.id, key.version.number},
+                      key.version.material, cmk);
     if (rv != CKR_OK) return rv;
     CipherMechanism mechanism(profile, out.nonce, job.aad);
     rv = session.module.call(&CK_FUNCTION_LIST::C_EncryptInit, session.handle, mechanism.get(),
@@ -242,7 +248,8 @@ Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJ
   CK_ULONG size = 0;
   const auto work = [&](const TokenLink::Session& session) {
     CmkHandles::Handle cmk;
-    CK_RV rv = handles_.get(session.objects, session.facts.keys.root, key.version.material, cmk);
+    CK_RV rv = handles_.get(session.objects, session.facts.keys.root,
+                            {key.record.id, key.version.number}, key.version.material, cmk);
     if (rv != CKR_OK) return rv;
     CipherMechanism mechanism(profile, job.nonce, job.aad);
     rv = session.module.call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, mechanism.get(),

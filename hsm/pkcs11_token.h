@@ -46,6 +46,8 @@ class Pkcs11Token final : public VaultToken {
                                           std::span<const EncryptJob> jobs) override;
   std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
                                            std::span<const DecryptJob> jobs) override;
+  // Wrapped keys leave nothing in the token but an object of the session.
+  Result<void> destroy(const CmkId& cmk, std::uint32_t number) override;
   //   kUnsupported  the token has no key that encrypts rooted ones (TokenKeys::rooted).
   Result<bool> keeps_rooted() override;
   Result<Bytes> close_rooted(const SecretBytes& key, ByteView aad) override;
@@ -55,6 +57,8 @@ class Pkcs11Token final : public VaultToken {
 
   // As TokenLink::connected().
   bool connected() { return link_.connected(); }
+  // CMKs whose objects it keeps.
+  std::size_t handles() const { return handles_.size(); }
 
  private:
   Result<void> require_rooted();

@@ -153,8 +153,10 @@ Result<NewKey> RootedKeys::import_key(const CmkId& cmk, std::uint32_t number,
 
 Result<std::shared_ptr<const RootedKeys::Opened>> RootedKeys::open(const TokenKey& key) {
   const Name name{key.record.id, key.version.number};
+  std::uint64_t drops = 0;
   {
     const std::lock_guard lock(mutex_);
+    drops = drops_;
     const auto found = kept_.find(name);
     if (found != kept_.end() && found->second.key->material == key.version.material) {
       by_use_.splice(by_use_.begin(), by_use_, found->second.place);
@@ -168,12 +170,14 @@ Result<std::shared_ptr<const RootedKeys::Opened>> RootedKeys::open(const TokenKe
   if (!secret) return pass(secret.error(), "open key " + key.record.id.str());
   const auto opened =
       std::make_shared<const Opened>(Opened{key.version.material, std::move(*secret)});
-  keep(name, opened);
+  keep(name, opened, drops);
   return opened;
 }
 
-void RootedKeys::keep(const Name& name, const std::shared_ptr<const Opened>& key) {
+void RootedKeys::keep(const Name& name, const std::shared_ptr<const Opened>& key,
+                      std::uint64_t drops) {
   const std::lock_guard lock(mutex_);
+  if (drops != drops_) return;
   const auto found = kept_.find(name);
   if (found != kept_.end()) {
     by_use_.erase(found->second.place);
@@ -189,6 +193,7 @@ void RootedKeys::keep(const Name& name, const std::shared_ptr<const Opened>& key
 
 void RootedKeys::drop(const CmkId& cmk) {
   const std::lock_guard lock(mutex_);
+  ++drops_;
   for (auto at = kept_.begin(); at != kept_.end();) {
     if (at->first.first != cmk) {
       ++at;

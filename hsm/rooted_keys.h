@@ -68,13 +68,15 @@ class RootedKeys {
   };
 
   Result<std::shared_ptr<const Opened>> open(const TokenKey& key);
-  void keep(const Name& name, const std::shared_ptr<const Opened>& key);
+  // Unless something was dropped since `drops` was read: it may have been this key.
+  void keep(const Name& name, const std::shared_ptr<const Opened>& key, std::uint64_t drops);
 
   VaultToken& token_;
   const std::size_t keys_max_;
   std::mutex mutex_;  // Guards what follows.
   std::map<Name, Kept> kept_;
-  std::list<Name> by_use_;  // The last used one in front.
+  std::list<Name> by_use_;   // The last used one in front.
+  std::uint64_t drops_ = 0;  // How often drop() was called.
 };
 
 }  // namespace coffer::hsm

@@ -289,7 +289,7 @@ Result<void> RuledVault::Core::clear_gone(const CmkRecord& record) {
   const auto is_gone = [](const KeyVersion& version) { return version.material.empty(); };
   // The versions that are still there are opened again when they are used.
   if (std::ranges::any_of(record.versions, is_gone)) rooted.drop(record.id);
-  if (record.protection != keyring::Protection::kResident) return {};
+  if (record.protection == keyring::Protection::kRooted) return {};
   for (const KeyVersion& version : record.versions) {
     if (!is_gone(version)) continue;
     if (auto gone = parts.token.destroy(record.id, version.number); !gone) return gone;

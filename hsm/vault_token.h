@@ -91,7 +91,8 @@ class VaultToken {
   virtual Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number,
                                     const keyring::KeySupport& kind, const SecretBytes& key);
 
-  // Removes what a resident key of that name left in the token; nothing there is no error.
+  // Removes what is left in the token of a version that is gone: the object of a resident key, what
+  // is open of a wrapped one. Nothing there is no error.
   virtual Result<void> destroy(const CmkId& cmk, std::uint32_t number);
 
   // Encrypts each job under `key` with the profile of its version. One result per job, in order.

@@ -49,5 +49,23 @@ TEST_F(Pkcs11TokenTest, EqualSeedsGiveEqualKeysOnAnotherToken) {
   EXPECT_NE(other.value(), root_id_);
 }
 
+TEST_F(Pkcs11TokenTest, ADestroyedVersionLeavesNoObjectAndNoneIsKeptAgain) {
+  keyring::CmkRecord record{.id = *CmkId::random()};
+  const auto made = token_->generate(record.id, 1, {});
+  ASSERT_THAT(made, Succeeds());
+  record.versions.push_back(
+      {.number = 1, .profile = keyring::KekProfile::kAesGcm, .material = made->material});
+  const auto other = token_->generate(*CmkId::random(), 1, {});
+  ASSERT_THAT(other, Succeeds());
+  EXPECT_EQ(token_->handles(), 2U);
+  ASSERT_THAT(token_->destroy(record.id, 1), Succeeds());
+  EXPECT_EQ(token_->handles(), 1U);
+  // By a call that began before.
+  const Bytes plain(32);
+  const EncryptJob job{plain, {}};
+  EXPECT_THAT(token_->encrypt({record, record.current()}, {&job, 1}).at(0), Succeeds());
+  EXPECT_EQ(token_->handles(), 1U);
+}
+
 }  // namespace
 }  // namespace coffer::hsm

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "core/crypto/ec.h"
 #include "tests/support/result_matchers.h"
@@ -43,6 +45,7 @@ class ClosingToken final : public VaultToken {
   }
   Result<SecretBytes> open_rooted(ByteView material, ByteView aad) override {
     ++opened;
+    if (const auto hook = std::exchange(while_opening, nullptr)) hook();
     ByteReader in(material);
     const std::uint32_t index = in.u32();
     if (index >= closed_.size() || !std::ranges::equal(closed_[index].aad, aad)) {
@@ -56,6 +59,7 @@ class ClosingToken final : public VaultToken {
   keyring::VaultHealth health() override { return {}; }
 
   int opened = 0;
+  std::function<void()> while_opening;  // Once.
 
  private:
   struct Closed {
@@ -118,6 +122,17 @@ TEST_F(RootedKeysTest, ADroppedKeyIsOpenedAgain) {
   EXPECT_EQ(token_.opened, 2);
   ASSERT_THAT(encrypt(a), Succeeds());
   EXPECT_EQ(token_.opened, 3);
+}
+
+// Its deletion is presented while another thread is about to keep it.
+TEST_F(RootedKeysTest, AKeyThatIsDroppedWhileItIsOpenedIsNotKept) {
+  const CmkRecord a = make_aes();
+  token_.while_opening = [&] { keys_.drop(a.id); };
+  ASSERT_THAT(encrypt(a), Succeeds());
+  ASSERT_THAT(encrypt(a), Succeeds());
+  EXPECT_EQ(token_.opened, 2);
+  ASSERT_THAT(encrypt(a), Succeeds());
+  EXPECT_EQ(token_.opened, 2);
 }
 
 TEST_F(RootedKeysTest, WhatIsOpenIsNotUsedForOtherMaterialOfTheSameName) {

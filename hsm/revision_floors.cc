@@ -122,7 +122,7 @@ class SqliteFloors final : public RevisionFloors {
     statement->bind(std::uint64_t{at.first}).bind(std::uint64_t{at.destroyed ? 1U : 0U});
     auto written = statement->bind(encode_gone(at.gone)).bind(digest).run();
     if (!written) return pass(written.error(), "raise the floor of key " + cmk.str());
-    known_.insert_or_assign(cmk, *higher);
+    know(cmk, *higher);
     return {};
   }
 
@@ -134,6 +134,12 @@ class SqliteFloors final : public RevisionFloors {
   }
 
  private:
+  // What is forgotten is read again.
+  void know(const CmkId& cmk, const Floor& floor) {
+    constexpr std::size_t kKnownMax = 65'536;
+    if (known_.size() >= kKnownMax && !known_.contains(cmk)) known_.clear();
+    known_.insert_or_assign(cmk, floor);
+  }
   Result<Floor> read(const CmkId& cmk) {
     if (const auto known = known_.find(cmk); known != known_.end()) return known->second;
     auto statement = SqliteStatement::prepare(
@@ -157,7 +163,7 @@ class SqliteFloors final : public RevisionFloors {
                   static_cast<std::uint32_t>(first), statement->number(3) != 0, std::move(*gone)};
       std::ranges::copy(digest, floor.digest.begin());
     }
-    known_.insert_or_assign(cmk, floor);
+    know(cmk, floor);
     return floor;
   }
 

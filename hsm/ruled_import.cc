@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/crypto/digest.h"
+#include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
@@ -30,6 +31,11 @@ constexpr std::string_view kTokenMagic = "CFIT";
 constexpr std::uint8_t kTokenVersion = 1;
 // Of what its owner sends; RSA-4096 and a wrapped key of 4096 bytes fit.
 constexpr std::size_t kWrappedBytesMax = 8192;
+
+// How often one offer's private key is used, per process of the vault, and of how many keys that is
+// counted.
+constexpr unsigned kAttemptsPerOfferMax = 16;
+constexpr std::size_t kOffersCountedMax = 65'536;
 
 tl::unexpected<Error> not_imported(const CmkRecord& record) {
   return fail(Reason::kImportRefused, "import into key " + record.id.str() +
@@ -67,7 +73,55 @@ Result<SecretBytes> unwrap_rsa(const crypto::RsaPrivateKey& key, ImportWrapping 
   return crypto::aes_kwp_unwrap(kek->reveal(), wrapped.subspan(modulus_bytes));
 }
 
+// What the CMK wraps by: the same material in two CMKs gives two keys, whose nonces are counted by
+// themselves.
+Result<SecretBytes> own_key(const CmkRecord& record, const SecretBytes& material) {
+  return crypto::hkdf_sha256(material.reveal(),
+                             {record.id.bytes(), as_bytes("coffer imported key")}, material.size());
+}
+
+// What the ciphertext is to blame for, and not this host.
+bool is_of_ciphertext(const Error& error) {
+  return error.reason() == Reason::kBlobInvalid || error.reason() == Reason::kInvalidArgs;
+}
+
+Result<SecretBytes> unwrap_by(const ImportOffer& offer, const SecretBytes& secret,
+                              ByteView wrapped) {
+  const auto unreadable = [](const Error& error) {
+    return fail(Reason::kRecordInvalid, "the private key of an import: " + error.message());
+  };
+  if (offer.wrapping == ImportWrapping::kSm2) {
+    const auto key = crypto::Sm2PrivateKey::parse(secret.reveal());
+    if (!key) return unreadable(key.error());
+    return key->decrypt(wrapped);
+  }
+  const auto key = crypto::RsaPrivateKey::parse(secret.reveal());
+  if (!key) return unreadable(key.error());
+  return unwrap_rsa(*key, offer.wrapping, wrapped);
+}
+
 }  // namespace
+
+// An owner needs one attempt, or a few; whoever asks a private key about paddings needs thousands.
+Result<void> RuledVault::Core::count_attempt(const CmkRecord& record) {
+  const std::lock_guard lock(mutex_);
+  if (import_attempts_.size() >= kOffersCountedMax && !import_attempts_.contains(record.id)) {
+    // Without room to count nothing is tried: the oldest offers are a day old at most.
+    return fail(Reason::kLimitsExceeded, "too many imports since the vault was started");
+  }
+  auto& [nonce, count] = import_attempts_[record.id];
+  if (nonce != record.offer->nonce) {
+    nonce = record.offer->nonce;
+    count = 0;
+  }
+  if (count >= kAttemptsPerOfferMax) {
+    return fail(Reason::kImportTokenExpired, "import into key " + record.id.str() +
+                                                 ": too many attempts with one token; prepare "
+                                                 "the import anew");
+  }
+  ++count;
+  return {};
+}
 
 Result<Bytes> RuledVault::Core::import_token(const CmkRecord& record, const ImportOffer& offer) {
   ByteWriter token;
@@ -138,17 +192,8 @@ Result<SecretBytes> RuledVault::Core::unwrap_import(const CmkRecord& record,
   if (material.wrapped.size() > kWrappedBytesMax) return not_imported(record);
   const auto secret = parts.token.open_rooted(offer.private_key, offer_place(record, offer.nonce));
   if (!secret) return tl::unexpected(secret.error());
-  const auto unwrap = [&]() -> Result<SecretBytes> {
-    if (offer.wrapping == ImportWrapping::kSm2) {
-      const auto key = crypto::Sm2PrivateKey::parse(secret->reveal());
-      if (!key) return tl::unexpected(key.error());
-      return key->decrypt(material.wrapped);
-    }
-    const auto key = crypto::RsaPrivateKey::parse(secret->reveal());
-    if (!key) return tl::unexpected(key.error());
-    return unwrap_rsa(*key, offer.wrapping, material.wrapped);
-  };
-  auto key = unwrap();
+  auto key = unwrap_by(offer, *secret, material.wrapped);
+  if (!key && !is_of_ciphertext(key.error())) return pass(key.error(), "unwrap an import");
   // One answer for every cause: what is wrong with a padding is nobody's to learn.
   if (!key || key->size() != RootedKeys::symmetric_bytes(record.algorithm)) {
     return not_imported(record);
@@ -162,8 +207,8 @@ Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
   if (!record) return tl::unexpected(record.error());
   if (auto may = require_may_import(*record); !may) return tl::unexpected(may.error());
   const WallTime now = parts.clock.wall();
-  if (material.valid_to && *material.valid_to <= now) {
-    return fail(Reason::kInvalidArgs, "material expires in the future, or not at all");
+  if (auto good = require_valid_to(material.valid_to, now); !good) {
+    return tl::unexpected(good.error());
   }
   const std::string what = "import into key " + record->id.str();
   if (!record->offer || now >= record->offer->valid_to) {
@@ -174,6 +219,7 @@ Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
   if (!equal_constant_time(*token, material.token)) {
     return fail(Reason::kImportTokenExpired, what + ": the token is not the newest of this key");
   }
+  if (auto counted = count_attempt(*record); !counted) return tl::unexpected(counted.error());
   const auto key = unwrap_import(*record, material);
   if (!key) return tl::unexpected(key.error());
   auto digest = material_digest(*record, *key);
@@ -184,9 +230,11 @@ Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
   if (record->state == KeyState::kPendingImport) {
     KeyVersion& version = record->versions.back();
     const keyring::KeySupport kind{record->algorithm, record->usage, record->protection};
+    const auto own = own_key(*record, *key);
+    if (!own) return tl::unexpected(own.error());
     auto made = record->protection == keyring::Protection::kRooted
-                    ? rooted.import_key(record->id, version.number, kind, *key)
-                    : parts.token.import_key(record->id, version.number, kind, *key);
+                    ? rooted.import_key(record->id, version.number, kind, *own)
+                    : parts.token.import_key(record->id, version.number, kind, *own);
     if (!made) return pass(made.error(), what);
     version.material = std::move(made->material);
     record->state = KeyState::kEnabled;

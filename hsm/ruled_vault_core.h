@@ -75,6 +75,9 @@ class RuledVault::Core {
   Result<keyring::Protection> choose_protection(const keyring::CmkParameters& parameters);
   // The next revision of `record` as it was just changed, above every one that was presented.
   Result<SealedRecord> seal_next(CmkRecord record);
+  // One more use of the private key of the record's offer.
+  //   kImportTokenExpired   there were too many.
+  Result<void> count_attempt(const CmkRecord& record);
   // The key in `material`, whose token fits `record`.
   Result<SecretBytes> unwrap_import(const CmkRecord& record,
                                     const keyring::ImportMaterial& material);
@@ -96,6 +99,8 @@ class RuledVault::Core {
   // Wraps made since this process started. It may be fewer than were ever made, never more than
   // were leased: who keeps the store counts a lease as used up when it starts.
   std::map<std::pair<CmkId, std::uint32_t>, std::uint64_t> uses_;
+  // The nonce of the newest offer that was tried, and how often.
+  std::map<CmkId, std::pair<Bytes, unsigned>> import_attempts_;
 };
 
 }  // namespace coffer::hsm

@@ -105,9 +105,10 @@ Result<void> schedule_deletion(CmkRecord& record, std::uint32_t days, WallTime n
     return fail(Reason::kInvalidArgs, "a key is deleted in 7 to 30 days");
   }
   if (record.state == KeyState::kEnabled || record.state == KeyState::kArchived) {
-    return fail(Reason::kKeyNotDisabled, "delete " + named(record) + ": it is " +
-                                             std::string(key_state_name(record.state)) +
-                                             "; disable it first");
+    return fail(Reason::kKeyNotDisabled,
+                "delete " + named(record) + ": it is " + std::string(key_state_name(record.state)) +
+                    (record.state == KeyState::kArchived ? "; bring it back and disable it first"
+                                                         : "; disable it first"));
   }
   if (record.state != KeyState::kDisabled && record.state != KeyState::kPendingImport) {
     return refused_by_state(record, "delete");
@@ -206,11 +207,17 @@ Result<void> delete_material(CmkRecord& record) {
   return {};
 }
 
+bool has_expired_offer(const CmkRecord& record, WallTime now) {
+  return record.offer && now >= record.offer->valid_to;
+}
+
+// What has expired: the material, or an offer whose private key would lie in the record for good.
 Result<void> expire_material(CmkRecord& record, WallTime now) {
-  if (!record.material_valid_to || now < *record.material_valid_to) {
+  const bool expired = record.material_valid_to && now >= *record.material_valid_to;
+  if (!expired && !has_expired_offer(record, now)) {
     return fail(Reason::kInvalidArgs, "the material of " + named(record) + " has not expired");
   }
-  drop_material(record);
+  if (expired) drop_material(record);
   return {};
 }
 
@@ -221,9 +228,7 @@ Result<void> set_valid_to(CmkRecord& record, const std::optional<WallTime>& time
   if (!record.has_material() || record.state == KeyState::kPendingDelete) {
     return refused_by_state(record, kDoing);
   }
-  if (time && *time <= now) {
-    return fail(Reason::kInvalidArgs, "material expires in the future, or not at all");
-  }
+  if (auto good = require_valid_to(time, now); !good) return good;
   record.material_valid_to = time;
   return {};
 }
@@ -369,6 +374,14 @@ Result<void> apply(CmkRecord& record, const CmkChange& change, keyring::KekProfi
 
 }  // namespace
 
+Result<void> require_valid_to(const std::optional<WallTime>& time, WallTime now) {
+  // 2038-01-18: what callers of the API may give.
+  constexpr WallTime kLast{std::chrono::seconds(2'147'443'200)};
+  if (!time || (*time > now && *time <= kLast)) return {};
+  return fail(Reason::kInvalidArgs,
+              "material expires in the future, not after 2038-01-18, or not at all");
+}
+
 Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const CmkId& id,
                                std::string_view root_id, keyring::TokenKind kind,
                                keyring::KekProfile profile, WallTime now, const UseLimits& limits) {
@@ -384,6 +397,9 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
                     " is not for " + std::string(key_usage_name(parameters.usage)));
   }
   const bool imported = parameters.origin == KeyOrigin::kImported;
+  if (imported && parameters.owner == KeyOwner::kService) {
+    return fail(Reason::kUnsupported, "a service's key is not imported: nobody may bring it");
+  }
   if (imported && !keyring::is_symmetric(parameters.algorithm)) {
     return fail(Reason::kUnsupported, "only symmetric keys are imported");
   }
@@ -415,6 +431,7 @@ Result<CmkRecord> next_record(const CmkRecord& record, const CmkChange& change,
   if (auto applied = apply(next, change, profile, floor, now, limits); !applied) {
     return tl::unexpected(applied.error());
   }
+  if (has_expired_offer(next, now)) next.offer.reset();
   next.revision = std::max(record.revision, floor.revision) + 1;
   next.changed = now;
   return next;

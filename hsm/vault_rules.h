@@ -63,6 +63,10 @@ keyring::KekProfile profile_for(const keyring::KeySupport& kind,
 Result<void> require_may_prepare_import(const keyring::CmkRecord& record);
 Result<void> require_may_import(const keyring::CmkRecord& record);
 
+// Until when material may be kept: a time that is to come, within what callers may give, or none.
+//   kInvalidArgs
+Result<void> require_valid_to(const std::optional<WallTime>& time, WallTime now);
+
 // The context is within its limits, and of a volume, or not, as the call needs.
 //   kWrongPurpose, kInvalidArgs
 enum class PurposeRule : std::uint8_t { kVolumeOnly, kNoVolume };

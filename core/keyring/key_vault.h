@@ -56,7 +56,8 @@ struct CmkChange {
     kSetRotation = 11,     // `days`, 0: off. Generated symmetric keys alone.
     kDescribe = 12,        // `alias`, `description`.
     kDeleteMaterial = 13,  // Imported keys -> PendingImport. What is left is the digest.
-    kExpireMaterial = 14,  // The same, once its material is no longer valid.
+    kExpireMaterial = 14,  // The same, once its material is no longer valid; drops an offer whose
+                           // time is over, which every other change does too.
     kDestroyVersion = 15,  // `version`, which is not the current one, unwraps nothing any more.
     kSetValidTo = 16,      // Imported keys with material: `time`, or none: it does not expire.
   };
@@ -80,7 +81,7 @@ struct CmkChange {
 enum class SignScheme : std::uint8_t {
   kRsaPssSha256 = 1,    // Salt as long as the digest, MGF1-SHA-256. The signature as long as n.
   kRsaPkcs1Sha256 = 2,  // RFC 8017 section 8.2.
-  kEcdsa = 3,           // DER. Digest of 32 bytes with P-256, 48 with P-384.
+  kEcdsa = 3,           // DER. Digest of 32, 48 or 64 bytes, with either curve.
   kSm2 = 4,             // DER, over e = SM3(ZA || message), 32 bytes (GM/T 0003.2, GM/T 0009).
 };
 enum class DecryptScheme : std::uint8_t {
@@ -182,7 +183,8 @@ class KeyVault {
 
   // Makes a CMK and its first record.
   //   kInvalidArgs   alias, description, or an algorithm that does not have the usage.
-  //   kUnsupported   the token has no such keys: algorithm, usage, protection or origin.
+  //   kUnsupported   the token has no such keys: algorithm, usage, protection or origin; an
+  //                  imported key of a service.
   virtual Result<SealedRecord> create_cmk(const CmkParameters& parameters) = 0;
 
   // The next revision of `current` after `change`. Presents `current`, and for kAdopt alone takes
@@ -272,10 +274,11 @@ class KeyVault {
 
   // Takes the material in, unwrapped in the vault's locked memory (no token of today unwraps by
   // SHA-256 and AES key wrap in one step), and makes the next revision: Enabled.
-  //   kImportTokenExpired   the token is too old, was superseded, or is of another key.
+  //   kImportTokenExpired   the token is too old, was superseded, is of another key, or was tried
+  //                         too often.
   //   kImportRefused        the material does not unwrap, or has another length than its algorithm.
   //   kMaterialMismatch     it is not what was first imported into this key.
-  //   kInvalidArgs          it has expired already.
+  //   kInvalidArgs          it has expired already, or would after 2147443200 (2038-01-18).
   //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyNotImported, kServiceKey
   virtual Result<SealedRecord> import_material(ByteView current,
                                                const ImportMaterial& material) = 0;

@@ -101,6 +101,9 @@ TEST(VaultRules, HowLongToKeepMaterialIsSetOnlyWhereThereIsSomeToKeep) {
   EXPECT_THAT(ends(record, {}), FailsWith(Reason::kKeyNotImported));
   record.origin = keyring::KeyOrigin::kImported;
   EXPECT_THAT(ends(record, kNow), FailsWith(Reason::kInvalidArgs));
+  const WallTime last{std::chrono::seconds(2'147'443'200)};
+  EXPECT_THAT(ends(record, last), Succeeds());
+  EXPECT_THAT(ends(record, last + std::chrono::microseconds(1)), FailsWith(Reason::kInvalidArgs));
   const auto set = ends(record, kNow + std::chrono::hours(1));
   ASSERT_THAT(set, Succeeds());
   EXPECT_EQ(set->material_valid_to, kNow + std::chrono::hours(1));

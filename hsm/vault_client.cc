@@ -140,15 +140,16 @@ Item presented_item(const Presented& presented) {
   return item;
 }
 
-// Byte strings of at most `size_max`, whose results have at most `answer_max`.
-std::vector<Item> plain_items(std::span<const Bytes> inputs, std::size_t size_max,
+// Byte strings of at most `size_max`, longer ones being `too_long`, whose results have at most
+// `answer_max`.
+std::vector<Item> plain_items(std::span<const Bytes> inputs, std::size_t size_max, Reason too_long,
                               std::size_t answer_max) {
   std::vector<Item> items;
   items.reserve(inputs.size());
   for (const auto& input : inputs) {
     Item item;
     if (input.size() > size_max) {
-      item.refused = Error(Reason::kInvalidArgs, "an input is longer than any key takes");
+      item.refused = Error(too_long, "an input is longer than any key takes");
     } else {
       item.encoded = ByteWriter().bytes(input).take();
     }
@@ -175,7 +176,12 @@ VaultClient::~VaultClient() = default;
 
 Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteView> parts,
                                       Deadline caller) {
-  const Deadline deadline(std::min(Deadline::after(options_.call_timeout).at(), caller.at()));
+  return call_until(type, parts,
+                    Deadline(std::min(Deadline::after(options_.call_timeout).at(), caller.at())));
+}
+
+Result<SecretBytes> VaultClient::call_until(std::uint16_t type, std::span<const ByteView> parts,
+                                            Deadline deadline) {
   // The vault stops before the caller does, so that what it has done by then is known.
   const auto left = deadline.left();
   const Bytes time = encode_request_time(left - std::min(left / 8, kWayMax));
@@ -205,14 +211,29 @@ Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteVi
 }
 
 Result<SealedRecord> VaultClient::create_cmk(const keyring::CmkParameters& parameters) {
+  // What has no form to be sent in.
+  if (auto good = keyring::require_alias(parameters.alias); !good) {
+    return tl::unexpected(good.error());
+  }
+  if (auto good = keyring::require_description(parameters.description); !good) {
+    return tl::unexpected(good.error());
+  }
   const auto body = encode_parameters(parameters);
   const ByteView part = body;
-  const auto answer = call(type_of(VaultRequest::kCreateCmk), {&part, 1});
+  const bool makes_pair = !keyring::is_symmetric(parameters.algorithm);
+  const auto answer =
+      call_until(type_of(VaultRequest::kCreateCmk), {&part, 1},
+                 Deadline::after(makes_pair ? options_.pair_timeout : options_.call_timeout));
   if (!answer) return tl::unexpected(answer.error());
   return ordinary(*answer);
 }
 
 Result<SealedRecord> VaultClient::change_cmk(ByteView current, const keyring::CmkChange& change) {
+  if (change.kind == keyring::CmkChange::kDescribe) {
+    auto good = keyring::require_alias(change.alias);
+    if (good) good = keyring::require_description(change.description);
+    if (!good) return tl::unexpected(good.error());
+  }
   const auto body = encode_change(current, change);
   const ByteView part = body;
   const auto answer = call(type_of(VaultRequest::kChangeCmk), {&part, 1});
@@ -371,7 +392,8 @@ std::vector<Result<WrappedKey>> VaultClient::rewrap(ByteView from, ByteView to,
 std::vector<Result<Bytes>> VaultClient::sign(ByteView record, keyring::SignScheme scheme,
                                              std::span<const Bytes> digests, Deadline deadline) {
   if (const auto error = too_many(digests.size())) return all_fail<Bytes>(digests.size(), *error);
-  const auto items = plain_items(digests, kDigestBytesMax, kSignatureBytesMax);
+  const auto items =
+      plain_items(digests, kDigestBytesMax, Reason::kInvalidArgs, kSignatureBytesMax);
   const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
   return in_messages<Bytes>(
       items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<Bytes>>> {
@@ -390,7 +412,8 @@ std::vector<Result<SecretBytes>> VaultClient::decrypt(ByteView record,
                                                       Deadline deadline) {
   if (const auto error = too_many(ciphertexts.size()))
     return all_fail<SecretBytes>(ciphertexts.size(), *error);
-  const auto items = plain_items(ciphertexts, kCiphertextBytesMax, kCiphertextBytesMax);
+  const auto items =
+      plain_items(ciphertexts, kCiphertextBytesMax, Reason::kBlobInvalid, kCiphertextBytesMax);
   const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
   return in_messages<SecretBytes>(
       items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
@@ -407,16 +430,20 @@ Result<keyring::ImportParameters> VaultClient::prepare_import(ByteView current,
                                                               keyring::ImportWrapping wrapping) {
   const auto body = encode_prepare_import(current, wrapping);
   const ByteView part = body;
-  const auto answer = call(type_of(VaultRequest::kPrepareImport), {&part, 1});
+  const auto answer = call_until(type_of(VaultRequest::kPrepareImport), {&part, 1},
+                                 Deadline::after(options_.pair_timeout));
   if (!answer) return tl::unexpected(answer.error());
   return decode_import_parameters(answer->reveal());
 }
 
 Result<SealedRecord> VaultClient::import_material(ByteView current,
                                                   const keyring::ImportMaterial& material) {
-  const bool fits = material.token.size() <= kImportTokenBytesMax &&
-                    material.wrapped.size() <= kImportWrappedBytesMax;
-  if (!fits) return fail(Reason::kInvalidArgs, "material or token of an import are too long");
+  if (material.token.size() > kImportTokenBytesMax) {
+    return fail(Reason::kImportTokenExpired, "the token of an import is longer than any is");
+  }
+  if (material.wrapped.size() > kImportWrappedBytesMax) {
+    return fail(Reason::kImportRefused, "the material is longer than any that is imported");
+  }
   const auto body = encode_import(current, material);
   const ByteView part = body;
   const auto answer = call(type_of(VaultRequest::kImportMaterial), {&part, 1});

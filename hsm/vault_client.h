@@ -26,6 +26,8 @@ class VaultClient final : public keyring::KeyVault {
     std::string socket_path;
     // Less than the vault's own deadline, so that a caller hears of a hang before the vault ends.
     std::chrono::milliseconds call_timeout{4500};
+    // Of requests that make a key pair: RSA-4096 takes seconds, and more on a busy host.
+    std::chrono::milliseconds pair_timeout{30'000};
     // Instead of socket_path, for tests.
     std::function<Result<UniqueFd>(Deadline)> connect;
   };
@@ -70,6 +72,8 @@ class VaultClient final : public keyring::KeyVault {
  private:
   Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts);
   Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts, Deadline caller);
+  Result<SecretBytes> call_until(std::uint16_t type, std::span<const ByteView> parts,
+                                 Deadline deadline);
 
   const Options options_;
   ipc::Client client_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a vault does in the later life of keys: archive, deletion, rewrap, private keys, import.
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include "core/crypto/ec.h"
 #include "core/crypto/rsa.h"
@@ -142,6 +144,26 @@ TEST_P(KeyVaultContract, PrivateKeysSignForTheirPublicHalf) {
               FailsWith(Reason::kKeyUsage));
 }
 
+TEST_P(KeyVaultContract, NamesOutsideTheirLimitsAreRefusedAsSuch) {
+  const auto record = create();
+  CmkChange describe = CmkChange::kDescribe;
+  const auto refused = [&](const std::string& alias, const std::string& description) {
+    describe.alias = alias;
+    describe.description = description;
+    EXPECT_THAT(vault().change_cmk(record, describe), FailsWith(Reason::kInvalidArgs));
+    CmkParameters parameters = parameters_of(alias);
+    parameters.description = description;
+    EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kInvalidArgs));
+  };
+  refused(std::string(5000, 'a'), "");
+  refused("a b", "");
+  refused("a", std::string(5000, 'x'));
+  refused("a", "\xff");
+  describe.alias = "another";
+  describe.description = std::string(1024, 'x');
+  EXPECT_THAT(vault().change_cmk(record, describe), Succeeds());
+}
+
 TEST_P(KeyVaultContract, MaterialIsImportedByItsTokenAlone) {
   CmkParameters parameters = parameters_of("brought");
   parameters.algorithm = KeyAlgorithm::kAes256;
@@ -161,7 +183,14 @@ TEST_P(KeyVaultContract, MaterialIsImportedByItsTokenAlone) {
   material.token.back() ^= std::byte{1};
   EXPECT_THAT(vault().import_material(prepared->record, material),
               FailsWith(Reason::kImportTokenExpired));
+  material.token = Bytes(4096);
+  EXPECT_THAT(vault().import_material(prepared->record, material),
+              FailsWith(Reason::kImportTokenExpired));
   material.token = prepared->token;
+  const auto wrapped = std::exchange(material.wrapped, Bytes(10'000));
+  EXPECT_THAT(vault().import_material(prepared->record, material),
+              FailsWith(Reason::kImportRefused));
+  material.wrapped = wrapped;
   const auto full = vault().import_material(prepared->record, material);
   ASSERT_THAT(full, Succeeds());
   const auto blob = wrap_one(*full, kSomeKey);

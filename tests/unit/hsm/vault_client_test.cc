@@ -67,6 +67,28 @@ class VaultClientTest : public testing::Test {
   std::unique_ptr<VaultClient> client_;
 };
 
+TEST_F(VaultClientTest, AKeyPairIsGivenTheTimeThatItTakes) {
+  milliseconds time{0};
+  serve([&](const ipc::Request& request) -> Result<ipc::Reply> {
+    const auto timed = decode_request_time(request.body);
+    EXPECT_THAT(timed, Succeeds());
+    const std::scoped_lock lock(mutex_);
+    time = timed->time;
+    return fail(Reason::kUnsupported, "the time was seen");
+  });
+  keyring::CmkParameters parameters;
+  parameters.alias = "a";
+  EXPECT_THAT(client_->create_cmk(parameters), FailsWith(Reason::kUnsupported));
+  EXPECT_LT(time, milliseconds(4500));
+  parameters.algorithm = keyring::KeyAlgorithm::kRsa4096;
+  parameters.usage = keyring::KeyUsage::kSignVerify;
+  EXPECT_THAT(client_->create_cmk(parameters), FailsWith(Reason::kUnsupported));
+  EXPECT_GT(time, seconds(20));
+  EXPECT_THAT(client_->prepare_import(Bytes(10), keyring::ImportWrapping::kRsaPkcs1),
+              FailsWith(Reason::kUnsupported));
+  EXPECT_GT(time, seconds(20));
+}
+
 TEST_F(VaultClientTest, ASlowVaultIsAskedAgainForWhatItHadNotBegun) {
   // In the time of one message this vault delivers ten keys.
   serve([&](const ipc::Request& request) -> Result<ipc::Reply> {

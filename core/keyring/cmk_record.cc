@@ -20,11 +20,11 @@ constexpr std::size_t kDigestBytes = 32;
 constexpr std::size_t kVersionBytesMin = 4 + 1 + 1 + 8 + 4 + 4 + 8;
 constexpr std::uint64_t kWrapsMax = std::uint64_t{1} << 32U;
 
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+bool is_letter_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 bool is_alias_character(char c) {
-  return is_letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  return is_letter_or_digit(c) || c == '_' || c == '-';
 }
 
 void write_time(ByteWriter& out, const std::optional<WallTime>& time) {
@@ -326,12 +326,14 @@ Result<CmkRecord> CmkRecord::decode(ByteView sealed) {
 }
 
 Result<void> require_alias(std::string_view alias) {
-  const bool good = !alias.empty() && alias.size() <= kAliasBytesMax && is_letter(alias.front()) &&
+  const bool good = !alias.empty() && alias.size() <= kAliasBytesMax &&
+                    is_letter_or_digit(alias.front()) &&
                     std::ranges::all_of(alias, is_alias_character);
   if (good) return {};
   return fail(Reason::kInvalidArgs,
               "'" + printable(alias, 80) +
-                  "' is no alias: 1 to 60 letters, digits, '_' and '-', starting with a letter");
+                  "' is no alias: 1 to 60 letters, digits, '_' and '-', starting with a letter or "
+                  "digit");
 }
 
 Result<void> require_description(std::string_view description) {

@@ -122,7 +122,7 @@ struct CmkRecord {
   Protection protection = Protection::kWrapped;
   TokenKind token_kind = TokenKind::kSoftware;
   std::string root_id{};      // Key check value of the root key that wraps it; at most 64 bytes.
-  std::string alias{};        // 1 to 60 of [A-Za-z0-9_-], starting with a letter.
+  std::string alias{};        // 1 to 60 of [A-Za-z0-9_-], the first one of [A-Za-z0-9].
   std::string description{};  // At most 1024 bytes.
   WallTime created{};
   WallTime changed{};

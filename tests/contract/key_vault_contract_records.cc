@@ -66,7 +66,7 @@ TEST_P(KeyVaultContract, ANewKeyIsEnabledAndSaysWhatItIs) {
 }
 
 TEST_P(KeyVaultContract, AKeyWithoutAProperAliasIsNotMade) {
-  const auto parameters = parameters_of("7up");
+  const auto parameters = parameters_of("-up");
   EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kInvalidArgs));
 }
 

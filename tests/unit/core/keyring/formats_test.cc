@@ -352,7 +352,7 @@ TEST(CmkRecordFormat, RecordsThatContradictThemselvesAreRefused) {
   refused([](CmkRecord& r) { r.algorithm = KeyAlgorithm::kSm2; });
   refused([](CmkRecord& r) { r.versions[1].profile = KekProfile::kNone; });
   refused([](CmkRecord& r) { r.versions[1].public_key = Bytes(1); });
-  refused([](CmkRecord& r) { r.alias = "7up"; });
+  refused([](CmkRecord& r) { r.alias = "-up"; });
   refused([](CmkRecord& r) { r.description = std::string(1025, 'x'); });
   refused([](CmkRecord& r) { r.root_id = std::string(65, 'x'); });
   refused([](CmkRecord& r) { r.versions.clear(); });
@@ -381,10 +381,11 @@ TEST(CmkRecordFormat, ADestroyedVersionAndAKeyWaitingForImportHaveNoMaterial) {
   EXPECT_THAT(CmkRecord::decode(with_seal(record)), Succeeds());
 }
 
-TEST(Alias, IsOneToSixtyOfItsCharactersStartingWithALetter) {
-  for (const char* good : {"a", "A-1_b", "default"}) EXPECT_THAT(require_alias(good), Succeeds());
+TEST(Alias, IsOneToSixtyOfItsCharactersStartingWithALetterOrDigit) {
+  for (const char* good : {"a", "A-1_b", "1a", "7", "default"})
+    EXPECT_THAT(require_alias(good), Succeeds());
   EXPECT_THAT(require_alias(std::string(60, 'a')), Succeeds());
-  for (const char* bad : {"", "1a", "-a", "_a", "a b", "a/b", "ä", "a.b"}) {
+  for (const char* bad : {"", "-a", "_a", "a b", "a/b", "ä", "a.b"}) {
     EXPECT_THAT(require_alias(bad), FailsWith(Reason::kInvalidArgs)) << bad;
   }
   EXPECT_THAT(require_alias(std::string(61, 'a')), FailsWith(Reason::kInvalidArgs));

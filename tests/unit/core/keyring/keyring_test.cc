@@ -35,7 +35,7 @@ TEST_F(KeyringTest, ATakenOrBadAliasIsRefusedAndTheRefusalRecorded) {
   CmkParameters parameters;
   parameters.alias = "disks";
   EXPECT_THAT(keyring_->create(parameters, actor_), FailsWith(Reason::kNameTaken));
-  parameters.alias = "7up";
+  parameters.alias = "-up";
   EXPECT_THAT(keyring_->create(parameters, actor_), FailsWith(Reason::kInvalidArgs));
   parameters.alias = "fine";
   parameters.description = std::string(1025, 'x');

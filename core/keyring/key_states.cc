@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/keyring/key_states.h"
 
+#include <algorithm>
+#include <chrono>
 #include <string>
 
 namespace coffer::keyring {
@@ -30,6 +32,24 @@ tl::unexpected<Error> refused_by_state(const CmkRecord& record, std::string_view
 Result<void> require_state(const CmkRecord& record, KeyState wanted, std::string_view doing) {
   if (record.state == wanted) return {};
   return refused_by_state(record, doing);
+}
+
+std::optional<WallTime> due_of(const CmkRecord& record) {
+  std::optional<WallTime> due = record.delete_at;
+  const auto sooner = [&](const std::optional<WallTime>& time) {
+    if (time && (!due || *time < *due)) due = time;
+  };
+  sooner(record.material_valid_to);
+  if (record.offer) sooner(record.offer->valid_to);
+  if (record.state == KeyState::kEnabled) sooner(record.next_rotation);
+  return due;
+}
+
+std::optional<WallTime> rotation_planned_at(const CmkRecord& record) {
+  if (record.state != KeyState::kEnabled || !record.next_rotation) return std::nullopt;
+  const std::chrono::microseconds period = std::chrono::days(record.rotation_days);
+  // Not before 1970, whatever the record says.
+  return std::max(*record.next_rotation, WallTime(period)) - period;
 }
 
 }  // namespace coffer::keyring

@@ -19,6 +19,14 @@ struct StoredRecord {
   SealedRecord record;
 };
 
+// A key for which something is due, and when it was.
+struct DueKey {
+  WallTime due{};
+  CmkId id;
+
+  friend auto operator<=>(const DueKey&, const DueKey&) = default;
+};
+
 // A name and a value that a caller hangs on a key to find it by. They say nothing to Coffer, and so
 // stand beside the sealed record, not in it.
 struct KeyTag {
@@ -34,6 +42,7 @@ Result<void> require_tags(const std::vector<KeyTag>& tags);
 // What uses a key, as whoever binds it names it: "volume:3f2b8c1e-…". 1 to 128 printable ASCII
 // characters.
 inline constexpr std::size_t kResourceBytesMax = 128;
+inline constexpr std::size_t kBindingsMax = 65'536;  // Per key.
 // kInvalidArgs
 Result<void> require_resource(std::string_view resource);
 
@@ -86,18 +95,27 @@ class KeyStore {
   virtual Result<std::vector<StoredRecord>> list(const KeyQuery& query) = 0;
   virtual Result<std::uint64_t> count(const KeyFilter& filter) = 0;
 
-  // Up to `count_max` keys for which something is due by `now` (their deletion, their rotation
-  // while they are enabled, the end of their material), the longest due first.
-  virtual Result<std::vector<CmkId>> due(WallTime now, std::size_t count_max) = 0;
-  // When the next thing is due of all; none when nothing is.
-  virtual Result<std::optional<WallTime>> next_due() = 0;
+  // Up to `count_max` keys for which something is due by `now` (due_of()), or whose rotation was
+  // planned by a clock that was ahead of `planned_max`; behind `after`, in order of time and id.
+  virtual Result<std::vector<DueKey>> due(WallTime now, WallTime planned_max,
+                                          const std::optional<DueKey>& after,
+                                          std::size_t count_max) = 0;
+  // When the next thing is due of all after `now`; none when nothing is.
+  virtual Result<std::optional<WallTime>> next_due(WallTime now) = 0;
+
+  // Up to `count_max` records that the vault was perhaps not shown: all that put() wrote, until
+  // set_presented() says so of that revision. Destroyed ones too.
+  virtual Result<std::vector<StoredRecord>> unpresented(std::size_t count_max) = 0;
+  virtual Result<void> set_presented(const CmkId& id, std::uint64_t revision) = 0;
 
   // Replaces all tags of a key. kNoSuchKey
   virtual Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                                 std::uint64_t intent) = 0;
   virtual Result<std::vector<KeyTag>> tags(const CmkId& id) = 0;  // Ascending by name.
 
-  // Whether the resource uses the key. What is so already stays so.   kNoSuchKey
+  // Whether the resource uses the key. What is so already stays so.
+  //   kNoSuchKey
+  //   kLimitsExceeded   kBindingsMax resources use it.
   virtual Result<void> set_bound(const CmkId& id, std::string_view resource, bool bound,
                                  std::uint64_t intent) = 0;
   // Up to `count_max` resources behind `after`, ascending.

@@ -47,6 +47,13 @@ std::string stored_perhaps(const std::string& operation, const CmkId& id) {
   return operation + " of key " + id.str() + ", which may be stored all the same";
 }
 
+// What the vault would turn down, told before anything is done.
+Result<void> require_good(const CmkChange& change) {
+  if (change.kind != CmkChange::kDescribe) return {};
+  if (auto alias = require_alias(change.alias); !alias) return alias;
+  return require_description(change.description);
+}
+
 bool is_transition(const std::string& operation) {
   for (int kind = CmkChange::kEnable; kind <= CmkChange::kSetValidTo; ++kind) {
     if (operation == change_operation(static_cast<CmkChange::Kind>(kind))) return true;
@@ -96,6 +103,12 @@ std::string change_operation(const CmkChange& change) {
   return "key.change";
 }
 
+bool takes_key_away(const CmkChange& change) {
+  return change.kind == CmkChange::kDisable || change.kind == CmkChange::kArchive ||
+         change.kind == CmkChange::kScheduleDeletion || change.kind == CmkChange::kDeleteMaterial ||
+         change.kind == CmkChange::kDestroyVersion;
+}
+
 class KeyTransitions::Claim {
  public:
   Claim(KeyTransitions& owner, const CmkId& id) : owner_(&owner), id_(id) {}
@@ -115,17 +128,21 @@ class KeyTransitions::Claim {
   CmkId id_;
 };
 
-Result<KeyTransitions::Claim> KeyTransitions::claim(const CmkId& id, bool is_lease) {
+Result<KeyTransitions::Claim> KeyTransitions::claim(const CmkId& id, Turn turn,
+                                                    std::optional<Deadline> deadline) {
   std::unique_lock lock(mutex_);
-  // A lease is our own doing, so it neither refuses a caller nor is refused; both end by the
-  // vault's and the store's own deadlines.
   for (auto found = changing_.find(id); found != changing_.end(); found = changing_.find(id)) {
-    if (!is_lease && !found->second) {
+    if (turn == Turn::kNow && found->second == Turn::kNow) {
       return fail(Reason::kInProgress, "key " + id.str() + " is being changed by somebody else");
     }
-    changed_.wait(lock);
+    if (!deadline) {
+      changed_.wait(lock);
+    } else if (changed_.wait_until(lock, deadline->at()) == std::cv_status::timeout) {
+      return fail(Reason::kHsmTimeout,
+                  "key " + id.str() + " is being changed, and the time for the call is over");
+    }
   }
-  changing_.emplace(id, is_lease);
+  changing_.emplace(id, turn);
   return Claim(*this, id);
 }
 
@@ -199,57 +216,77 @@ Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::
     return refused(error, operation, std::nullopt, actor);
   }
   if (taken.error().reason() != Reason::kNoSuchKey) return tl::unexpected(taken.error());
-  auto claimed = claim(id, false);
+  auto claimed = claim(id, Turn::kNow);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
-  return carry_out(std::move(*claimed),
-                   {id, operation, "alias " + parameters.alias, 0,
-                    [&] { return vault_.create_cmk(parameters); }},
-                   actor);
+  return carry_out_and_tell(std::move(*claimed),
+                            {id, operation, "alias " + parameters.alias, 0,
+                             [&] { return vault_.create_cmk(parameters); }},
+                            actor);
 }
 
-Result<void> KeyTransitions::require_unbound(const CmkId& id, const CmkChange& change) {
+Result<void> KeyTransitions::require_unbound(const CmkId& id, const std::string& operation) {
   const auto bound = store_.count_bindings(id);
   if (!bound) return tl::unexpected(bound.error());
   if (*bound == 0) return {};
-  return fail(Reason::kKeyBound, change_operation(change) + ": " + std::to_string(*bound) +
-                                     " resources use key " + id.str());
+  return fail(Reason::kKeyBound,
+              operation + ": " + std::to_string(*bound) + " resources use key " + id.str());
 }
 
 Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& change,
                                          const audit::Actor& actor, WhenBound when_bound) {
   const std::string operation = change_operation(change);
-  auto claimed = claim(id, change.kind == CmkChange::kLease);
+  if (auto good = require_good(change); !good) return refused(good.error(), operation, id, actor);
+  auto claimed = claim(id, Turn::kNow);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
   if (!current) return refused(current.error(), operation, id, actor);
   if (is_done_already(current->record, change)) return current->record;
-  if (when_bound == WhenBound::kRefuse) {
-    if (auto free = require_unbound(id, change); !free) {
+  const bool expires = change.kind == CmkChange::kSetValidTo && change.time;
+  if (expires || (when_bound == WhenBound::kRefuse && takes_key_away(change))) {
+    if (auto free = require_unbound(id, operation); !free) {
       return refused(free.error(), operation, id, actor);
     }
   }
-  return carry_out(std::move(*claimed),
-                   {id, operation, "alias " + current->record.alias, current->record.revision,
+  return carry_out_and_tell(
+      std::move(*claimed),
+      {id, operation, "alias " + current->record.alias, current->record.revision,
+       [&] { return vault_.change_cmk(current->sealed, change); }},
+      actor);
+}
+
+Result<CmkRecord> KeyTransitions::change_quietly(const CmkId& id, const CmkChange& change,
+                                                 const audit::Actor& actor, Deadline deadline) {
+  const std::string operation = change_operation(change);
+  const auto claimed = claim(id, Turn::kWait, deadline);
+  if (!claimed) return refused(claimed.error(), operation, id, actor);
+  const auto current = read_record(store_, id);
+  if (!current) return refused(current.error(), operation, id, actor);
+  std::optional<CmkRecord> made;
+  return carry_out({id, operation, "alias " + current->record.alias, current->record.revision,
                     [&] { return vault_.change_cmk(current->sealed, change); }},
-                   actor);
+                   actor, made);
+}
+
+void KeyTransitions::tell(const CmkRecord& record) const {
+  if (observer_) observer_(record, false);
 }
 
 Result<CmkRecord> KeyTransitions::change_by(const CmkId& id, const std::string& operation,
                                             const Make& make, const audit::Actor& actor) {
-  auto claimed = claim(id, false);
+  auto claimed = claim(id, Turn::kNow);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
   if (!current) return refused(current.error(), operation, id, actor);
-  return carry_out(std::move(*claimed),
-                   {id, operation, "alias " + current->record.alias, current->record.revision,
-                    [&] { return make(current->sealed); }},
-                   actor);
+  return carry_out_and_tell(std::move(*claimed),
+                            {id, operation, "alias " + current->record.alias,
+                             current->record.revision, [&] { return make(current->sealed); }},
+                            actor);
 }
 
 Result<void> KeyTransitions::change_beside(const CmkId& id, const std::string& operation,
                                            const std::string& text, const Store& store,
-                                           const audit::Actor& actor) {
-  const auto claimed = claim(id, false);
+                                           const audit::Actor& actor, Turn turn) {
+  const auto claimed = claim(id, turn);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
   if (!current) return refused(current.error(), operation, id, actor);
@@ -268,7 +305,7 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
   const auto offered = CmkRecord::decode(sealed);
   if (!offered) return refused(offered.error(), operation, std::nullopt, actor);
   const CmkId id = offered->id;
-  auto claimed = claim(id, false);
+  auto claimed = claim(id, Turn::kNow);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
 
   std::uint64_t expected_revision = 0;
@@ -291,30 +328,36 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
                             "other way round: neither record is given up for the other");
       return refused(error, operation, id, actor);
     }
-    if (!presented && !superseded) return pass(presented.error(), "adopt key " + id.str());
+    if (!presented && !superseded) return refused(presented.error(), operation, id, actor);
     if (has_all && stored->record.revision > offered->revision) taken = stored->sealed;
     expected_revision = stored->record.revision;
   } else if (stored.error().reason() != Reason::kNoSuchKey) {
-    return tl::unexpected(stored.error());
+    return refused(stored.error(), operation, id, actor);
   } else if (store_.get(id)) {
     // Destroyed: copies do not bring it back.
     return refused(stored.error(), operation, id, actor);
   }
-  return carry_out(std::move(*claimed),
-                   {id, operation, "alias " + offered->alias + ", from a volume's token",
-                    expected_revision, [&] { return vault_.change_cmk(taken, CmkChange::kAdopt); }},
-                   actor);
+  return carry_out_and_tell(
+      std::move(*claimed),
+      {id, operation, "alias " + offered->alias + ", from a volume's token", expected_revision,
+       [&] { return vault_.change_cmk(taken, CmkChange::kAdopt); }},
+      actor);
 }
 
-Result<CmkRecord> KeyTransitions::carry_out(Claim claimed, const Plan& plan,
-                                            const audit::Actor& actor) {
+Result<CmkRecord> KeyTransitions::carry_out(const Plan& plan, const audit::Actor& actor,
+                                            std::optional<CmkRecord>& made) {
+  return between_records(plan.id, plan.operation, plan.text, actor,
+                         [&](std::uint64_t intent, bool& is_unknown) {
+                           auto stored = store_and_present(plan, intent, is_unknown);
+                           if (stored) made = *stored;
+                           return stored;
+                         });
+}
+
+Result<CmkRecord> KeyTransitions::carry_out_and_tell(Claim claimed, const Plan& plan,
+                                                     const audit::Actor& actor) {
   std::optional<CmkRecord> made;
-  auto done = between_records(plan.id, plan.operation, plan.text, actor,
-                              [&](std::uint64_t intent, bool& is_unknown) {
-                                auto stored = store_and_present(plan, intent, is_unknown);
-                                if (stored) made = *stored;
-                                return stored;
-                              });
+  auto done = carry_out(plan, actor, made);
   {
     const Claim given_back = std::move(claimed);
   }
@@ -344,9 +387,33 @@ Result<CmkRecord> KeyTransitions::store_and_present(const Plan& plan, std::uint6
     return tl::unexpected(put.error());
   }
   // From here on the change is made. If the vault cannot be told now, it learns of it when the
-  // record is used next; until then only this keyring, which reads its store, holds to it.
-  static_cast<void>(vault_.present(*sealed));
+  // record is used next, or by present_again(); until then only this keyring, which reads its
+  // store, holds to it.
+  static_cast<void>(present(*sealed, *record));
   return record;
+}
+
+// The store remembers what the vault has not seen.
+Result<void> KeyTransitions::present(const SealedRecord& sealed, const CmkRecord& record) {
+  const auto presented = vault_.present(sealed);
+  // Of one that is superseded the vault has seen a newer one.
+  const bool known = presented || presented.error().reason() == Reason::kRecordSuperseded;
+  if (!known) return pass(presented.error(), "show the vault key " + record.id.str());
+  return store_.set_presented(record.id, record.revision);
+}
+
+std::vector<Error> KeyTransitions::present_again() {
+  constexpr std::size_t kRecordsMax = 1000;
+  std::vector<Error> failed;
+  const auto waiting = store_.unpresented(kRecordsMax);
+  if (!waiting) return {waiting.error()};
+  for (const auto& stored : *waiting) {
+    const auto record = record_of(stored);
+    const auto done =
+        record ? present(stored.record, *record) : Result<void>(tl::unexpected(record.error()));
+    if (!done) failed.push_back(done.error());
+  }
+  return failed;
 }
 
 Result<audit::Event> KeyTransitions::closing_event(const audit::Record& intent) {
@@ -370,9 +437,6 @@ Result<audit::Event> KeyTransitions::closing_event(const audit::Record& intent) 
   if (stored && *stored == intent.sequence) {
     event.outcome = std::string(audit::kOutcomeOk);
     event.text = "the change was stored; the agent stopped before it recorded that";
-    // As it would have been: the record it replaced is refused from now on.
-    const auto record = store_.get(*intent.event.cmk);
-    if (record) static_cast<void>(vault_.present(*record));
   }
   return event;
 }
@@ -418,6 +482,9 @@ Result<std::size_t> KeyTransitions::reconcile() {
       return pass(done.error(), "reconcile keys");
     }
   }
+  // As it would have been: the records that these changes replaced are refused from now on. What
+  // the vault does not take now is shown to it again with what is due.
+  static_cast<void>(present_again());
   if (auto marked = store_.set_reconciled_to(end); !marked) return tl::unexpected(marked.error());
   return closing.size();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -32,10 +33,25 @@ class KeyTransitions {
   // Set before the first call.
   void set_observer(Keyring::Observer observer) { observer_ = std::move(observer); }
 
+  // What a change does while another one of the same key is under way. Leases are our own doing and
+  // bindings go together, so they neither refuse a caller nor are refused; all end by the vault's
+  // and the store's own deadlines.
+  enum class Turn : std::uint8_t {
+    kNow,   // kInProgress; but it waits for one that waits itself.
+    kWait,  // Goes after it.
+  };
+
   Result<CmkRecord> create(CmkParameters parameters, const audit::Actor& actor);
   // A change that is already so succeeds and does nothing. kInProgress: somebody else changes it.
+  // kKeyBound: it takes the key from what is bound to it; also a time for the material of a bound
+  // key, whatever `when_bound`.
   Result<CmkRecord> change(const CmkId& id, const CmkChange& change, const audit::Actor& actor,
                            WhenBound when_bound = WhenBound::kGoOn);
+  // A change of our own in the midst of a use: waits for its turn, not beyond `deadline`
+  // (kHsmTimeout), and leaves it to the caller to tell() the observer, once it holds no lock.
+  Result<CmkRecord> change_quietly(const CmkId& id, const CmkChange& change,
+                                   const audit::Actor& actor, Deadline deadline);
+  void tell(const CmkRecord& record) const;
   // The same with a record that `make` gets from the vault; `operation` is "key.…".
   using Make = std::function<Result<SealedRecord>(ByteView current)>;
   Result<CmkRecord> change_by(const CmkId& id, const std::string& operation, const Make& make,
@@ -43,10 +59,20 @@ class KeyTransitions {
   // A change beside the record: `store` makes it in one transaction that keeps the intent.
   using Store = std::function<Result<void>(const CmkRecord& record, std::uint64_t intent)>;
   Result<void> change_beside(const CmkId& id, const std::string& operation, const std::string& text,
-                             const Store& store, const audit::Actor& actor);
+                             const Store& store, const audit::Actor& actor, Turn turn);
+  // kKeyBound: something uses the key.
+  Result<void> require_unbound(const CmkId& id, const std::string& operation);
   Result<CmkRecord> adopt(const SealedRecord& sealed, const audit::Actor& actor);
 
   Result<std::size_t> reconcile();
+
+  // Shows the vault what it was not shown when it was stored: until then it would take the record
+  // before. Those that it does not take now are told, and stay to be shown.
+  std::vector<Error> present_again();
+
+  // Records that a request was turned away before its intent, and hands the error on.
+  tl::unexpected<Error> refused(const Error& error, const std::string& operation,
+                                const std::optional<CmkId>& id, const audit::Actor& actor);
 
  private:
   // A change, from its intent to its result.
@@ -59,9 +85,12 @@ class KeyTransitions {
   };
   // Whoever holds a Claim is the only one that changes the key.
   class Claim;
-  Result<void> require_unbound(const CmkId& id, const CmkChange& change);
-  // Gives the claim back before the observer hears of the change.
-  Result<CmkRecord> carry_out(Claim claimed, const Plan& plan, const audit::Actor& actor);
+  // The steps of a change, for whoever holds the key's claim. `made`: what is stored, also when the
+  // result could not be recorded.
+  Result<CmkRecord> carry_out(const Plan& plan, const audit::Actor& actor,
+                              std::optional<CmkRecord>& made);
+  // The same, then the claim is given back, and the observer hears of it.
+  Result<CmkRecord> carry_out_and_tell(Claim claimed, const Plan& plan, const audit::Actor& actor);
   // `act(intent, is_unknown)`, which gives a Result, between intent and result. It is given the
   // intent's sequence, and says `is_unknown` when it fails and cannot tell what is stored.
   template <class Act>
@@ -70,10 +99,8 @@ class KeyTransitions {
   Result<CmkRecord> store_and_present(const Plan& plan, std::uint64_t intent, bool& is_unknown);
   // Whether the change of that intent is in the store.
   bool is_stored(const CmkId& id, std::uint64_t intent, bool& is_unknown);
-  Result<Claim> claim(const CmkId& id, bool is_lease);
-  // Records that a request was turned away before its intent, and hands the error on.
-  tl::unexpected<Error> refused(const Error& error, const std::string& operation,
-                                const std::optional<CmkId>& id, const audit::Actor& actor);
+  Result<Claim> claim(const CmkId& id, Turn turn, std::optional<Deadline> deadline = {});
+  Result<void> present(const SealedRecord& sealed, const CmkRecord& record);
   Result<audit::Event> closing_event(const audit::Record& intent);
 
   KeyVault& vault_;
@@ -86,10 +113,13 @@ class KeyTransitions {
 
   std::mutex mutex_;  // Guards changing_.
   std::condition_variable changed_;
-  std::map<CmkId, bool> changing_;  // Keys in the middle of a change; true: of a lease.
+  std::map<CmkId, Turn> changing_;  // Keys in the middle of a change.
 };
 
 // "key.rotate" and so on: the operations of the audit trail.
 std::string change_operation(const CmkChange& change);
+
+// Whether what is bound to a key can no longer do with it after `change` what it did before.
+bool takes_key_away(const CmkChange& change);
 
 }  // namespace coffer::keyring

@@ -109,7 +109,12 @@ Result<ImportParameters> Keyring::prepare_import(const CmkId& id, ImportWrapping
 }
 Result<CmkRecord> Keyring::import_material(const CmkId& id, const ImportMaterial& material,
                                            const audit::Actor& actor) {
-  const auto make = [&](ByteView current) {
+  const auto make = [&](ByteView current) -> Result<SealedRecord> {
+    if (material.valid_to) {
+      // A bound key's would end under what uses it.
+      auto free = core_->transitions.require_unbound(id, "import material that expires");
+      if (!free) return tl::unexpected(free.error());
+    }
     return core_->parts.vault.import_material(current, material);
   };
   // The version is not a new one: what it has leased may be used, by a process before this one.
@@ -138,56 +143,24 @@ std::vector<Result<CmkRecord>> Keyring::change_many(std::span<const CmkId> ids,
   return results;
 }
 
-Result<CmkRecord> Keyring::Core::do_what_is_due(const CmkId& id, WallTime now,
-                                                const audit::Actor& actor) {
-  const auto stored = read_record(parts.store, id);
-  if (!stored) return tl::unexpected(stored.error());
-  const CmkRecord& record = stored->record;
-  if (record.delete_at && *record.delete_at <= now) {
-    return transitions.change(id, CmkChange::kDestroy, actor);
-  }
-  if (record.material_valid_to && *record.material_valid_to <= now) {
-    return transitions.change(id, CmkChange::kExpireMaterial, actor);
-  }
-  if (record.state == KeyState::kEnabled && record.next_rotation && *record.next_rotation <= now) {
-    auto rotated = transitions.change(id, CmkChange::kRotate, actor);
-    if (rotated) note_new_version(*rotated);
-    return rotated;
-  }
-  // Changed in between, or found by a row that says otherwise than its record.
-  return fail(Reason::kInProgress, "key " + id.str() + ": nothing is due any more");
-}
-
 Result<DueReport> Keyring::run_due(const audit::Actor& actor) {
-  const WallTime now = core_->parts.clock.wall();
-  const auto ids = core_->parts.store.due(now, kListCountMax);
-  if (!ids) return tl::unexpected(ids.error());
-  DueReport report;
-  for (const auto& id : *ids) {
-    auto done = core_->do_what_is_due(id, now, actor);
-    if (done) {
-      report.done.push_back(std::move(*done));
-    } else {
-      report.failed.push_back(done.error());
-    }
-  }
-  const auto next = core_->parts.store.next_due();
-  if (!next) return tl::unexpected(next.error());
-  report.next = *next;
-  return report;
+  return core_->due.run(actor);
 }
 
 Result<void> Keyring::set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                                const audit::Actor& actor) {
-  if (auto good = require_tags(tags); !good) return good;
+  const std::string operation = "key.tag";
+  if (auto good = require_tags(tags); !good) {
+    return core_->transitions.refused(good.error(), operation, id, actor);
+  }
   const auto store = [&](const CmkRecord& record, std::uint64_t intent) -> Result<void> {
     if (record.state == KeyState::kPendingDelete) {
       return fail(Reason::kKeyPendingDeletion, "key " + id.str() + " is to be deleted");
     }
     return core_->parts.store.set_tags(id, tags, intent);
   };
-  return core_->transitions.change_beside(id, "key.tag", std::to_string(tags.size()) + " tags",
-                                          store, actor);
+  return core_->transitions.change_beside(id, operation, std::to_string(tags.size()) + " tags",
+                                          store, actor, KeyTransitions::Turn::kNow);
 }
 Result<std::vector<KeyTag>> Keyring::tags(const CmkId& id) const {
   if (auto there = get(id); !there) return tl::unexpected(there.error());
@@ -195,20 +168,38 @@ Result<std::vector<KeyTag>> Keyring::tags(const CmkId& id) const {
 }
 
 Result<void> Keyring::bind(const CmkId& id, std::string_view resource, const audit::Actor& actor) {
-  if (auto good = require_resource(resource); !good) return good;
+  const std::string operation = "key.bind";
+  if (auto good = require_resource(resource); !good) {
+    return core_->transitions.refused(good.error(), operation, id, actor);
+  }
+  // The material of a key that is in use does not expire.
+  const auto before = get(id);
+  if (before && before->state == KeyState::kEnabled && before->material_valid_to) {
+    const auto kept = core_->transitions.change(id, CmkChange::kSetValidTo, actor);
+    if (!kept) return pass(kept.error(), "bind key " + id.str());
+  }
   const auto store = [&](const CmkRecord& record, std::uint64_t intent) -> Result<void> {
     if (auto enabled = require_state(record, KeyState::kEnabled, "bind"); !enabled) return enabled;
+    if (record.material_valid_to) {
+      return fail(Reason::kInProgress,
+                  "key " + id.str() + " was given a time for its material at the same time");
+    }
     return core_->parts.store.set_bound(id, resource, true, intent);
   };
-  return core_->transitions.change_beside(id, "key.bind", std::string(resource), store, actor);
+  return core_->transitions.change_beside(id, operation, std::string(resource), store, actor,
+                                          KeyTransitions::Turn::kWait);
 }
 Result<void> Keyring::unbind(const CmkId& id, std::string_view resource,
                              const audit::Actor& actor) {
-  if (auto good = require_resource(resource); !good) return good;
+  const std::string operation = "key.unbind";
+  if (auto good = require_resource(resource); !good) {
+    return core_->transitions.refused(good.error(), operation, id, actor);
+  }
   const auto store = [&](const CmkRecord& /*record*/, std::uint64_t intent) {
     return core_->parts.store.set_bound(id, resource, false, intent);
   };
-  return core_->transitions.change_beside(id, "key.unbind", std::string(resource), store, actor);
+  return core_->transitions.change_beside(id, operation, std::string(resource), store, actor,
+                                          KeyTransitions::Turn::kWait);
 }
 Result<std::vector<std::string>> Keyring::bindings(const CmkId& id, std::string_view after,
                                                    std::size_t count_max) const {

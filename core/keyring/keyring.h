@@ -42,9 +42,9 @@ enum class WhenBound : std::uint8_t {
 // What run_due() did.
 struct DueReport {
   std::vector<CmkRecord> done;     // As they are now.
-  std::vector<Error> failed;       // Each names its key; tried again with the next call.
+  std::vector<Error> failed;       // Each names its key; tried again later and later.
                                    // kInProgress: somebody else changes or has changed it.
-  std::optional<WallTime> next{};  // When the next thing is due; in the past when some failed.
+  std::optional<WallTime> next{};  // When the next thing is due, or to be tried again.
 };
 
 // One DEK to be made or delivered. `intent` is the sequence of the audit intent under which the
@@ -90,6 +90,9 @@ class Keyring {
     KeyStore& store;
     audit::AuditLog& log;
     const Clock& clock;
+    // A generated key is rotated by itself once so many uses of its version are handed out, before
+    // it is exhausted (2^32).
+    std::uint64_t rotate_at_uses = (std::uint64_t{1} << 32U) - (std::uint64_t{1} << 20U);
   };
   explicit Keyring(const Parts& parts);
   ~Keyring();
@@ -111,7 +114,7 @@ class Keyring {
   // from a state fails with the reason that names it:
   //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyPendingImport, kKeyNotDisabled,
   //   kKeyNotArchived, kKeyNotPendingDeletion
-  //   kServiceKey   a service's key is looked at, used, enabled and rotated, nothing else.
+  //   kServiceKey   a service's key is not disabled, archived, described, imported or deleted.
   //   kKeyBound     something uses the key, and `when_bound` is kRefuse.
   Result<CmkRecord> enable(const CmkId& id, const audit::Actor& actor);
   Result<CmkRecord> disable(const CmkId& id, const audit::Actor& actor,
@@ -142,6 +145,7 @@ class Keyring {
   // Imported keys (BYOK). Errors beside those of transitions: kKeyNotImported, and as KeyVault.
   Result<ImportParameters> prepare_import(const CmkId& id, ImportWrapping wrapping,
                                           const audit::Actor& actor);
+  // kKeyBound: material that expires, for a key that something uses.
   Result<CmkRecord> import_material(const CmkId& id, const ImportMaterial& material,
                                     const audit::Actor& actor);
   Result<CmkRecord> delete_material(const CmkId& id, const audit::Actor& actor,
@@ -153,8 +157,11 @@ class Keyring {
                                              const audit::Actor& actor,
                                              WhenBound when_bound = WhenBound::kRefuse);
 
-  // Does what the clock says is due: destroys keys whose time has come, drops expired material,
-  // rotates. Called at start and then when `next` of its report says.
+  // Does what the clock says is due: destroys keys whose time has come, drops expired material and
+  // offers, rotates. What cannot be taken back is done once it was due for an hour in which nobody
+  // turned the wall clock (due_work.h). Shows the vault what it was not shown before. Called at
+  // start, when `next` of its report says, and at least once an hour of the steady clock: that is
+  // how a turned wall clock is noticed.
   Result<DueReport> run_due(const audit::Actor& actor);
 
   // Tags and bindings stand beside the record, and change with an audit intent like it.
@@ -162,7 +169,8 @@ class Keyring {
   Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                         const audit::Actor& actor);
   Result<std::vector<KeyTag>> tags(const CmkId& id) const;
-  // kKeyDisabled, …: only an enabled key is bound.
+  // kKeyDisabled, …: only an enabled key is bound. The material of a bound key does not expire:
+  // binding clears its time. kLimitsExceeded: kBindingsMax resources use it.
   Result<void> bind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
   Result<void> unbind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
   Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,

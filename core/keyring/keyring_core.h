@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "core/audit/audit_log.h"
+#include "core/keyring/due_work.h"
 #include "core/keyring/key_transitions.h"
 #include "core/keyring/keyring.h"
 #include "core/keyring/stored_records.h"
@@ -36,7 +38,10 @@ void append(std::vector<Result<T>>& results, std::vector<Result<T>> more) {
 class Keyring::Core {
  public:
   explicit Core(const Parts& given)
-      : parts(given), transitions(given.vault, given.store, given.log) {}
+      : parts(given),
+        transitions(given.vault, given.store, given.log),
+        due({given.store, transitions, given.clock,
+             [this](const CmkRecord& record) { note_new_version(record); }}) {}
 
   // Hands the stored record of `id` to `call(record, begin)`, which gives the results of the keys
   // from `begin` on, of `count` in all. When a change by somebody else came between reading and
@@ -44,13 +49,14 @@ class Keyring::Core {
   template <class T, class Call>
   std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
 
-  // Sees to it that the current version has leased `count` uses more than were taken so far.
-  Result<void> take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor);
+  // Sees to it that the current version has leased `count` uses more than were taken so far, and
+  // rotates a key whose version nears its limit.
+  //   kHsmTimeout   other calls of the key took until `deadline`.
+  Result<void> take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor,
+                         Deadline deadline);
 
   // A version that was just made: all that it has leased is unused.
   void note_new_version(const CmkRecord& record);
-
-  Result<CmkRecord> do_what_is_due(const CmkId& id, WallTime now, const audit::Actor& actor);
 
   static audit::Event use_event(const std::string& operation, const CmkId& id, std::size_t count,
                                 const audit::Actor& actor);
@@ -71,6 +77,7 @@ class Keyring::Core {
 
   const Parts parts;
   KeyTransitions transitions;
+  DueWork due;
 
  private:
   // What is left of the uses leased for a version by this process. A lease of a process before
@@ -78,8 +85,18 @@ class Keyring::Core {
   struct Lease {
     std::uint32_t version = 0;
     std::uint64_t left = 0;
+    bool taken = false;  // By a call, which may block while it takes out more.
   };
-  std::mutex lease_mutex_;  // Guards leases_; held while a lease is taken out, which may block.
+  class LeaseTurn;
+  Result<void> take_from(Lease& lease, const CmkId& id, std::size_t count,
+                         const audit::Actor& actor, Deadline deadline,
+                         std::vector<CmkRecord>& changed);
+  // Rotates a version that nears its limit; what fails is tried with the next lease.
+  void rotate_in_time(Lease& lease, const CmkRecord& record, Deadline deadline,
+                      std::vector<CmkRecord>& changed);
+
+  std::mutex lease_mutex_;  // Guards leases_ and their `taken`; who set that has the rest.
+  std::condition_variable lease_given_back_;
   std::map<CmkId, Lease> leases_;
 };
 

@@ -27,26 +27,84 @@ void in_parts(std::size_t count, Call call) {
 
 }  // namespace
 
-Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count,
-                                      const audit::Actor& actor) {
-  const std::lock_guard lock(lease_mutex_);
+// The lease of one key, for one call at a time; other keys' are not held up by it.
+class Keyring::Core::LeaseTurn {
+ public:
+  static Result<LeaseTurn> wait_for(Core& core, const CmkId& id, std::optional<Deadline> deadline) {
+    std::unique_lock lock(core.lease_mutex_);
+    // References to what is in a map stay good.
+    Lease& lease = core.leases_[id];
+    while (lease.taken) {
+      if (!deadline) {
+        core.lease_given_back_.wait(lock);
+      } else if (core.lease_given_back_.wait_until(lock, deadline->at()) ==
+                     std::cv_status::timeout &&
+                 lease.taken) {
+        return fail(Reason::kHsmTimeout,
+                    "lease uses of key " + id.str() + ": the time was over before it was its turn");
+      }
+    }
+    lease.taken = true;
+    return LeaseTurn(core, lease);
+  }
+  LeaseTurn(LeaseTurn&& other) noexcept
+      : core_(std::exchange(other.core_, nullptr)), lease_(other.lease_) {}
+  LeaseTurn& operator=(LeaseTurn&&) = delete;
+  ~LeaseTurn() {
+    if (core_ == nullptr) return;
+    {
+      const std::lock_guard lock(core_->lease_mutex_);
+      lease_->taken = false;
+    }
+    core_->lease_given_back_.notify_all();
+  }
+
+  Lease& lease() const { return *lease_; }
+
+ private:
+  LeaseTurn(Core& core, Lease& lease) : core_(&core), lease_(&lease) {}
+
+  Core* core_;
+  Lease* lease_;
+};
+
+Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor,
+                                      Deadline deadline) {
+  std::vector<CmkRecord> changed;
+  Result<void> taken;
+  {
+    const auto turn = LeaseTurn::wait_for(*this, id, deadline);
+    if (!turn) return tl::unexpected(turn.error());
+    taken = take_from(turn->lease(), id, count, actor, deadline, changed);
+  }
+  for (const auto& record : changed) transitions.tell(record);
+  return taken;
+}
+
+Result<void> Keyring::Core::take_from(Lease& lease, const CmkId& id, std::size_t count,
+                                      const audit::Actor& actor, Deadline deadline,
+                                      std::vector<CmkRecord>& changed) {
   const auto stored = read_record(parts.store, id);
   if (!stored) return tl::unexpected(stored.error());
   // The vault says why a key that is not enabled, or not symmetric, does not wrap.
   if (stored->record.state != KeyState::kEnabled || !is_symmetric(stored->record.algorithm)) {
     return {};
   }
+  const auto begin_version = [&lease](const KeyVersion& version, std::uint64_t left) {
+    lease.version = version.number;
+    lease.left = left;
+  };
   const KeyVersion& current = stored->record.current();
-  Lease& lease = leases_[id];
-  if (lease.version != current.number) lease = {current.number, 0};
+  if (lease.version != current.number) begin_version(current, 0);
   std::uint64_t leased = current.wraps_leased;
   while (lease.left < count) {
-    const auto more = transitions.change(id, CmkChange::kLease, actor);
+    const auto more = transitions.change_quietly(id, CmkChange::kLease, actor, deadline);
     if (!more) return pass(more.error(), "lease uses of key " + id.str());
+    changed.push_back(*more);
     const KeyVersion& now = more->current();
     // Rotated in between: the new version's first lease is as unused as this one.
     if (now.number != lease.version) {
-      lease = {now.number, 0};
+      begin_version(now, 0);
       leased = 0;
     }
     if (now.wraps_leased <= leased) {
@@ -54,17 +112,34 @@ Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count,
     }
     lease.left += now.wraps_leased - leased;
     leased = now.wraps_leased;
+    if (leased >= parts.rotate_at_uses) rotate_in_time(lease, *more, deadline, changed);
+    leased = changed.back().current().wraps_leased;
   }
   lease.left -= count;
   return {};
 }
 
+void Keyring::Core::rotate_in_time(Lease& lease, const CmkRecord& record, Deadline deadline,
+                                   std::vector<CmkRecord>& changed) {
+  if (record.origin != KeyOrigin::kGenerated) return;
+  audit::Actor daemon;
+  daemon.origin = audit::Origin::kDaemon;
+  auto rotated = transitions.change_quietly(record.id, CmkChange::kRotate, daemon, deadline);
+  if (!rotated) return;
+  lease.version = rotated->current().number;
+  lease.left = rotated->current().wraps_leased;
+  changed.push_back(std::move(*rotated));
+}
+
 void Keyring::Core::note_new_version(const CmkRecord& record) {
+  const auto turn = LeaseTurn::wait_for(*this, record.id, std::nullopt);
+  if (!turn) return;
   const KeyVersion& current = record.current();
-  const std::lock_guard lock(lease_mutex_);
-  Lease& lease = leases_[record.id];
+  Lease& lease = turn->lease();
   // A caller that was quicker has begun to count already.
-  if (lease.version < current.number) lease = {current.number, current.wraps_leased};
+  if (lease.version >= current.number) return;
+  lease.version = current.number;
+  lease.left = current.wraps_leased;
 }
 
 audit::Event Keyring::Core::use_event(const std::string& operation, const CmkId& id,
@@ -86,12 +161,13 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
     std::vector<Result<WrappedKey>> results;
     in_parts(keys.size(), [&](std::size_t begin, std::size_t end) {
       const auto part = keys.subspan(begin, end - begin);
-      if (auto uses = core_->take_uses(id, part.size(), actor); !uses) {
+      if (auto uses = core_->take_uses(id, part.size(), actor, deadline); !uses) {
         return fill(results, part.size(), uses.error());
       }
-      append(results, core_->with_record<WrappedKey>(id, part.size(), [&](ByteView record, std::size_t first) {
-        return core_->parts.vault.wrap(record, part.subspan(first), deadline);
-      }));
+      append(results, core_->with_record<WrappedKey>(
+                          id, part.size(), [&](ByteView record, std::size_t first) {
+                            return core_->parts.vault.wrap(record, part.subspan(first), deadline);
+                          }));
     });
     return results;
   });
@@ -117,9 +193,11 @@ std::vector<Result<SecretBytes>> Keyring::unwrap(std::span<const Presented> keys
     in_parts(places.size(), [&](std::size_t begin, std::size_t end) {
       std::vector<Presented> part;
       for (std::size_t k = begin; k < end; ++k) part.push_back(keys[places[k]]);
-      append(plain, core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t first) {
-        return core_->parts.vault.unwrap(record, std::span(part).subspan(first), deadline);
-      }));
+      append(
+          plain,
+          core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t first) {
+            return core_->parts.vault.unwrap(record, std::span(part).subspan(first), deadline);
+          }));
     });
     auto& event = events[group];
     event.kind = audit::Kind::kResult;
@@ -158,15 +236,17 @@ std::vector<Result<WrappedKey>> Keyring::Core::rewrap(const CmkId& from, const C
   std::vector<Result<WrappedKey>> results;
   in_parts(keys.size(), [&](std::size_t begin, std::size_t end) {
     const auto part = keys.subspan(begin, end - begin);
-    if (auto uses = take_uses(to, part.size(), actor); !uses) {
+    if (auto uses = take_uses(to, part.size(), actor, deadline); !uses) {
       return fill(results, part.size(), uses.error());
     }
-    append(results, with_record<WrappedKey>(from, part.size(), [&](ByteView source, std::size_t first) {
+    append(results,
+           with_record<WrappedKey>(from, part.size(), [&](ByteView source, std::size_t first) {
              const auto rest = part.subspan(first);
              if (from == to) return parts.vault.rewrap(source, source, rest, deadline);
-             return with_record<WrappedKey>(to, rest.size(), [&](ByteView target, std::size_t next) {
-               return parts.vault.rewrap(source, target, rest.subspan(next), deadline);
-             });
+             return with_record<WrappedKey>(
+                 to, rest.size(), [&](ByteView target, std::size_t next) {
+                   return parts.vault.rewrap(source, target, rest.subspan(next), deadline);
+                 });
            }));
   });
   return results;
@@ -180,9 +260,10 @@ std::vector<Result<Bytes>> Keyring::sign(const CmkId& id, SignScheme scheme,
     std::vector<Result<Bytes>> results;
     in_parts(digests.size(), [&](std::size_t begin, std::size_t end) {
       const auto part = digests.subspan(begin, end - begin);
-      append(results, core_->with_record<Bytes>(id, part.size(), [&](ByteView record, std::size_t first) {
-        return core_->parts.vault.sign(record, scheme, part.subspan(first), deadline);
-      }));
+      append(results,
+             core_->with_record<Bytes>(id, part.size(), [&](ByteView record, std::size_t first) {
+               return core_->parts.vault.sign(record, scheme, part.subspan(first), deadline);
+             }));
     });
     return results;
   });
@@ -196,9 +277,11 @@ std::vector<Result<SecretBytes>> Keyring::decrypt(const CmkId& id, DecryptScheme
     std::vector<Result<SecretBytes>> results;
     in_parts(ciphertexts.size(), [&](std::size_t begin, std::size_t end) {
       const auto part = ciphertexts.subspan(begin, end - begin);
-      append(results, core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t first) {
-        return core_->parts.vault.decrypt(record, scheme, part.subspan(first), deadline);
-      }));
+      append(
+          results,
+          core_->with_record<SecretBytes>(id, part.size(), [&](ByteView record, std::size_t first) {
+            return core_->parts.vault.decrypt(record, scheme, part.subspan(first), deadline);
+          }));
     });
     return results;
   });
@@ -217,14 +300,16 @@ std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
   in_parts(requests.size(), [&](std::size_t begin, std::size_t end) {
     std::vector<KeyContext> contexts;
     for (std::size_t k = begin; k < end; ++k) contexts.push_back(requests[k].context);
-    if (auto uses = core_->take_uses(id, contexts.size(), actor); !uses) {
+    if (auto uses = core_->take_uses(id, contexts.size(), actor, deadline); !uses) {
       return fill(results, contexts.size(), uses.error());
     }
     const auto index = first_index + static_cast<std::uint32_t>(begin);
-    append(results, core_->with_record<WrappedKey>(id, contexts.size(), [&](ByteView record, std::size_t first) {
-      return core_->parts.vault.make_deks(record, std::span(contexts).subspan(first), ticket,
-                                          index + static_cast<std::uint32_t>(first), deadline);
-    }));
+    append(results, core_->with_record<WrappedKey>(
+                        id, contexts.size(), [&](ByteView record, std::size_t first) {
+                          return core_->parts.vault.make_deks(
+                              record, std::span(contexts).subspan(first), ticket,
+                              index + static_cast<std::uint32_t>(first), deadline);
+                        }));
   });
   return results;
 }
@@ -246,10 +331,11 @@ std::vector<Result<void>> Keyring::deliver(std::span<const DekDelivery> deliveri
         keys.push_back(deliveries[places[k]].key);
         indexes.push_back(deliveries[places[k]].index);
       }
-      auto delivered = core_->with_record<void>(id, keys.size(), [&](ByteView record, std::size_t first) {
-        return core_->parts.vault.deliver(record, std::span(keys).subspan(first), ticket,
-                                          std::span(indexes).subspan(first), deadline);
-      });
+      auto delivered =
+          core_->with_record<void>(id, keys.size(), [&](ByteView record, std::size_t first) {
+            return core_->parts.vault.deliver(record, std::span(keys).subspan(first), ticket,
+                                              std::span(indexes).subspan(first), deadline);
+          });
       for (std::size_t k = begin; k < end; ++k) {
         results[places[k]] = std::move(delivered[k - begin]);
       }

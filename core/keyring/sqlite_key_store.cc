@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/sqlite.h"
+#include "core/keyring/key_states.h"
 #include "core/keyring/key_store.h"
 
 namespace coffer::keyring {
@@ -23,10 +24,13 @@ constexpr SqliteDatabase::Kind kKind{
     "CREATE TABLE cmk (id BLOB PRIMARY KEY CHECK (length(id) = 16), revision INTEGER NOT NULL, "
     "alias TEXT UNIQUE, state INTEGER NOT NULL, owner INTEGER NOT NULL, origin INTEGER NOT NULL, "
     "usage INTEGER NOT NULL, algorithm INTEGER NOT NULL, created INTEGER NOT NULL, due INTEGER, "
-    "intent INTEGER NOT NULL, record BLOB NOT NULL) STRICT; "
+    "planned INTEGER, unpresented INTEGER NOT NULL, intent INTEGER NOT NULL, record BLOB NOT NULL) "
+    "STRICT; "
     "CREATE INDEX cmk_created ON cmk (created, id); "
     "CREATE INDEX cmk_state ON cmk (state, id); "
-    "CREATE INDEX cmk_due ON cmk (due) WHERE due IS NOT NULL; "
+    "CREATE INDEX cmk_due ON cmk (due, id) WHERE due IS NOT NULL; "
+    "CREATE INDEX cmk_planned ON cmk (planned) WHERE planned IS NOT NULL; "
+    "CREATE INDEX cmk_unpresented ON cmk (id) WHERE unpresented <> 0; "
     "CREATE TABLE tag (cmk BLOB NOT NULL REFERENCES cmk, name TEXT NOT NULL, value TEXT NOT NULL, "
     "PRIMARY KEY (cmk, name)) STRICT, WITHOUT ROWID; "
     "CREATE INDEX tag_value ON tag (name, value, cmk); "
@@ -117,18 +121,6 @@ void choose(Select& select, const KeyFilter& filter) {
   }
 }
 
-// When something is to be done about the key next.
-std::optional<WallTime> due_of(const CmkRecord& record) {
-  std::optional<WallTime> due = record.delete_at;
-  const auto sooner = [&](const std::optional<WallTime>& time) {
-    if (time && (!due || *time < *due)) due = time;
-  };
-  sooner(record.material_valid_to);
-  // One that is not enabled does not rotate; once it is, what it missed is due.
-  if (record.state == KeyState::kEnabled) sooner(record.next_rotation);
-  return due;
-}
-
 class SqliteKeyStore final : public KeyStore {
  public:
   explicit SqliteKeyStore(SqliteDatabase database) : database_(std::move(database)) {}
@@ -186,15 +178,7 @@ class SqliteKeyStore final : public KeyStore {
     const std::lock_guard lock(mutex_);
     auto statement = select.prepare(database_);
     if (!statement) return tl::unexpected(statement.error());
-    std::vector<StoredRecord> records;
-    for (;;) {
-      const auto row = statement->step();
-      if (!row) return pass(row.error(), "list keys");
-      if (!*row) return records;
-      const auto id = CmkId::from_bytes(statement->bytes(0));
-      if (!id) return fail(Reason::kStoreDamaged, "list keys: " + id.error().message());
-      records.push_back({*id, copy(statement->bytes(1))});
-    }
+    return all_records(*statement, "list keys");
   }
 
   Result<std::uint64_t> count(const KeyFilter& filter) override {
@@ -206,32 +190,52 @@ class SqliteKeyStore final : public KeyStore {
     return only_number(*statement, "count keys");
   }
 
-  Result<std::vector<CmkId>> due(WallTime now, std::size_t count_max) override {
-    Select select("id");
-    select.where("due <= ?").then(" ORDER BY due LIMIT ?");
-    select.with(usec(now)).with(std::uint64_t{count_max});
+  Result<std::vector<DueKey>> due(WallTime now, WallTime planned_max,
+                                  const std::optional<DueKey>& after,
+                                  std::size_t count_max) override {
+    Select select("due, id");
+    select.where("(due <= ? OR planned > ?)").with(usec(now)).with(usec(planned_max));
+    if (after) select.where("(due, id) > (?, ?)").with(usec(after->due)).with(after->id.bytes());
+    select.then(" ORDER BY due, id LIMIT ?").with(std::uint64_t{count_max});
     const std::lock_guard lock(mutex_);
     auto statement = select.prepare(database_);
     if (!statement) return tl::unexpected(statement.error());
-    std::vector<CmkId> ids;
+    std::vector<DueKey> keys;
     for (;;) {
       const auto row = statement->step();
       if (!row) return pass(row.error(), "look for keys that are due");
-      if (!*row) return ids;
-      const auto id = CmkId::from_bytes(statement->bytes(0));
+      if (!*row) return keys;
+      const auto id = CmkId::from_bytes(statement->bytes(1));
       if (!id) return fail(Reason::kStoreDamaged, "keys that are due: " + id.error().message());
-      ids.push_back(*id);
+      keys.push_back({wall_from_usec(statement->number(0)), *id});
     }
   }
 
-  Result<std::optional<WallTime>> next_due() override {
+  Result<std::optional<WallTime>> next_due(WallTime now) override {
+    Select select("min(due)");
+    select.where("due > ?").with(usec(now));
     const std::lock_guard lock(mutex_);
-    auto statement = Select("min(due)").prepare(database_);
+    auto statement = select.prepare(database_);
     if (!statement) return tl::unexpected(statement.error());
     const auto row = statement->step();
     if (!row) return pass(row.error(), "look for keys that are due");
     if (!*row || statement->is_null(0)) return std::nullopt;
     return wall_from_usec(statement->number(0));
+  }
+
+  Result<std::vector<StoredRecord>> unpresented(std::size_t count_max) override {
+    Select select("id, record");
+    select.where("unpresented <> 0").then(" ORDER BY id LIMIT ?").with(std::uint64_t{count_max});
+    const std::lock_guard lock(mutex_);
+    auto statement = select.prepare(database_);
+    if (!statement) return tl::unexpected(statement.error());
+    return all_records(*statement, "records that the vault was not shown");
+  }
+
+  Result<void> set_presented(const CmkId& id, std::uint64_t revision) override {
+    const std::lock_guard lock(mutex_);
+    return run("UPDATE cmk SET unpresented = 0 WHERE id = ? AND revision = ?", id.bytes(),
+               revision);
   }
 
   Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
@@ -266,10 +270,18 @@ class SqliteKeyStore final : public KeyStore {
 
   Result<void> set_bound(const CmkId& id, std::string_view resource, bool bound,
                          std::uint64_t intent) override {
-    return change_beside(id, intent, [&] {
-      return run(bound ? "INSERT OR IGNORE INTO binding (cmk, resource) VALUES (?, ?)"
-                       : "DELETE FROM binding WHERE cmk = ? AND resource = ?",
-                 id.bytes(), resource);
+    return change_beside(id, intent, [&]() -> Result<void> {
+      if (!bound) {
+        return run("DELETE FROM binding WHERE cmk = ? AND resource = ?", id.bytes(), resource);
+      }
+      auto added =
+          run("INSERT OR IGNORE INTO binding (cmk, resource) VALUES (?, ?)", id.bytes(), resource);
+      if (!added) return added;
+      const auto count = bindings_of(id);
+      if (!count) return tl::unexpected(count.error());
+      if (*count <= kBindingsMax) return {};
+      return fail(Reason::kLimitsExceeded,
+                  "at most " + std::to_string(kBindingsMax) + " resources use one key");
     });
   }
 
@@ -292,11 +304,7 @@ class SqliteKeyStore final : public KeyStore {
 
   Result<std::uint64_t> count_bindings(const CmkId& id) override {
     const std::lock_guard lock(mutex_);
-    auto statement =
-        SqliteStatement::prepare(database_, "SELECT count(*) FROM binding WHERE cmk = ?");
-    if (!statement) return tl::unexpected(statement.error());
-    statement->bind(id.bytes());
-    return only_number(*statement, "count what uses key " + id.str());
+    return bindings_of(id);
   }
 
   Result<std::uint64_t> intent_of(const CmkId& id) override {
@@ -353,8 +361,13 @@ class SqliteKeyStore final : public KeyStore {
     const bool destroyed = record.state == KeyState::kDestroyed;
     auto statement = SqliteStatement::prepare(
         database_,
-        "INSERT OR REPLACE INTO cmk (id, revision, alias, state, owner, origin, usage, algorithm, "
-        "created, due, intent, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        "INSERT INTO cmk (id, revision, alias, state, owner, origin, usage, algorithm, created, "
+        "due, planned, intent, record, unpresented) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "?, 1) ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, "
+        "alias = excluded.alias, state = excluded.state, owner = excluded.owner, "
+        "origin = excluded.origin, usage = excluded.usage, algorithm = excluded.algorithm, "
+        "created = excluded.created, due = excluded.due, planned = excluded.planned, "
+        "intent = excluded.intent, record = excluded.record, unpresented = 1");
     if (!statement) return tl::unexpected(statement.error());
     statement->bind(record.id.bytes()).bind(record.revision);
     if (destroyed) {
@@ -365,15 +378,29 @@ class SqliteKeyStore final : public KeyStore {
     statement->bind(number_of(record.state)).bind(number_of(record.owner));
     statement->bind(number_of(record.origin)).bind(number_of(record.usage));
     statement->bind(number_of(record.algorithm)).bind(usec(record.created));
-    if (const auto due = due_of(record)) {
-      statement->bind(usec(*due));
-    } else {
-      statement->bind_null();
-    }
+    bind_time(*statement, due_of(record));
+    bind_time(*statement, rotation_planned_at(record));
     if (auto written = statement->bind(intent).bind(sealed).run(); !written) return written;
     if (!destroyed) return {};
     if (auto gone = run("DELETE FROM tag WHERE cmk = ?", record.id.bytes()); !gone) return gone;
     return run("DELETE FROM binding WHERE cmk = ?", record.id.bytes());
+  }
+
+  static void bind_time(SqliteStatement& statement, const std::optional<WallTime>& time) {
+    if (time) {
+      statement.bind(usec(*time));
+    } else {
+      statement.bind_null();
+    }
+  }
+
+  // The caller holds mutex_.
+  Result<std::uint64_t> bindings_of(const CmkId& id) {
+    auto statement =
+        SqliteStatement::prepare(database_, "SELECT count(*) FROM binding WHERE cmk = ?");
+    if (!statement) return tl::unexpected(statement.error());
+    statement->bind(id.bytes());
+    return only_number(*statement, "count what uses key " + id.str());
   }
 
   // Runs a statement without rows. The caller holds mutex_.
@@ -411,6 +438,20 @@ class SqliteKeyStore final : public KeyStore {
     if (!row) return pass(row.error(), what);
     if (!*row) return fail(Reason::kStoreDamaged, what + ": no answer");
     return statement.number(0);
+  }
+
+  // Of columns id and record.
+  static Result<std::vector<StoredRecord>> all_records(SqliteStatement& statement,
+                                                       const std::string& what) {
+    std::vector<StoredRecord> records;
+    for (;;) {
+      const auto row = statement.step();
+      if (!row) return pass(row.error(), what);
+      if (!*row) return records;
+      const auto id = CmkId::from_bytes(statement.bytes(0));
+      if (!id) return fail(Reason::kStoreDamaged, what + ": " + id.error().message());
+      records.push_back({*id, copy(statement.bytes(1))});
+    }
   }
 
   static Result<SealedRecord> only_record(SqliteStatement& statement, const std::string& what) {

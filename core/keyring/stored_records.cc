@@ -39,6 +39,8 @@ Result<ReadRecord> read_record_by_alias(KeyStore& store, std::string_view alias)
                                             record->id.str() + " ('" + record->alias +
                                             "') in its place");
   }
+  // Its row says otherwise: a destroyed key has no alias.
+  if (record->state == KeyState::kDestroyed) return fail(Reason::kNoSuchKey, key + " is destroyed");
   return ReadRecord{std::move(*sealed), std::move(*record)};
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/keyring/key_states.h"
 #include "core/keyring/key_store.h"
 
 namespace coffer::tests {
@@ -24,6 +25,7 @@ class FakeKeyStore final : public keyring::KeyStore {
     std::uint64_t intent = 0;
     std::vector<keyring::KeyTag> tags{};
     std::set<std::string> bindings{};
+    bool unpresented = false;
   };
 
   // The next call fails, whichever it is.
@@ -72,6 +74,7 @@ class FakeKeyStore final : public keyring::KeyStore {
     row.alias = record->alias;
     row.revision = record->revision;
     row.intent = intent;
+    row.unpresented = true;
     if (record->state == keyring::KeyState::kDestroyed) {
       row.alias.clear();
       row.tags.clear();
@@ -117,25 +120,52 @@ class FakeKeyStore final : public keyring::KeyStore {
         std::ranges::count_if(rows_, [&](const auto& row) { return chosen(row.second, filter); }));
   }
 
-  Result<std::vector<CmkId>> due(WallTime now, std::size_t count_max) override {
+  Result<std::vector<keyring::DueKey>> due(WallTime now, WallTime planned_max,
+                                           const std::optional<keyring::DueKey>& after,
+                                           std::size_t count_max) override {
     const std::lock_guard lock(mutex_);
     if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
-    std::vector<CmkId> ids;
+    std::vector<keyring::DueKey> keys;
     for (const auto& [id, row] : rows_) {
-      const auto due = due_of(row);
-      if (due && *due <= now && ids.size() < count_max) ids.push_back(id);
+      const auto record = keyring::CmkRecord::decode(row.record);
+      if (!record) continue;
+      const auto due = keyring::due_of(*record);
+      const auto planned = keyring::rotation_planned_at(*record);
+      if (due && (*due <= now || (planned && *planned > planned_max))) keys.push_back({*due, id});
     }
-    return ids;
+    std::ranges::sort(keys);
+    if (after) keys.erase(keys.begin(), std::ranges::upper_bound(keys, *after));
+    if (keys.size() > count_max) keys.resize(count_max, keys.front());
+    return keys;
   }
-  Result<std::optional<WallTime>> next_due() override {
+  Result<std::optional<WallTime>> next_due(WallTime now) override {
     const std::lock_guard lock(mutex_);
     if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
     std::optional<WallTime> next;
     for (const auto& [id, row] : rows_) {
-      const auto due = due_of(row);
-      if (due && (!next || *due < *next)) next = due;
+      const auto record = keyring::CmkRecord::decode(row.record);
+      if (!record) continue;
+      const auto due = keyring::due_of(*record);
+      if (due && *due > now && (!next || *due < *next)) next = due;
     }
     return next;
+  }
+
+  Result<std::vector<keyring::StoredRecord>> unpresented(std::size_t count_max) override {
+    const std::lock_guard lock(mutex_);
+    std::vector<keyring::StoredRecord> records;
+    for (const auto& [id, row] : rows_) {
+      if (row.unpresented && records.size() < count_max) records.push_back({id, row.record});
+    }
+    return records;
+  }
+  Result<void> set_presented(const CmkId& id, std::uint64_t revision) override {
+    const std::lock_guard lock(mutex_);
+    const auto found = rows_.find(id);
+    if (found != rows_.end() && found->second.revision == revision) {
+      found->second.unpresented = false;
+    }
+    return {};
   }
 
   Result<void> set_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
@@ -206,14 +236,6 @@ class FakeKeyStore final : public keyring::KeyStore {
            (!filter.owner || *filter.owner == record->owner) &&
            (record->alias.find(filter.search) != std::string::npos ||
             record->id.str().find(filter.search) != std::string::npos);
-  }
-  static std::optional<WallTime> due_of(const Row& row) {
-    const auto record = keyring::CmkRecord::decode(row.record);
-    if (!record) return std::nullopt;
-    std::optional<WallTime> due = record->delete_at;
-    if (!due) due = record->material_valid_to;
-    if (!due && record->state == keyring::KeyState::kEnabled) due = record->next_rotation;
-    return due;
   }
   template <class Change>
   Result<void> change(const CmkId& id, std::uint64_t intent, Change change) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/keyring/due_work.h"
 #include "core/keyring/keyring.h"
 #include "hsm/development_vault.h"
 #include "tests/fakes/fake_audit.h"
@@ -52,6 +53,14 @@ class KeyFixture : public testing::Test {
     const auto opened = keyring_->unwrap({&presented, 1}, actor_);
     if (!opened.at(0)) return tl::unexpected(opened.at(0).error());
     return {};
+  }
+
+  // As run_due(), after the hour in which what cannot be taken back waits.
+  Result<keyring::DueReport> run_due_for_sure() {
+    const auto first = keyring_->run_due(actor_);
+    if (!first) return first;
+    clock_.advance(keyring::DueWork::kSureAfter);
+    return keyring_->run_due(actor_);
   }
 
   FakeClock clock_;

@@ -2,9 +2,12 @@
 // Keys whose owner brings the material (BYOK).
 #include <gtest/gtest.h>
 
+#include "core/crypto/aead.h"
+#include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
+#include "hsm/vault_rules.h"
 #include "tests/unit/core/keyring/key_fixture.h"
 
 namespace coffer::tests {
@@ -144,6 +147,22 @@ TEST_F(KeyImportTest, WhatDoesNotUnwrapToAKeyOfItsLengthIsRefused) {
   EXPECT_EQ(keyring_->get(key.id)->state, KeyState::kPendingImport);
 }
 
+// So that nobody asks the private key about paddings as often as that takes.
+TEST_F(KeyImportTest, ATokenIsGoodForAFewAttempts) {
+  const CmkRecord key = create_external();
+  const auto prepared = prepare(key.id, ImportWrapping::kRsaPkcs1);
+  const auto with = [&](const ImportParameters& parameters, const Bytes& wrapped) {
+    return keyring_->import_material(key.id, {parameters.token, wrapped, {}}, actor_);
+  };
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_THAT(with(prepared, Bytes(256)), FailsWith(Reason::kImportRefused)) << i;
+  }
+  const auto wrapped = wrap_for(prepared, ImportWrapping::kRsaPkcs1, material_);
+  EXPECT_THAT(with(prepared, wrapped), FailsWith(Reason::kImportTokenExpired));
+  const auto again = prepare(key.id, ImportWrapping::kRsaPkcs1);
+  EXPECT_THAT(with(again, wrap_for(again, ImportWrapping::kRsaPkcs1, material_)), Succeeds());
+}
+
 TEST_F(KeyImportTest, DeletedMaterialComesBackAsItWasAndNoOtherDoes) {
   const CmkRecord key = create_external();
   ASSERT_THAT(import(key.id, material_), Succeeds());
@@ -164,15 +183,110 @@ TEST_F(KeyImportTest, MaterialExpiresAtItsTime) {
   const WallTime end = clock_.wall() + hours(100);
   EXPECT_THAT(import(key.id, material_, clock_.wall()), FailsWith(Reason::kInvalidArgs));
   ASSERT_THAT(import(key.id, material_, end), Succeeds());
+  clock_.advance(hours(24));
+  ASSERT_EQ(keyring_->run_due(actor_)->done.size(), 1U) << "the offer";
   EXPECT_EQ(keyring_->run_due(actor_)->next, end);
-  clock_.advance(hours(100));
-  const auto report = keyring_->run_due(actor_);
+  clock_.advance(hours(76));
+  const auto report = run_due_for_sure();
   ASSERT_EQ(report->done.size(), 1U);
   EXPECT_EQ(report->done[0].state, KeyState::kPendingImport);
   EXPECT_FALSE(report->done[0].has_material());
 
   // The same material once more, now without an end.
   EXPECT_EQ(import(key.id, material_)->material_valid_to, std::nullopt);
+}
+
+// Its private key does not travel in the record, and in volumes' headers, for good.
+TEST_F(KeyImportTest, AnOfferIsDroppedWhenItsTimeIsOver) {
+  const CmkRecord key = create_external();
+  const WallTime end = prepare(key.id).valid_to;
+  EXPECT_EQ(keyring_->run_due(actor_)->next, end);
+  clock_.advance(hours(24));
+  const auto report = keyring_->run_due(actor_);
+  ASSERT_EQ(report->done.size(), 1U);
+  EXPECT_FALSE(report->done[0].offer);
+  EXPECT_EQ(report->done[0].state, KeyState::kPendingImport);
+
+  // By any other change as well.
+  prepare(key.id);
+  clock_.advance(hours(24));
+  EXPECT_FALSE(keyring_->describe(key.id, "renamed", "", actor_)->offer);
+}
+
+TEST_F(KeyImportTest, TheMaterialOfABoundKeyDoesNotExpire) {
+  const CmkRecord key = create_external();
+  ASSERT_THAT(import(key.id, material_, clock_.wall() + hours(2)), Succeeds());
+  ASSERT_THAT(keyring_->bind(key.id, "volume:a", actor_), Succeeds());
+  EXPECT_EQ(keyring_->get(key.id)->material_valid_to, std::nullopt);
+  EXPECT_THAT(import(key.id, material_, clock_.wall() + hours(2)), FailsWith(Reason::kKeyBound));
+  keyring::CmkChange expire = keyring::CmkChange::kSetValidTo;
+  expire.time = clock_.wall() + hours(2);
+  EXPECT_THAT(keyring_->change_many({&key.id, 1}, expire, actor_).at(0),
+              FailsWith(Reason::kKeyBound));
+  EXPECT_THAT(import(key.id, material_), Succeeds());
+  ASSERT_THAT(keyring_->unbind(key.id, "volume:a", actor_), Succeeds());
+  EXPECT_THAT(import(key.id, material_, clock_.wall() + hours(2)), Succeeds());
+}
+
+// A key that was bound in a store by which nobody cleared its time.
+TEST_F(KeyImportTest, WhatIsBoundAllTheSameKeepsItsMaterial) {
+  const CmkRecord key = create_external();
+  ASSERT_THAT(import(key.id, material_, clock_.wall() + hours(2)), Succeeds());
+  store_.row(key.id).bindings.insert("volume:a");
+  clock_.advance(hours(2));
+  const auto report = keyring_->run_due(actor_);
+  ASSERT_EQ(report->done.size(), 1U);
+  EXPECT_EQ(report->done[0].state, KeyState::kEnabled);
+  EXPECT_EQ(report->done[0].material_valid_to, std::nullopt);
+}
+
+// reference: kms-api.md section 3, the rows of imported keys, and section 5.
+TEST_F(KeyImportTest, ImportedKeysGoThroughTheirStatesAsTheTableSays) {
+  struct Row {
+    KeyState state;
+    std::optional<Reason> prepare, import, drop;
+    KeyState dropped;  // The state after the material expired or was deleted.
+  };
+  const std::vector<Row> rows{
+      {KeyState::kDisabled, {}, Reason::kKeyDisabled, {}, KeyState::kPendingImport},
+      {KeyState::kArchived, {}, Reason::kKeyArchived, {}, KeyState::kPendingImport},
+      {KeyState::kPendingDelete, Reason::kKeyPendingDeletion, Reason::kKeyPendingDeletion,
+       Reason::kKeyPendingDeletion, KeyState::kPendingDelete}};
+  const auto expect = [](const auto& done, const std::optional<Reason>& refused) {
+    if (refused) {
+      EXPECT_THAT(done, FailsWith(*refused));
+    } else {
+      EXPECT_THAT(done, Succeeds());
+    }
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(key_state_name(row.state));
+    const auto bring = [&](std::optional<WallTime> valid_to) {
+      const CmkRecord key = create_external();
+      EXPECT_THAT(import(key.id, material_, valid_to), Succeeds());
+      if (row.state == KeyState::kArchived) {
+        EXPECT_THAT(keyring_->archive(key.id, actor_), Succeeds());
+      } else {
+        EXPECT_THAT(keyring_->disable(key.id, actor_), Succeeds());
+      }
+      if (row.state == KeyState::kPendingDelete) {
+        EXPECT_THAT(keyring_->schedule_deletion(key.id, 30, actor_), Succeeds());
+      }
+      return key.id;
+    };
+    const CmkId deleted = bring({});
+    const auto prepared = keyring_->prepare_import(deleted, ImportWrapping::kRsaOaepSha256, actor_);
+    expect(prepared, row.prepare);
+    EXPECT_THAT(keyring_->import_material(deleted, {Bytes(69), Bytes(256), {}}, actor_),
+                FailsWith(*row.import));
+    expect(keyring_->delete_material(deleted, actor_), row.drop);
+
+    const CmkId expired = bring(clock_.wall() + hours(2));
+    clock_.advance(hours(2));
+    ASSERT_THAT(run_due_for_sure(), Succeeds());
+    EXPECT_EQ(keyring_->get(expired)->state, row.dropped);
+    EXPECT_FALSE(keyring_->get(expired)->has_material());
+  }
 }
 
 TEST_F(KeyImportTest, MaterialThatHasExpiredIsNotUsedBeforeAnybodyDropsIt) {
@@ -210,6 +324,16 @@ TEST_F(KeyImportTest, TheSameMaterialInTwoKeysOpensNoBlobOfTheOther) {
   ASSERT_THAT(import(one.id, material_), Succeeds());
   ASSERT_THAT(import(two.id, material_), Succeeds());
   auto blob = *wrap(one.id);
+  // By the key that the format page tells: not the material's, which the two share.
+  const auto opened = [&](const SecretBytes& key) {
+    const Bytes aad = hsm::wrap_aad(blob, one_plain()[0].context);
+    const Bytes sealed = ByteWriter().raw(blob.ciphertext).raw(blob.tag).take();
+    return crypto::aes_gcm_open(key.reveal(), {blob.nonce, aad}, sealed);
+  };
+  EXPECT_THAT(opened(material_), FailsWith(Reason::kBlobInvalid));
+  EXPECT_THAT(opened(*crypto::hkdf_sha256(material_.reveal(),
+                                          {one.id.bytes(), as_bytes("coffer imported key")}, 32)),
+              Succeeds());
   blob.cmk = two.id;
   EXPECT_THAT(unwrap(blob), FailsWith(Reason::kBlobInvalid));
 }

@@ -34,12 +34,15 @@ class KeyLifeTest : public KeyFixture {
   }
 
   // A key in `state`, on the shortest way there. A service's key never gets to those that its
-  // callers may not bring it to.
-  std::optional<CmkRecord> create_in(KeyState state, KeyOwner owner) {
+  // callers may not bring it to. With `wraps`, own_blob_ is wrapped before, where it can be.
+  std::optional<CmkRecord> create_in(KeyState state, KeyOwner owner, bool wraps = false) {
+    own_blob_.reset();
     const bool imported = state == KeyState::kPendingImport;
+    if (imported && owner == KeyOwner::kService) return std::nullopt;
     CmkRecord key = create(owner, imported ? KeyOrigin::kImported : KeyOrigin::kGenerated);
     const bool reachable = owner == KeyOwner::kUser || key.state == state;
     if (!reachable) return std::nullopt;
+    if (wraps && key.state == KeyState::kEnabled) own_blob_ = *wrap(key.id);
     switch (state) {
       case KeyState::kEnabled:
       case KeyState::kPendingImport:
@@ -56,21 +59,27 @@ class KeyLifeTest : public KeyFixture {
         key = *keyring_->schedule_deletion(key.id, 7, actor_);
         if (state == KeyState::kPendingDelete) break;
         clock_.advance(days(7));
-        key = keyring_->run_due(actor_)->done.at(0);
+        key = run_due_for_sure()->done.at(0);
         break;
     }
     EXPECT_EQ(key.state, state);
     return key;
   }
+
+  std::optional<keyring::WrappedKey> own_blob_;
 };
 
 // What is expected of one operation in one state.
 struct Expected {
   std::optional<Reason> refused{};  // None: it succeeds,
   std::optional<KeyState> to{};     // and leads there; none: the state stays.
+  bool changes = true;              // Else it is so already: nothing is done, and nothing recorded.
 };
 Expected stays() {
   return {};
+}
+Expected is_so_already() {
+  return {{}, {}, false};
 }
 Expected leads_to(KeyState state) {
   return {{}, state};
@@ -111,19 +120,19 @@ std::vector<Operation> table() {
   };
   add("enable", "key.enable",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return ended(k.enable(id, a)); },
-      {stays(), leads_to(KeyState::kEnabled), refused(kArchived), refused(kImport),
+      {is_so_already(), leads_to(KeyState::kEnabled), refused(kArchived), refused(kImport),
        refused(kDelete), refused(kGone)});
   add(
       "disable", "key.disable",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return ended(k.disable(id, a)); },
-      {leads_to(KeyState::kDisabled), stays(), refused(kArchived), refused(kImport),
+      {leads_to(KeyState::kDisabled), is_so_already(), refused(kArchived), refused(kImport),
        refused(kDelete), refused(kGone)},
       kService);
   add(
       "archive", "key.archive",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return ended(k.archive(id, a)); },
-      {leads_to(KeyState::kArchived), leads_to(KeyState::kArchived), stays(), refused(kImport),
-       refused(kDelete), refused(kGone)},
+      {leads_to(KeyState::kArchived), leads_to(KeyState::kArchived), is_so_already(),
+       refused(kImport), refused(kDelete), refused(kGone)},
       kService);
   add(
       "cancel archive", "key.cancel-archive",
@@ -230,10 +239,14 @@ TEST_F(KeyLifeTest, EveryOperationInEveryStateEndsAsTheTableSays) {
         flush.operation = "flush";
         static_cast<void>(log_.append_one(flush));
         const auto events = log_.events();
-        const bool idle = !expected.refused && now->revision == key->revision &&
-                          store_.row(key->id).intent <= before && events.size() == before + 1;
-        if (!idle) {
+        const bool changed = !expected.refused && expected.changes;
+        EXPECT_EQ(now->revision > key->revision || store_.row(key->id).intent > before, changed);
+        if (expected.refused) {
           ASSERT_GE(events.size(), before + 2);
+        } else {
+          ASSERT_EQ(events.size(), before + (changed ? 3U : 1U));
+        }
+        if (events.size() > before + 1) {
           const auto& last = events[events.size() - 2];
           EXPECT_EQ(last.operation, operation.audited);
           EXPECT_EQ(last.cmk, key->id);
@@ -254,25 +267,26 @@ TEST_F(KeyLifeTest, EveryOperationInEveryStateEndsAsTheTableSays) {
 
 // Wrapping needs Enabled, unwrapping Enabled or Archived.
 TEST_F(KeyLifeTest, KeysAreUsedInTheStatesThatTheTableSays) {
-  const auto expect = [&](KeyState state, std::optional<Reason> wrap,
-                          std::optional<Reason> unwrap) {
-    const CmkRecord key = create();
-    const auto blob = keyring_->wrap(key.id, one_plain(), actor_).at(0);
-    ASSERT_THAT(blob, Succeeds());
-    const auto there = create_in(state, KeyOwner::kUser);
+  const auto expect = [&](KeyState state, std::optional<Reason> wrap_refused,
+                          std::optional<Reason> unwrap_refused) {
+    const auto there = create_in(state, KeyOwner::kUser, true);
     ASSERT_TRUE(there);
-    const auto wrapped = keyring_->wrap(there->id, one_plain(), actor_).at(0);
-    if (wrap) {
-      EXPECT_THAT(wrapped, FailsWith(*wrap)) << key_state_name(state);
+    const auto wrapped = wrap(there->id);
+    if (wrap_refused) {
+      EXPECT_THAT(wrapped, FailsWith(*wrap_refused)) << key_state_name(state);
     } else {
       EXPECT_THAT(wrapped, Succeeds()) << key_state_name(state);
     }
-    keyring::Presented presented{*blob, one_plain()[0].context};
-    presented.blob.cmk = there->id;
-    // Another key's blob: where the state allows it, the blob does not.
-    EXPECT_THAT(keyring_->unwrap({&presented, 1}, actor_).at(0),
-                FailsWith(unwrap.value_or(Reason::kBlobInvalid)))
-        << key_state_name(state);
+    if (!own_blob_) {  // A key that waits for material has wrapped nothing.
+      own_blob_ = *wrap(create().id);
+      own_blob_->cmk = there->id;
+    }
+    const auto unwrapped = unwrap(*own_blob_);
+    if (unwrap_refused) {
+      EXPECT_THAT(unwrapped, FailsWith(*unwrap_refused)) << key_state_name(state);
+    } else {
+      EXPECT_THAT(unwrapped, Succeeds()) << key_state_name(state);
+    }
   };
   expect(KeyState::kEnabled, {}, {});
   expect(KeyState::kDisabled, Reason::kKeyDisabled, Reason::kKeyDisabled);
@@ -291,7 +305,7 @@ TEST_F(KeyLifeTest, AKeyCanBeRescuedUntilTheLastSecondAndNotAfter) {
   clock_.advance(std::chrono::seconds(1));
   EXPECT_THAT(keyring_->cancel_deletion(late.id, actor_), FailsWith(Reason::kKeyPendingDeletion));
 
-  const auto report = keyring_->run_due(actor_);
+  const auto report = run_due_for_sure();
   ASSERT_THAT(report, Succeeds());
   ASSERT_EQ(report->done.size(), 1U);
   EXPECT_EQ(report->done[0].id, late.id);
@@ -306,13 +320,67 @@ TEST_F(KeyLifeTest, ACopyOfADestroyedKeyDoesNotBringItBack) {
   ASSERT_THAT(keyring_->disable(key.id, actor_), Succeeds());
   ASSERT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), Succeeds());
   clock_.advance(days(7));
-  ASSERT_EQ(keyring_->run_due(actor_)->done.size(), 1U);
+  ASSERT_EQ(run_due_for_sure()->done.size(), 1U);
 
   EXPECT_THAT(keyring_->adopt({&copy, 1}, actor_).at(0), FailsWith(Reason::kNoSuchKey));
   EXPECT_THAT(vault_->present(copy), FailsWith(Reason::kRecordSuperseded));
   CmkParameters parameters;
   parameters.alias = key.alias;
   EXPECT_THAT(keyring_->create(parameters, actor_), Succeeds()) << "its alias is free again";
+}
+
+// The store is put aside, and the vault alone knows.
+TEST_F(KeyLifeTest, WhatWasDestroyedDoesNotComeBackWhenTheStoreIsLost) {
+  const CmkRecord key = create();
+  const auto blob = *wrap(key.id);
+  ASSERT_THAT(keyring_->rotate(key.id, actor_), Succeeds());
+  const auto both = store_.row(key.id).record;
+  ASSERT_THAT(keyring_->destroy_version(key.id, 1, actor_), Succeeds());
+  store_.rows().clear();
+  ASSERT_THAT(keyring_->adopt({&both, 1}, actor_).at(0), Succeeds());
+  ASSERT_THAT(keyring_->enable(key.id, actor_), Succeeds());
+  EXPECT_THAT(unwrap(blob), FailsWith(Reason::kBlobInvalid));
+
+  ASSERT_THAT(keyring_->disable(key.id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), Succeeds());
+  const auto pending = store_.row(key.id).record;
+  store_.rows().clear();
+  EXPECT_EQ(keyring_->adopt({&pending, 1}, actor_).at(0)->state, KeyState::kPendingDelete);
+  clock_.advance(days(7));
+  ASSERT_EQ(run_due_for_sure()->done.size(), 1U);
+  store_.rows().clear();
+  EXPECT_THAT(keyring_->adopt({&both, 1}, actor_).at(0), FailsWith(Reason::kNoSuchKey));
+  EXPECT_EQ(log_.events().back().outcome, "NoSuchKey");
+}
+
+// A record that takes no further version still takes every change of state.
+TEST_F(KeyLifeTest, AFullRecordIsStillDisabledAndDeleted) {
+  CmkParameters parameters;
+  parameters.description = std::string(1024, 'x');
+  const CmkRecord key = create(parameters);
+  ASSERT_THAT(keyring_->set_rotation(key.id, 0, actor_), Succeeds());
+  auto rotated = keyring_->rotate(key.id, actor_);
+  while (rotated) rotated = keyring_->rotate(key.id, actor_);
+  ASSERT_THAT(rotated, FailsWith(Reason::kLimitsExceeded));
+  EXPECT_GT(store_.row(key.id).record.size(), CmkRecord::kEncodedBytesMax - 200U);
+
+  ASSERT_THAT(keyring_->set_rotation(key.id, 90, actor_), Succeeds());
+  ASSERT_THAT(keyring_->archive(key.id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->cancel_archive(key.id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->disable(key.id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->schedule_deletion(key.id, 30, actor_), Succeeds());
+  ASSERT_THAT(keyring_->cancel_deletion(key.id, actor_), Succeeds());
+
+  // Room comes back with the oldest version.
+  ASSERT_THAT(keyring_->enable(key.id, actor_), Succeeds());
+  for (const std::uint32_t number : {1U, 2U}) {
+    ASSERT_THAT(keyring_->destroy_version(key.id, number, actor_), Succeeds());
+  }
+  const auto last = keyring_->get(key.id)->current().number;
+  const auto again = keyring_->rotate(key.id, actor_);
+  ASSERT_THAT(again, Succeeds());
+  EXPECT_EQ(again->versions.front().number, 3U);
+  EXPECT_EQ(again->current().number, last + 1);
 }
 
 TEST_F(KeyLifeTest, AKeyRotatesByItselfOnceItsTimeHasCome) {
@@ -369,6 +437,43 @@ TEST_F(KeyLifeTest, ABoundKeyIsNotTakenAwayUnlessThatIsSaid) {
   EXPECT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), Succeeds());
   for (const char* bad : {"", "two words", "\x01"}) {
     EXPECT_THAT(keyring_->bind(key.id, bad, actor_), FailsWith(Reason::kInvalidArgs));
+  }
+}
+
+TEST_F(KeyLifeTest, WhatTakesNothingFromABoundKeysUsersIsNotRefused) {
+  const std::vector<CmkId> ids{create().id};
+  ASSERT_THAT(keyring_->bind(ids[0], "volume:a", actor_), Succeeds());
+  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kRotate, actor_).at(0), Succeeds());
+  keyring::CmkChange destroy = keyring::CmkChange::kDestroyVersion;
+  destroy.version = 1;
+  EXPECT_THAT(keyring_->change_many(ids, destroy, actor_).at(0), FailsWith(Reason::kKeyBound));
+  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kDisable, actor_).at(0),
+              FailsWith(Reason::kKeyBound));
+  ASSERT_THAT(keyring_->disable(ids[0], actor_, WhenBound::kGoOn), Succeeds());
+  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kEnable, actor_).at(0), Succeeds());
+}
+
+TEST_F(KeyLifeTest, AServicesKeyIsNotImported) {
+  CmkParameters parameters;
+  parameters.alias = "a";
+  parameters.owner = KeyOwner::kService;
+  parameters.origin = KeyOrigin::kImported;
+  EXPECT_THAT(keyring_->create(parameters, actor_), FailsWith(Reason::kUnsupported));
+}
+
+// What was asked for in vain is on record too.
+TEST_F(KeyLifeTest, RefusedArgumentsAreRecorded) {
+  const CmkRecord key = create();
+  EXPECT_THAT(keyring_->set_tags(key.id, {{"", "1"}}, actor_), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(keyring_->bind(key.id, "two words", actor_), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(keyring_->unbind(key.id, "", actor_), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(keyring_->describe(key.id, "a b", "", actor_), FailsWith(Reason::kInvalidArgs));
+  audit::Event flush;
+  flush.kind = Kind::kNote;
+  flush.operation = "flush";
+  static_cast<void>(log_.append_one(flush));
+  for (const char* operation : {"key.tag", "key.bind", "key.unbind", "key.describe"}) {
+    EXPECT_EQ(log_.count(Kind::kRefused, operation), 1U) << operation;
   }
 }
 

@@ -186,6 +186,52 @@ TEST_F(KeyringTest, UsesAreLeasedInBlocksAndRefusedAtTheLimit) {
   make_dek(made.id);
 }
 
+TEST_F(KeyringTest, AVersionThatNearsItsLimitIsRotated) {
+  keyring_.emplace(Keyring::Parts{*vault_, store_, log_, system_clock(), 16});
+  const auto made = create();
+  for (int i = 0; i < 100; ++i) make_dek(made.id);
+  EXPECT_GT(keyring_->get(made.id)->current().number, 5U);
+  const auto events = log_.events();
+  const auto rotated = std::ranges::find(events, "key.rotate", &audit::Event::operation);
+  ASSERT_NE(rotated, events.end());
+  EXPECT_EQ(rotated->actor.origin, audit::Origin::kDaemon);
+}
+
+TEST_F(KeyringTest, WhatOneKeyLeasesHoldsUpNoOtherKeyAndNoObserver) {
+  const auto a = create("a");
+  const auto b = create("b");
+  for (int i = 0; i < 8; ++i) make_dek(a.id);
+  bool other = false;
+  store_.before_put([&] {
+    make_dek(b.id);
+    other = true;
+  });
+  bool told = false;
+  keyring_->set_observer([&](const CmkRecord& now, bool) {
+    if (now.id != a.id || std::exchange(told, true)) return;
+    make_dek(a.id);
+  });
+  make_dek(a.id);
+  EXPECT_TRUE(other);
+  EXPECT_TRUE(told);
+}
+
+TEST_F(KeyringTest, WhoWaitsForALeaseWaitsNoLongerThanItsTime) {
+  const auto made = create();
+  for (int i = 0; i < 8; ++i) make_dek(made.id);
+  const DekRequest request{volume_context(), 77};
+  std::optional<Result<keyring::WrappedKey>> waited;
+  store_.before_put([&] {
+    waited = keyring_
+                 ->make_deks(made.id, {&request, 1}, ticket_, 0, actor_,
+                             Deadline::after(std::chrono::milliseconds(20)))
+                 .at(0);
+  });
+  make_dek(made.id);
+  ASSERT_TRUE(waited);
+  EXPECT_THAT(*waited, FailsWith(Reason::kHsmTimeout));
+}
+
 TEST_F(KeyringTest, ARestartCountsTheOpenLeaseAsUsedUp) {
   const auto made = create();
   make_dek(made.id);

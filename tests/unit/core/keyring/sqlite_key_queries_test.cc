@@ -3,9 +3,13 @@
 // bindings.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <memory>
 
 #include "core/base/sqlite.h"
 #include "core/keyring/key_store.h"
+#include "tests/fakes/fake_key_store.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -109,8 +113,20 @@ TEST_F(SqliteKeyQueriesTest, PagesFollowEachOtherInEveryOrder) {
   EXPECT_THAT(ids({.after = a_, .count_max = 1}), ElementsAre(b_));
 }
 
-TEST_F(SqliteKeyQueriesTest, TheLongestDueComesFirst) {
-  EXPECT_EQ(*store_->next_due(), std::nullopt);
+// What the store that other tests use has to do alike: true is SQLite's.
+class KeyStoreDueTest : public SqliteKeyQueriesTest, public testing::WithParamInterface<bool> {
+ protected:
+  void SetUp() override {
+    SqliteKeyQueriesTest::SetUp();
+    if (!GetParam()) store_ = std::make_unique<tests::FakeKeyStore>();
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Stores, KeyStoreDueTest, testing::Bool(), [](const auto& made) {
+  return std::string(made.param ? "Sqlite" : "Fake");
+});
+
+TEST_P(KeyStoreDueTest, TheLongestDueComesFirst) {
+  EXPECT_EQ(*store_->next_due(kNow), std::nullopt);
   CmkRecord rotates = record_of(a_, "a");
   rotates.rotation_days = 7;
   rotates.next_rotation = kNow + hours(2);
@@ -124,16 +140,49 @@ TEST_F(SqliteKeyQueriesTest, TheLongestDueComesFirst) {
   expires.material_valid_to = kNow + hours(3);
   put(expires);
 
-  EXPECT_EQ(*store_->next_due(), doomed.delete_at);
-  EXPECT_THAT(*store_->due(kNow, 10), IsEmpty());
-  EXPECT_THAT(*store_->due(kNow + hours(2), 10), ElementsAre(b_, a_));
-  EXPECT_THAT(*store_->due(kNow + hours(9), 2), ElementsAre(b_, a_));
+  const auto due = [&](WallTime now, std::size_t count_max, std::optional<DueKey> after = {}) {
+    return *store_->due(now, kNow + hours(1), after, count_max);
+  };
+  const DueKey a{kNow + hours(2), a_};
+  const DueKey b{kNow + hours(1), b_};
+  const DueKey c{kNow + hours(3), c_};
+  EXPECT_EQ(*store_->next_due(kNow), doomed.delete_at);
+  EXPECT_EQ(*store_->next_due(kNow + hours(1)), rotates.next_rotation);
+  EXPECT_EQ(*store_->next_due(kNow + hours(3)), std::nullopt);
+  EXPECT_THAT(due(kNow, 10), IsEmpty());
+  EXPECT_THAT(due(kNow + hours(2), 10), ElementsAre(b, a));
+  EXPECT_THAT(due(kNow + hours(9), 2), ElementsAre(b, a));
+  EXPECT_THAT(due(kNow + hours(9), 2, a), ElementsAre(c));
 
   rotates.state = KeyState::kDisabled;
   put_next(rotates);
   destroy(doomed);
   put_next(doomed);
-  EXPECT_THAT(*store_->due(kNow + hours(9), 10), ElementsAre(c_)) << "a disabled key waits";
+  EXPECT_THAT(due(kNow + hours(9), 10), ElementsAre(c)) << "a disabled key waits";
+}
+
+TEST_P(KeyStoreDueTest, ARotationPlannedByAClockThatWasAheadIsFound) {
+  CmkRecord rotates = record_of(a_, "a");
+  rotates.rotation_days = 7;
+  rotates.next_rotation = kNow + std::chrono::days(7) + hours(2);
+  put(rotates);
+  EXPECT_THAT(*store_->due(kNow, kNow + hours(2), {}, 10), IsEmpty());
+  EXPECT_THAT(*store_->due(kNow, kNow + hours(1), {}, 10),
+              ElementsAre(DueKey{*rotates.next_rotation, a_}));
+}
+
+TEST_P(KeyStoreDueTest, WhatTheVaultWasNotShownIsKnownUntilItWas) {
+  CmkRecord a = record_of(a_, "a");
+  put(a);
+  put(record_of(b_, "b"));
+  ASSERT_EQ(store_->unpresented(10)->size(), 2U);
+  ASSERT_THAT(store_->set_presented(a_, a.revision), Succeeds());
+  const auto before = a.revision;
+  EXPECT_EQ(store_->unpresented(10)->at(0).id, b_);
+  put_next(a);
+  ASSERT_THAT(store_->set_presented(a_, before), Succeeds()) << "not this revision";
+  EXPECT_EQ(store_->unpresented(10)->size(), 2U);
+  EXPECT_EQ(store_->unpresented(1)->size(), 1U);
 }
 
 TEST_F(SqliteKeyQueriesTest, TagsFindKeysAndAreReplacedAtOnce) {
@@ -156,7 +205,7 @@ TEST_F(SqliteKeyQueriesTest, TagsFindKeysAndAreReplacedAtOnce) {
   EXPECT_EQ(*store_->intent_of(b_), 41U);
 }
 
-TEST_F(SqliteKeyQueriesTest, BindingsAreKeptOnceEachAndPaged) {
+TEST_P(KeyStoreDueTest, BindingsAreKeptOnceEachAndPaged) {
   CmkRecord a = record_of(a_, "a");
   put(a);
   for (const char* resource : {"volume:2", "volume:1", "volume:2"}) {
@@ -174,6 +223,24 @@ TEST_F(SqliteKeyQueriesTest, BindingsAreKeptOnceEachAndPaged) {
   ASSERT_THAT(store_->set_bound(a_, "volume:9", false, 52), Succeeds());
   EXPECT_THAT(*store_->bindings(a_, "", 10), ElementsAre("volume:1"));
   EXPECT_THAT(store_->set_bound(b_, "volume:1", true, 53), FailsWith(Reason::kNoSuchKey));
+}
+
+TEST_F(SqliteKeyQueriesTest, AKeyIsBoundToSoMuchAndNoMore) {
+  put(record_of(a_, "a"));
+  ASSERT_THAT(store_->set_bound(a_, "volume:1", true, 50), Succeeds());
+  ::sqlite3* other = nullptr;
+  ASSERT_EQ(::sqlite3_open((dir_.path() / "keyring.db").c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(::sqlite3_exec(other,
+                           "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE "
+                           "i < 65536) INSERT INTO binding SELECT id, 'more:' || i FROM n, cmk",
+                           nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  ::sqlite3_close(other);
+  EXPECT_EQ(*store_->count_bindings(a_), kBindingsMax);
+  EXPECT_THAT(store_->set_bound(a_, "volume:2", true, 51), FailsWith(Reason::kLimitsExceeded));
+  EXPECT_THAT(store_->set_bound(a_, "volume:1", true, 52), Succeeds()) << "it is bound already";
+  ASSERT_THAT(store_->set_bound(a_, "volume:1", false, 53), Succeeds());
+  EXPECT_THAT(store_->set_bound(a_, "volume:2", true, 54), Succeeds());
 }
 
 TEST_F(SqliteKeyQueriesTest, OfADestroyedKeyTheRecordAloneIsLeft) {

@@ -33,13 +33,14 @@ class FakeKeyStore final : public keyring::KeyStore {
     const std::lock_guard lock(mutex_);
     failure_ = reason;
   }
-  // The next put() fails; with `done_all_the_same` it happens nevertheless.
+  // The next put(), or change of what stands beside a record, fails; with `done_all_the_same` it
+  // happens nevertheless.
   void fail_next_put(Reason reason, bool done_all_the_same = false) {
     const std::lock_guard lock(mutex_);
     put_failure_ = reason;
     put_happens_ = done_all_the_same;
   }
-  // The next put() happens, reports an error, and nothing can be read for a call after it.
+  // The same happens, reports an error, and nothing can be read for a call after it.
   void lose_next_put(Reason reason = Reason::kStoreUnavailable) {
     fail_next_put(reason, true);
     const std::lock_guard lock(mutex_);
@@ -243,8 +244,11 @@ class FakeKeyStore final : public keyring::KeyStore {
     if (auto failed = next_failure(); !failed) return failed;
     const auto found = rows_.find(id);
     if (found == rows_.end()) return fail(Reason::kNoSuchKey, "key " + id.str());
+    if (put_failure_ && !put_happens_) return fail(*std::exchange(put_failure_, {}), "change");
     change(found->second);
     found->second.intent = intent;
+    failure_ = std::exchange(after_put_, {});
+    if (put_failure_) return fail(*std::exchange(put_failure_, {}), "change");
     return {};
   }
   Result<void> next_failure() {

@@ -27,8 +27,8 @@ class FlakyVault final : public keyring::KeyVault {
     unwraps_refused_ = true;
   }
   int calls() const { return calls_; }
-  // The next making or delivery of DEKs takes its first key by itself, as a call that is split into
-  // messages does; `hook` comes before the rest.
+  // The next making, delivery, rewrapping or signing takes its first key by itself, as a call that
+  // is split into messages does; `hook` comes before the rest.
   void between_messages(std::function<void()> hook) { between_ = std::move(hook); }
   // The next delivery is done, and its answer gets lost.
   void lose_answer(Reason reason) {
@@ -94,11 +94,19 @@ class FlakyVault final : public keyring::KeyVault {
   std::vector<Result<keyring::WrappedKey>> rewrap(ByteView from, ByteView to,
                                                   std::span<const keyring::Rewrapped> keys,
                                                   Deadline deadline) override {
-    return all_or(keys.size(), [&] { return vault_.rewrap(from, to, keys, deadline); });
+    return all_or(keys.size(), [&] {
+      return split<keyring::WrappedKey>(keys.size(), [&](std::size_t at, std::size_t count) {
+        return vault_.rewrap(from, to, keys.subspan(at, count), deadline);
+      });
+    });
   }
   std::vector<Result<Bytes>> sign(ByteView record, keyring::SignScheme scheme,
                                   std::span<const Bytes> digests, Deadline deadline) override {
-    return all_or(digests.size(), [&] { return vault_.sign(record, scheme, digests, deadline); });
+    return all_or(digests.size(), [&] {
+      return split<Bytes>(digests.size(), [&](std::size_t at, std::size_t count) {
+        return vault_.sign(record, scheme, digests.subspan(at, count), deadline);
+      });
+    });
   }
   std::vector<Result<SecretBytes>> decrypt(ByteView record, keyring::DecryptScheme scheme,
                                            std::span<const Bytes> ciphertexts,

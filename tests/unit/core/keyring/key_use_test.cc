@@ -6,6 +6,7 @@
 #include "core/crypto/ec.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
+#include "tests/fakes/flaky_vault.h"
 #include "tests/unit/core/keyring/key_fixture.h"
 
 namespace coffer::tests {
@@ -152,6 +153,31 @@ TEST_F(KeyUseTest, KeysAreRewrappedToTheNewestVersionAndToOtherKeys) {
   EXPECT_EQ(moved->cmk, other.id);
   EXPECT_THAT(unwrap(*moved), Succeeds());
   EXPECT_THAT(keyring_->rewrap(old.id, {&away, 1}, actor_).at(0), FailsWith(Reason::kKeyArchived));
+}
+
+TEST_F(KeyUseTest, AChangeInTheMidstOfACallCostsNoKey) {
+  FlakyVault flaky(*vault_);
+  keyring_.emplace(keyring::Keyring::Parts{flaky, store_, log_, clock_});
+  const CmkRecord from = create({});
+  const CmkRecord to = create({});
+  const Rewrapped one{{*wrap(from.id), one_plain()[0].context}, one_plain()[0].context};
+  const std::vector<Rewrapped> three(3, one);
+  for (const auto& changed : {from, to}) {
+    flaky.between_messages([&] { ASSERT_THAT(keyring_->rotate(changed.id, actor_), Succeeds()); });
+    const auto moved = keyring_->rewrap(to.id, three, actor_);
+    ASSERT_EQ(moved.size(), 3U);
+    for (const auto& blob : moved) {
+      ASSERT_THAT(blob, Succeeds());
+      EXPECT_THAT(unwrap(*blob), Succeeds());
+    }
+  }
+  const CmkRecord signer = create_rooted(KeyAlgorithm::kEcP256, KeyUsage::kSignVerify);
+  flaky.between_messages(
+      [&] { ASSERT_THAT(keyring_->describe(signer.id, "signer", "", actor_), Succeeds()); });
+  const std::vector<Bytes> digests(3, digest_);
+  for (const auto& signature : keyring_->sign(signer.id, SignScheme::kEcdsa, digests, actor_)) {
+    EXPECT_THAT(signature, Succeeds());
+  }
 }
 
 TEST_F(KeyUseTest, AVolumesKeyKeepsItsContextWhenItIsRewrapped) {

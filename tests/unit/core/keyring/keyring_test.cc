@@ -395,6 +395,25 @@ TEST_F(KeyringTest, ACommitOfWhichNothingIsKnownIsClosedAtTheNextStart) {
   EXPECT_EQ(keyring_->get(made.id)->state, KeyState::kDisabled);
 }
 
+// What stands beside the record is stored by the same rules.
+TEST_F(KeyringTest, ACommitOfTagsThatReportedAnErrorIsLookedUp) {
+  const auto made = create();
+  store_.fail_next_put(Reason::kStoreUnavailable, true);
+  EXPECT_THAT(keyring_->set_tags(made.id, {{"team", "storage"}}, actor_), Succeeds());
+  EXPECT_EQ(audit_lines().back(), "result key.tag OK");
+  store_.fail_next_put(Reason::kStoreUnavailable);
+  EXPECT_THAT(keyring_->set_tags(made.id, {}, actor_), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_EQ(audit_lines().back(), "result key.tag StoreUnavailable");
+  EXPECT_EQ(keyring_->tags(made.id)->size(), 1U);
+
+  store_.lose_next_put();
+  EXPECT_THAT(keyring_->bind(made.id, "volume:a", actor_), FailsWith(Reason::kStoreUnavailable));
+  EXPECT_EQ(log_.count(Kind::kResult, "key.bind"), 0U);
+  restart();
+  EXPECT_EQ(*keyring_->reconcile(), 1U);
+  EXPECT_EQ(audit_lines().back(), "result key.bind OK");
+}
+
 TEST_F(KeyringTest, AStoreThatCannotBeReadIsToldApartFromNoSuchKey) {
   const auto made = create();
   store_.fail_next();

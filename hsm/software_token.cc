@@ -118,7 +118,7 @@ class SoftwareToken final : public VaultToken {
     const auto closing = closing_key();
     if (!closing) return tl::unexpected(closing.error());
     auto opened = open(closing->reveal(), material, aad);
-    if (opened) return opened;
+    if (opened || opened.error().reason() != Reason::kBlobInvalid) return opened;
     return fail(Reason::kRecordInvalid, "a rooted key does not open under this token");
   }
 
@@ -186,7 +186,7 @@ class SoftwareToken final : public VaultToken {
     }
     auto opened =
         open(key(0), material, material_aad(token_key.record.id, token_key.version.number));
-    if (opened) return opened;
+    if (opened || opened.error().reason() != Reason::kBlobInvalid) return opened;
     return fail(Reason::kRecordInvalid, "material of key " + token_key.record.id.str() +
                                             " does not open under this root key");
   }

@@ -219,6 +219,7 @@ TEST_F(KeyImportTest, TheMaterialOfABoundKeyDoesNotExpire) {
   ASSERT_THAT(keyring_->bind(key.id, "volume:a", actor_), Succeeds());
   EXPECT_EQ(keyring_->get(key.id)->material_valid_to, std::nullopt);
   EXPECT_THAT(import(key.id, material_, clock_.wall() + hours(2)), FailsWith(Reason::kKeyBound));
+  EXPECT_THAT(keyring_->delete_material(key.id, actor_), FailsWith(Reason::kKeyBound));
   keyring::CmkChange expire = keyring::CmkChange::kSetValidTo;
   expire.time = clock_.wall() + hours(2);
   EXPECT_THAT(keyring_->change_many({&key.id, 1}, expire, actor_).at(0),

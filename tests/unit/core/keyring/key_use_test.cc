@@ -119,6 +119,15 @@ TEST_F(KeyUseTest, AKeyDoesWhatItWasMadeForAndNothingElse) {
   ASSERT_THAT(keyring_->archive(signer.id, actor_), Succeeds());
   EXPECT_THAT(sign(signer, SignScheme::kEcdsa, digest_), FailsWith(Reason::kKeyArchived));
 
+  const CmkRecord reader = create_rooted(KeyAlgorithm::kSm2, KeyUsage::kAsymmetricDecrypt);
+  ASSERT_THAT(keyring_->cancel_archive(signer.id, actor_), Succeeds());
+  for (const auto& key : {signer, reader}) {
+    ASSERT_THAT(keyring_->disable(key.id, actor_), Succeeds());
+    ASSERT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), Succeeds());
+  }
+  EXPECT_THAT(sign(signer, SignScheme::kEcdsa, digest_), FailsWith(Reason::kKeyPendingDeletion));
+  EXPECT_THAT(decrypts(reader, DecryptScheme::kSm2, text_), FailsWith(Reason::kKeyPendingDeletion));
+
   CmkParameters impossible;
   impossible.alias = "impossible";
   impossible.algorithm = KeyAlgorithm::kEcP256;

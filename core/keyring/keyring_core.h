@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/audit/audit_log.h"
@@ -48,6 +49,13 @@ class Keyring::Core {
   // use, the record is read again, for the keys that were not begun.
   template <class T, class Call>
   std::vector<Result<T>> with_record(const CmkId& id, std::size_t count, Call call);
+
+  // The same for wraps, whose uses are taken before: of those begun again anew, as the version may
+  // be another one by then.
+  template <class Call>
+  std::vector<Result<WrappedKey>> with_uses(const CmkId& id, std::size_t count,
+                                            const audit::Actor& actor, Deadline deadline,
+                                            Call call);
 
   // Sees to it that the current version has leased `count` uses more than were taken so far, and
   // rotates a key whose version nears its limit.
@@ -154,6 +162,24 @@ std::vector<Result<T>> Keyring::Core::with_record(const CmkId& id, std::size_t c
     tried = stored->sealed;
   }
   return results;
+}
+
+template <class Call>
+std::vector<Result<WrappedKey>> Keyring::Core::with_uses(const CmkId& id, std::size_t count,
+                                                         const audit::Actor& actor,
+                                                         Deadline deadline, Call call) {
+  if (auto uses = take_uses(id, count, actor, deadline); !uses) {
+    return all_fail<WrappedKey>(count, uses.error());
+  }
+  bool again = false;
+  return with_record<WrappedKey>(id, count, [&](ByteView record, std::size_t begin) {
+    if (std::exchange(again, true)) {
+      if (auto uses = take_uses(id, count - begin, actor, deadline); !uses) {
+        return all_fail<WrappedKey>(count - begin, uses.error());
+      }
+    }
+    return call(record, begin);
+  });
 }
 
 template <class T, class Call>

@@ -161,13 +161,11 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
     std::vector<Result<WrappedKey>> results;
     in_parts(keys.size(), [&](std::size_t begin, std::size_t end) {
       const auto part = keys.subspan(begin, end - begin);
-      if (auto uses = core_->take_uses(id, part.size(), actor, deadline); !uses) {
-        return fill(results, part.size(), uses.error());
-      }
-      append(results, core_->with_record<WrappedKey>(
-                          id, part.size(), [&](ByteView record, std::size_t first) {
-                            return core_->parts.vault.wrap(record, part.subspan(first), deadline);
-                          }));
+      append(results, core_->with_uses(id, part.size(), actor, deadline,
+                                       [&](ByteView record, std::size_t first) {
+                                         return core_->parts.vault.wrap(
+                                             record, part.subspan(first), deadline);
+                                       }));
     });
     return results;
   });
@@ -236,18 +234,19 @@ std::vector<Result<WrappedKey>> Keyring::Core::rewrap(const CmkId& from, const C
   std::vector<Result<WrappedKey>> results;
   in_parts(keys.size(), [&](std::size_t begin, std::size_t end) {
     const auto part = keys.subspan(begin, end - begin);
-    if (auto uses = take_uses(to, part.size(), actor, deadline); !uses) {
-      return fill(results, part.size(), uses.error());
+    if (from == to) {
+      const auto call = [&](ByteView record, std::size_t first) {
+        return parts.vault.rewrap(record, record, part.subspan(first), deadline);
+      };
+      return append(results, with_uses(to, part.size(), actor, deadline, call));
     }
-    append(results,
-           with_record<WrappedKey>(from, part.size(), [&](ByteView source, std::size_t first) {
-             const auto rest = part.subspan(first);
-             if (from == to) return parts.vault.rewrap(source, source, rest, deadline);
-             return with_record<WrappedKey>(
-                 to, rest.size(), [&](ByteView target, std::size_t next) {
-                   return parts.vault.rewrap(source, target, rest.subspan(next), deadline);
-                 });
-           }));
+    const auto call = [&](ByteView source, std::size_t first) {
+      const auto rest = part.subspan(first);
+      return with_uses(to, rest.size(), actor, deadline, [&](ByteView target, std::size_t next) {
+        return parts.vault.rewrap(source, target, rest.subspan(next), deadline);
+      });
+    };
+    append(results, with_record<WrappedKey>(from, part.size(), call));
   });
   return results;
 }
@@ -300,16 +299,13 @@ std::vector<Result<WrappedKey>> Keyring::make_deks(const CmkId& id,
   in_parts(requests.size(), [&](std::size_t begin, std::size_t end) {
     std::vector<KeyContext> contexts;
     for (std::size_t k = begin; k < end; ++k) contexts.push_back(requests[k].context);
-    if (auto uses = core_->take_uses(id, contexts.size(), actor, deadline); !uses) {
-      return fill(results, contexts.size(), uses.error());
-    }
     const auto index = first_index + static_cast<std::uint32_t>(begin);
-    append(results, core_->with_record<WrappedKey>(
-                        id, contexts.size(), [&](ByteView record, std::size_t first) {
-                          return core_->parts.vault.make_deks(
-                              record, std::span(contexts).subspan(first), ticket,
-                              index + static_cast<std::uint32_t>(first), deadline);
-                        }));
+    append(results, core_->with_uses(id, contexts.size(), actor, deadline,
+                                     [&](ByteView record, std::size_t first) {
+                                       return core_->parts.vault.make_deks(
+                                           record, std::span(contexts).subspan(first), ticket,
+                                           index + static_cast<std::uint32_t>(first), deadline);
+                                     }));
   });
   return results;
 }

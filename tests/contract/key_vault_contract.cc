@@ -24,6 +24,7 @@ keyring::CmkParameters KeyVaultContract::parameters_of(const std::string& alias)
   keyring::CmkParameters parameters;
   parameters.alias = alias;
   parameters.algorithm = GetParam().algorithm;
+  if (GetParam().asks_for_protection) parameters.protection = GetParam().protection;
   return parameters;
 }
 

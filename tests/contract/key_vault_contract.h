@@ -36,8 +36,10 @@ struct VaultMaker {
   std::string skip_reason;
   // What its keys that wrap are: not every token has AES.
   keyring::KeyAlgorithm algorithm = keyring::KeyAlgorithm::kAes256;
-  // And how it keeps them when nothing else is asked for: not every token wraps keys.
+  // And how it keeps them: not every token wraps keys.
   keyring::Protection protection = keyring::Protection::kWrapped;
+  // Whether that is asked for; else it is what the token does of itself.
+  bool asks_for_protection = false;
 };
 
 inline std::string maker_name(const testing::TestParamInfo<VaultMaker>& info) {

@@ -79,6 +79,7 @@ VaultMaker rooted() {
   auto maker = softhsm();
   maker.name = "SoftHsmRooted";
   maker.protection = keyring::Protection::kRooted;
+  maker.asks_for_protection = true;
   return maker;
 }
 

@@ -115,6 +115,9 @@ void read_all(Reader& reader, Config& config) {
   reader.path("paths", "run", config.run_folder);
   reader.path("paths", "host_id", config.host_id_file);
   reader.token_name("vault", "token", config.vault_token);
+  reader.token_name("vault", "standby", config.vault_standby);
+  reader.require(config.vault_standby != config.vault_token,
+                 "vault.standby must be another token than vault.token");
   // units/boot_wait.cc and the unit it runs in wait a little longer than this.
   reader.seconds("boot", "deadline_seconds", 150, config.boot_deadline);
   reader.seconds("boot", "device_wait_seconds", 3600, config.boot_device_wait);

@@ -20,6 +20,7 @@ struct Config {
 
   // [vault]
   std::string vault_token = "local";  // The vault behind <run_folder>/vault-<token>.sock.
+  std::string vault_standby;          // One with the same root key; "": there is none.
 
   // [boot]
   std::chrono::seconds boot_deadline{60};     // After it, coffer-boot-wait lets the boot go on.

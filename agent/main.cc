@@ -23,6 +23,7 @@
 #include "core/ipc/sockets.h"
 #include "core/keyring/keyring.h"
 #include "dbus/service.h"
+#include "hsm/standby_vault.h"
 #include "hsm/vault_client.h"
 
 namespace coffer::agent {
@@ -133,9 +134,19 @@ struct Ground {
   std::unique_ptr<keyring::KeyStore> store;
   std::unique_ptr<ReopeningLog> journal;
   std::unique_ptr<ObservedLog> log;
-  std::unique_ptr<hsm::VaultClient> vault;
+  std::unique_ptr<hsm::VaultClient> active;
+  std::unique_ptr<hsm::VaultClient> standby;  // Null: there is none.
+  std::unique_ptr<keyring::KeyVault> both;    // Of the two, when there are two.
+  keyring::KeyVault& vault() { return both ? *both : *active; }
   std::unique_ptr<keyring::Keyring> keyring;
 };
+
+std::unique_ptr<hsm::VaultClient> make_vault(const Config& config, const std::string& token) {
+  hsm::VaultClient::Options options;
+  options.name = "coffer-vault@" + token;
+  options.socket_path = config.run_folder + "/vault-" + token + ".sock";
+  return std::make_unique<hsm::VaultClient>(std::move(options));
+}
 
 Result<Ground> lay_ground(const Config& config, const HostId& host) {
   Ground ground;
@@ -159,12 +170,16 @@ Result<Ground> lay_ground(const Config& config, const HostId& host) {
   }
   ground.log = std::make_unique<ObservedLog>(*ground.journal);
 
-  hsm::VaultClient::Options vault;
-  vault.name = "coffer-vault@" + config.vault_token;
-  vault.socket_path = config.run_folder + "/vault-" + config.vault_token + ".sock";
-  ground.vault = std::make_unique<hsm::VaultClient>(std::move(vault));
+  ground.active = make_vault(config, config.vault_token);
+  if (!config.vault_standby.empty()) {
+    ground.standby = make_vault(config, config.vault_standby);
+    ground.both = std::make_unique<hsm::StandbyVault>(
+        hsm::StandbyVault::Options{.active = {config.vault_token, ground.active.get()},
+                                   .standby = {config.vault_standby, ground.standby.get()},
+                                   .on_switch = [](const std::string& text) { print(4, text); }});
+  }
   ground.keyring = std::make_unique<keyring::Keyring>(
-      keyring::Keyring::Parts{*ground.vault, *ground.store, *ground.log, system_clock()});
+      keyring::Keyring::Parts{ground.vault(), *ground.store, *ground.log, system_clock()});
   return ground;
 }
 
@@ -221,7 +236,7 @@ Result<int> serve(ipc::EventLoop& loop, const Settings& settings, const Config& 
   auto engine = HostEngine::make({.loop = loop,
                                   .worker = *worker,
                                   .keyring = *ground->keyring,
-                                  .vault = *ground->vault,
+                                  .vault = ground->vault(),
                                   .log = *ground->log,
                                   .registry = *ground->registry,
                                   .watch = *watch,

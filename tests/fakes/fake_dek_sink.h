@@ -33,6 +33,9 @@ class FakeDekSink final : public keyring::DekSink {
     if (expected_ && *expected_ != ticket) {
       return fail(Reason::kTicketUnknown, "the fake sink does not expect this ticket");
     }
+    const bool again = std::ranges::any_of(
+        taken_, [&](const Taken& taken) { return taken.ticket == ticket && taken.index == index; });
+    if (once_ && again) return fail(Reason::kTicketUnknown, "the fake sink has taken this key");
     taken_.push_back(
         {ticket, index, profile_digest, Bytes(dek.reveal().begin(), dek.reveal().end())});
     return {};
@@ -41,6 +44,11 @@ class FakeDekSink final : public keyring::DekSink {
   void expect_only(const keyring::Ticket& ticket) {
     const std::lock_guard lock(mutex_);
     expected_ = ticket;
+  }
+  // As the worker: an index of a ticket is taken once.
+  void take_once() {
+    const std::lock_guard lock(mutex_);
+    once_ = true;
   }
   void fail_index(std::uint32_t index) {
     const std::lock_guard lock(mutex_);
@@ -74,6 +82,7 @@ class FakeDekSink final : public keyring::DekSink {
   std::vector<Taken> taken_;
   std::set<std::uint32_t> failing_;
   std::optional<keyring::Ticket> expected_;
+  bool once_ = false;
 };
 
 }  // namespace coffer::tests

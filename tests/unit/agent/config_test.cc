@@ -29,6 +29,7 @@ run = "/run/x"
 host_id = "/etc/id"
 [vault]
 token = "hsm-1"
+standby = "hsm-2"
 [boot]
 deadline_seconds = 10
 device_wait_seconds = 5
@@ -51,6 +52,7 @@ max_seconds = 2
   EXPECT_EQ(config->run_folder, "/run/x");
   EXPECT_EQ(config->host_id_file, "/etc/id");
   EXPECT_EQ(config->vault_token, "hsm-1");
+  EXPECT_EQ(config->vault_standby, "hsm-2");
   EXPECT_EQ(config->boot_deadline.count(), 10);
   EXPECT_EQ(config->boot_device_wait.count(), 5);
   EXPECT_EQ(config->boot_retry_wait.count(), 6);
@@ -88,6 +90,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Bad{"[paths]\nstate = \"relative\"\n", "paths.state"},
                       Bad{"[paths]\nstate = 7\n", "paths.state"},
                       Bad{"[vault]\ntoken = \"../x\"\n", "vault.token"},
+                      Bad{"[vault]\nstandby = \"../x\"\n", "vault.standby"},
+                      Bad{"[vault]\nstandby = \"local\"\n", "vault.standby"},
                       Bad{"[vault]\ntoken = \"a234567890123456789012345\"\n", "1 to 24"},
                       Bad{"[retry]\nmin_seconds = 20\n", "retry.min_seconds"},
                       Bad{"[boot\n", "line 1"}, Bad{"[boot]\n[boot]\n", "line 2"},

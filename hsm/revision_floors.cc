@@ -27,8 +27,6 @@ constexpr SqliteDatabase::Kind kKind{
 struct Floor {
   KeyFloor at{};
   keyring::Digest digest{};  // Of the newest record.
-
-  friend bool operator==(const Floor&, const Floor&) = default;
 };
 
 // The floor once `record` was presented, if it may be. Of two records of one revision the one

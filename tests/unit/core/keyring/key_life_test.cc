@@ -453,6 +453,23 @@ TEST_F(KeyLifeTest, WhatTakesNothingFromABoundKeysUsersIsNotRefused) {
   EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kEnable, actor_).at(0), Succeeds());
 }
 
+TEST_F(KeyLifeTest, BindingsAtTheSameTimeWaitForEachOther) {
+  constexpr int kThreads = 8;
+  constexpr int kEach = 8;
+  const CmkRecord key = create();
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (int i = 0; i < kEach; ++i) {
+        const std::string resource = "volume:" + std::to_string(thread) + "-" + std::to_string(i);
+        EXPECT_THAT(keyring_->bind(key.id, resource, actor_), Succeeds());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(keyring_->bindings(key.id, "", 1000)->size(), std::size_t{kThreads} * kEach);
+}
+
 TEST_F(KeyLifeTest, AServicesKeyIsNotImported) {
   CmkParameters parameters;
   parameters.alias = "a";

@@ -6,6 +6,9 @@
 #include <array>
 #include <functional>
 #include <optional>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/core/keyring/key_fixture.h"
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/engine_types.h"
+#include "agent/key_engine.h"
 
 namespace coffer::agent {
 
@@ -26,6 +27,7 @@ class EngineObserver {
   virtual void job_removed(JobId id) = 0;  // A minute after it completed.
   virtual void key_added(const CmkId& id) = 0;
   virtual void key_changed(const CmkId& id) = 0;
+  virtual void key_removed(const CmkId& id) = 0;  // It was destroyed.
   virtual void provider_changed(const std::string& name) = 0;
   virtual void manager_changed() = 0;
   virtual void audit_recorded(std::uint64_t sequence, const std::string& event,
@@ -42,12 +44,8 @@ class EngineObserver {
 // whose id is returned once its volumes are found and its place in the queue is taken; each volume
 // then has its own result in the job. Work on keys and audit is handed to a `Done` callback, on the
 // loop.
-class Engine {
+class Engine : public KeyEngine {
  public:
-  template <class T>
-  using Done = std::function<void(Result<T>)>;
-
-  virtual ~Engine() = default;
   virtual void set_observer(EngineObserver* observer) = 0;  // Not owned; null to end it.
 
   virtual ManagerInfo manager() const = 0;
@@ -78,14 +76,6 @@ class Engine {
   virtual Result<std::vector<JobItem>> job_items(JobId id) const = 0;
   // Items not yet begun end as "cancelled"; begun ones finish. kNoSuchJob.
   virtual Result<void> cancel(JobId id, const Caller& caller) = 0;
-
-  virtual std::vector<KeyInfo> keys() const = 0;  // From memory, kept current.
-  virtual Result<KeyInfo> key(const std::string& id_or_alias) const = 0;  // kNoSuchKey
-  virtual void create_key(const std::string& alias, const std::string& description,
-                          const Caller& caller, Done<KeyInfo> done) = 0;
-  virtual void enable_key(const CmkId& id, const Caller& caller, Done<void> done) = 0;
-  virtual void disable_key(const CmkId& id, const Caller& caller, Done<void> done) = 0;
-  virtual void rotate_key(const CmkId& id, const Caller& caller, Done<void> done) = 0;
 
   virtual std::vector<ProviderInfo> providers() const = 0;
   virtual Result<JobId> test_provider(const std::string& name, const Caller& caller) = 0;

@@ -13,6 +13,7 @@
 #include "core/base/id.h"
 #include "core/base/result.h"
 #include "core/keyring/cmk_record.h"
+#include "core/keyring/key_store.h"
 
 namespace coffer::agent {
 
@@ -124,6 +125,7 @@ struct JobInfo {
 struct KeyInfo {
   keyring::CmkRecord record;
   std::uint32_t volume_count = 0;
+  std::vector<keyring::KeyTag> tags{};  // Ascending by name.
 };
 
 struct ProviderInfo {

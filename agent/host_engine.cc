@@ -97,7 +97,12 @@ Result<void> HostEngine::load() {
     const auto page = parts_.keyring.list({.after = after, .count_max = 1000});
     if (!page) return tl::unexpected(page.error());
     for (const Error& damaged : page->damaged) print(3, damaged.str());
-    for (const auto& record : page->keys) keys_.insert_or_assign(record.id, record);
+    for (const auto& record : page->keys) {
+      keys_.insert_or_assign(record.id, record);
+      auto tags = parts_.keyring.tags(record.id);
+      if (!tags) return tl::unexpected(tags.error());
+      if (!tags->empty()) key_tags_.insert_or_assign(record.id, std::move(*tags));
+    }
     after = page->continue_after;
   } while (after);
   return {};
@@ -136,6 +141,8 @@ void HostEngine::start() {
   reconcile_keys();
   probe();
   request_refresh();
+  settle_all_bindings();
+  look_for_due();
 }
 
 void HostEngine::post(ipc::Task task) {
@@ -155,7 +162,7 @@ void HostEngine::set_observer(EngineObserver* observer) {
 ManagerInfo HostEngine::manager() const {
   ManagerInfo info;
   info.version = parts_.version;
-  info.features = {"luks2", "detached-header", "pkcs11"};
+  info.features = {"luks2", "detached-header", "pkcs11", "key-life-cycle", "key-import", "key-use"};
   info.host_id = parts_.host_id;
   info.mode = provider_.up() ? "online" : "degraded";
   info.volume_count = static_cast<std::uint32_t>(volumes_.size());

@@ -107,11 +107,30 @@ class HostEngine final : public Engine {
   Result<void> cancel(JobId id, const Caller& caller) override;
   std::vector<KeyInfo> keys() const override;
   Result<KeyInfo> key(const std::string& id_or_alias) const override;
-  void create_key(const std::string& alias, const std::string& description, const Caller& caller,
+  void list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) override;
+  void create_key(const keyring::CmkParameters& parameters, const Caller& caller,
                   Done<KeyInfo> done) override;
-  void enable_key(const CmkId& id, const Caller& caller, Done<void> done) override;
-  void disable_key(const CmkId& id, const Caller& caller, Done<void> done) override;
-  void rotate_key(const CmkId& id, const Caller& caller, Done<void> done) override;
+  void change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
+                  Done<void> done) override;
+  void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags, const Caller& caller,
+                    Done<void> done) override;
+  void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping, const Caller& caller,
+                      Done<keyring::ImportParameters> done) override;
+  void import_material(const CmkId& id, const keyring::ImportMaterial& material,
+                       const Caller& caller, Done<void> done) override;
+  void encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+               const Caller& caller, Done<Bytes> done) override;
+  void decrypt(const keyring::CallerBlob& blob, const std::string& application,
+               const Caller& caller, Done<SecretBytes> done) override;
+  void make_data_key(const CmkId& id, std::uint32_t size_bytes, const std::string& application,
+                     const Caller& caller, Done<NewDataKey> done) override;
+  void reencrypt(const keyring::CallerBlob& blob, const std::string& application, const CmkId& to,
+                 const std::string& application_then, const Caller& caller,
+                 Done<Reencrypted> done) override;
+  void sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest, const Caller& caller,
+            Done<Bytes> done) override;
+  void decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme, const Bytes& ciphertext,
+                          const Caller& caller, Done<SecretBytes> done) override;
   std::vector<ProviderInfo> providers() const override;
   Result<JobId> test_provider(const std::string& name, const Caller& caller) override;
   AuditHead audit_head() const override { return audit_head_; }
@@ -217,9 +236,16 @@ class HostEngine final : public Engine {
 
   // host_engine_keys.cc
   void reconcile_keys();
-  void change_key(const std::string& what, const Done<void>& done,
-                  std::function<Result<keyring::CmkRecord>()> change);
+  KeyInfo info_of(const keyring::CmkRecord& record) const;
   void take_key(const keyring::CmkRecord& record, bool is_new);
+  void take_enabled(const CmkId& id);
+  void settle_bindings_of(std::vector<CmkId> keys);
+  void settle_all_bindings();
+  void note_due(const keyring::CmkRecord& record);
+  void look_for_due();
+  void take_due(const Result<keyring::DueReport>& report);
+
+  // host_engine_audit.cc
   void record_floods();
   void take_head(const audit::Head& head);
 
@@ -230,6 +256,15 @@ class HostEngine final : public Engine {
   JobTable jobs_;
   ProviderMonitor provider_;
   std::map<CmkId, keyring::CmkRecord> keys_;
+  std::map<CmkId, std::vector<keyring::KeyTag>> key_tags_;  // Of keys that have any.
+  std::optional<WallTime> due_at_;           // When the keyring has something to do by itself next,
+  std::optional<SteadyTime> due_looked_at_;  // or kDueEvery after this at the latest;
+  std::optional<SteadyTime> due_again_at_;   // but not before this, where it could not even look,
+  std::chrono::milliseconds due_wait_{0};    // and each time later.
+  bool due_running_ = false;
+  std::string due_told_;                                 // What was printed of that.
+  std::optional<SteadyTime> bindings_at_{SteadyTime{}};  // When to settle all bindings.
+  std::chrono::milliseconds bindings_wait_{0};
   std::map<JobId, Work> works_;
   std::map<std::string, Settling> settling_;  // By name of the mapping.
   std::vector<JobId> scan_jobs_;

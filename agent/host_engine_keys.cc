@@ -1,95 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keys, providers and the audit trail: calls that end in a callback.
+// The life of keys: what callers change, what the clock does, and what the volumes bind.
 #include <algorithm>
+#include <utility>
 
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
-#include "agent/key_trial.h"
+#include "agent/volume/bindings.h"
+#include "core/keyring/key_transitions.h"
 
 namespace coffer::agent {
 namespace {
 
-constexpr std::size_t kQueryMax = 10'000;
+using keyring::CmkRecord;
 
-audit::Filter filter_of(const AuditFilter& wanted) {
-  audit::Filter filter;
-  filter.from_sequence = wanted.from_sequence;
-  filter.to_sequence = wanted.to_sequence;
-  filter.from_time = wanted.since;
-  filter.to_time = wanted.until;
-  filter.object = wanted.object;
-  if (wanted.operation) filter.operation = *wanted.operation;
-  filter.uid = wanted.uid;
-  return filter;
+// Of the steady clock: how a wall clock that was turned is noticed.
+constexpr std::chrono::hours kDueEvery{1};
+
+Caller self() {
+  Caller caller;
+  caller.origin = "daemon";
+  return caller;
 }
 
-std::string line_of(const audit::Event& event) {
-  std::string line(audit::origin_name(event.actor.origin));
-  if (event.actor.uid) line += " uid " + std::to_string(*event.actor.uid);
-  if (!event.request_id.empty()) line += " " + event.request_id;
-  if (!event.outcome.empty()) line += " " + event.outcome;
-  if (!event.text.empty()) line += ": " + event.text;
-  return line;
-}
-
-AuditEntry entry_of(const audit::Record& record) {
-  AuditEntry entry;
-  entry.sequence = record.sequence;
-  entry.time = record.wall;
-  entry.boot_usec = static_cast<std::uint64_t>(record.since_boot.count());
-  entry.event = std::string(audit::kind_name(record.event.kind)) + " " + record.event.operation;
-  if (record.event.volume) {
-    entry.object = record.event.volume->str();
-  } else if (record.event.cmk) {
-    entry.object = record.event.cmk->str();
-  }
-  entry.text = line_of(record.event);
-  return entry;
-}
-
-Result<std::vector<AuditEntry>> query(audit::AuditLog& log, audit::Filter filter,
-                                      std::size_t count_max) {
-  std::vector<AuditEntry> entries;
-  while (entries.size() < count_max) {
-    const auto page = log.query(filter, count_max - entries.size());
-    if (!page) return tl::unexpected(page.error());
-    for (const audit::Record& record : page->records) entries.push_back(entry_of(record));
-    if (page->next_sequence == 0) break;
-    filter.from_sequence = page->next_sequence;
-  }
-  return entries;
-}
-
-audit::Event refusal_event(const std::string& operation, const Error& error, const Caller& caller) {
-  audit::Event event;
-  event.kind = audit::Kind::kRefused;
-  event.actor = actor_of(caller);
-  event.operation = operation;
-  event.outcome = std::string(error.name());
-  return event;
+// What a volume fails with while its key is not enabled.
+bool is_of_state(Reason reason) {
+  return reason == Reason::kKeyDisabled || reason == Reason::kKeyPendingImport ||
+         reason == Reason::kKeyPendingDeletion;
 }
 
 }  // namespace
 
+KeyInfo HostEngine::info_of(const CmkRecord& record) const {
+  KeyInfo info{record, volumes_.count_using(record.id)};
+  if (const auto tags = key_tags_.find(record.id); tags != key_tags_.end())
+    info.tags = tags->second;
+  return info;
+}
+
 std::vector<KeyInfo> HostEngine::keys() const {
   std::vector<KeyInfo> all;
   all.reserve(keys_.size());
-  for (const auto& [id, record] : keys_) all.push_back({record, volumes_.count_using(id)});
+  for (const auto& [id, record] : keys_) all.push_back(info_of(record));
   return all;
 }
 
 Result<KeyInfo> HostEngine::key(const std::string& id_or_alias) const {
+  // An alias may look like an id.
+  if (const auto id = CmkId::parse(id_or_alias)) {
+    if (const auto found = keys_.find(*id); found != keys_.end()) return info_of(found->second);
+  }
   for (const auto& [id, record] : keys_) {
-    if (record.alias == id_or_alias || id.str() == id_or_alias) {
-      return KeyInfo{record, volumes_.count_using(id)};
-    }
+    if (record.alias == id_or_alias) return info_of(record);
   }
   return fail(Reason::kNoSuchKey, "no key \"" + printable(id_or_alias, 100) + "\"");
 }
 
-void HostEngine::take_key(const keyring::CmkRecord& record, bool is_new) {
-  const bool added = is_new || !keys_.contains(record.id);
+void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) {
+  run_beside(
+      pool_, [this, query] { return parts_.keyring.list(query); },
+      [this, done](const Result<keyring::KeyPage>& page) {
+        if (!page) return done(tl::unexpected(page.error()));
+        for (const Error& damaged : page->damaged) print(3, damaged.str());
+        std::vector<KeyInfo> found;
+        found.reserve(page->keys.size());
+        for (const CmkRecord& record : page->keys) found.push_back(info_of(record));
+        done(std::move(found));
+      },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::take_key(const CmkRecord& record, bool is_new) {
+  if (record.state == keyring::KeyState::kDestroyed) {
+    key_tags_.erase(record.id);
+    if (keys_.erase(record.id) > 0 && observer_ != nullptr) observer_->key_removed(record.id);
+    return;
+  }
+  const auto known = keys_.find(record.id);
+  // Two changes at the same time are told in any order.
+  if (known != keys_.end() && known->second.revision > record.revision) return;
+  const bool added = is_new || known == keys_.end();
   keys_.insert_or_assign(record.id, record);
+  note_due(record);
   if (observer_ == nullptr) return;
   if (added) {
     observer_->key_added(record.id);
@@ -98,20 +89,17 @@ void HostEngine::take_key(const keyring::CmkRecord& record, bool is_new) {
   }
 }
 
-void HostEngine::create_key(const std::string& alias, const std::string& description,
-                            const Caller& caller, Done<KeyInfo> done) {
-  keyring::CmkParameters parameters;
-  parameters.alias = alias;
-  parameters.description = description;
+void HostEngine::create_key(const keyring::CmkParameters& parameters, const Caller& caller,
+                            Done<KeyInfo> done) {
   run_beside(
       unlock_pool_,
       [this, parameters, actor = actor_of(caller)] {
         return parts_.keyring.create(parameters, actor);
       },
-      [this, done](const Result<keyring::CmkRecord>& made) {
+      [this, done](const Result<CmkRecord>& made) {
         if (!made) return done(tl::unexpected(made.error()));
         if (!keys_.contains(made->id)) take_key(*made, true);
-        done(KeyInfo{*made, 0});
+        done(info_of(*made));
       },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
@@ -129,149 +117,171 @@ void HostEngine::reconcile_keys() {
       [take](const Error& error) { take(tl::unexpected(error)); });
 }
 
-void HostEngine::change_key(const std::string& what, const Done<void>& done,
-                            std::function<Result<keyring::CmkRecord>()> change) {
-  run_beside(
-      unlock_pool_, std::move(change),
-      [this, what, done](const Result<keyring::CmkRecord>& changed) {
-        if (!changed) return done(tl::unexpected(changed.error()));
-        keys_.insert_or_assign(changed->id, *changed);
-        done({});
-        if (what != "enable") return;
-        // Volumes that failed for want of this key are what it was enabled for.
-        retry_now([&](const Volume& volume) {
-          const auto& error = volume.info.last_error;
-          const auto& used = volume.row.keys;
-          return error && error->reason() == Reason::kKeyDisabled &&
-                 std::find(used.begin(), used.end(), changed->id) != used.end();
-        });
-        want_file_systems();
-        recover_rows();
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
-}
-
-void HostEngine::enable_key(const CmkId& id, const Caller& caller, Done<void> done) {
-  change_key("enable", done,
-             [this, id, actor = actor_of(caller)] { return parts_.keyring.enable(id, actor); });
-}
-
-void HostEngine::disable_key(const CmkId& id, const Caller& caller, Done<void> done) {
-  change_key("disable", done,
-             [this, id, actor = actor_of(caller)] { return parts_.keyring.disable(id, actor); });
-}
-
-void HostEngine::rotate_key(const CmkId& id, const Caller& caller, Done<void> done) {
-  change_key("rotate", done,
-             [this, id, actor = actor_of(caller)] { return parts_.keyring.rotate(id, actor); });
-}
-
-std::vector<ProviderInfo> HostEngine::providers() const {
-  return {provider_.info()};
-}
-
-Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& caller) {
-  if (name != provider_.info().name) {
-    return fail(Reason::kInvalidArgs, "no provider \"" + printable(name, 64) + "\"");
+void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
+                            Done<void> done) {
+  // Rows count even where their bindings do not stand yet.
+  const std::uint32_t volumes = volumes_.count_using(id);
+  if (volumes > 0 && !change.force && keyring::takes_key_away(change.change)) {
+    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + std::to_string(volumes) +
+                                             (volumes == 1 ? " volume" : " volumes"));
+    record_refusal(keyring::change_operation(change.change), id.str(), bound, caller);
+    return done(tl::unexpected(bound));
   }
-  const auto job = jobs_.add("test-provider", {}, caller, false);
-  if (!job) return job;
-  struct Trial {
-    keyring::VaultHealth health;
-    Result<std::chrono::microseconds> taken = fail(Reason::kHsmAbsent, "not tried");
-  };
   run_beside(
       unlock_pool_,
-      [this, key = choose_trial_key(keys_), actor = actor_of(caller)] {
-        Trial trial;
-        trial.health = parts_.vault.health();
-        if (trial.health.state != keyring::VaultState::kUp) return trial;
-        trial.taken = key ? try_key(parts_.keyring, *key, parts_.host_id, actor, parts_.clock)
-                          : Result<std::chrono::microseconds>(tl::unexpected(key.error()));
-        return trial;
+      [this, id, change, actor = actor_of(caller)] {
+        const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kRefuse;
+        return parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
       },
-      [this, id = *job](const Trial& trial) {
-        const bool came_up = provider_.take(trial.health);
-        const ProviderInfo& info = provider_.info();
-        if (provider_.up() && !trial.taken) {
-          jobs_.end_job(id, trial.taken.error(), "");
-        } else {
-          jobs_.end_job(
-              id, info.last_error,
-              "wrapped and unwrapped a key in " +
-                  std::to_string(trial.taken.value_or(std::chrono::microseconds(0)).count()) +
-                  " us: " + info.detail);
-        }
-        if (observer_ != nullptr) observer_->provider_changed(info.name);
-        if (came_up) retry_after_return();
+      [this, done, kind = change.change.kind](const Result<CmkRecord>& changed) {
+        // The keyring's observer has told of it already.
+        if (!changed) return done(tl::unexpected(changed.error()));
+        done({});
+        if (kind == keyring::CmkChange::kEnable) take_enabled(changed->id);
       },
-      [this, id = *job](const Error& error) { jobs_.end_job(id, error, ""); });
-  return job;
-}
-
-// Appends end on many threads: an older head may come behind a newer one.
-void HostEngine::take_head(const audit::Head& head) {
-  if (head.sequence < audit_head_.sequence) return;
-  audit_head_ = {head.sequence, Bytes(head.hash.begin(), head.hash.end())};
-}
-
-void HostEngine::audit_query(const AuditFilter& filter, std::uint32_t count_max,
-                             const Caller& /*caller*/, Done<std::vector<AuditEntry>> done) {
-  const std::size_t most = std::min<std::size_t>(count_max, kQueryMax);
-  run_beside(
-      pool_, [this, wanted = filter_of(filter), most] { return query(parts_.log, wanted, most); },
-      [done](Result<std::vector<AuditEntry>> entries) { done(std::move(entries)); },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
-void HostEngine::audit_verify(std::uint64_t from_sequence, std::uint64_t to_sequence,
-                              const Caller& /*caller*/, Done<AuditVerdict> done) {
+// Volumes that failed for want of this key are what it was enabled for.
+void HostEngine::take_enabled(const CmkId& id) {
+  settle_bindings_of({id});
+  retry_now([&](const Volume& volume) {
+    const auto& error = volume.info.last_error;
+    const auto& used = volume.row.keys;
+    return error && is_of_state(error->reason()) &&
+           std::find(used.begin(), used.end(), id) != used.end();
+  });
+  want_file_systems();
+  recover_rows();
+}
+
+void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
+                              const Caller& caller, Done<void> done) {
+  struct End {
+    Result<void> set;
+    Result<std::vector<keyring::KeyTag>> now;  // Whatever came of it.
+  };
   run_beside(
       pool_,
-      [this, from_sequence, to_sequence]() -> Result<AuditVerdict> {
-        const auto report = parts_.log.verify(from_sequence, to_sequence);
-        if (!report) return tl::unexpected(report.error());
-        AuditVerdict verdict;
-        verdict.ok = report->intact;
-        verdict.bad_sequence = report->bad_sequence;
-        verdict.text =
-            report->intact ? std::to_string(report->records) + " records hold" : report->problem;
-        return verdict;
+      [this, id, tags, actor = actor_of(caller)] {
+        auto set = parts_.keyring.set_tags(id, tags, actor);
+        return End{std::move(set), parts_.keyring.tags(id)};
       },
-      [done](const Result<AuditVerdict>& verdict) { done(verdict); },
+      [this, id, done](const End& end) {
+        if (end.now) key_tags_.insert_or_assign(id, *end.now);
+        if (end.now && end.now->empty()) key_tags_.erase(id);
+        if (observer_ != nullptr && keys_.contains(id)) observer_->key_changed(id);
+        done(end.set);
+      },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
-void HostEngine::record_refusal(const std::string& operation, const std::string& object,
-                                const Error& error, const Caller& caller) {
-  if (!refusals_.take({operation, error, caller})) return;
-  audit::Event event = refusal_event(operation, error, caller);
-  if (const auto id = VolumeId::parse(object); id && volumes_.find(*id) != nullptr) {
-    event.volume = *id;
-  } else if (const auto key = CmkId::parse(object); key && keys_.contains(*key)) {
-    event.cmk = *key;
-  }
-  event.text = printable(object, 200) + ": " + error.message();
+void HostEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
+                                const Caller& caller, Done<keyring::ImportParameters> done) {
   run_beside(
-      pool_,
-      [this, event] {
-        static_cast<void>(parts_.log.append_one_kept(event));
-        return true;
+      unlock_pool_,
+      [this, id, wrapping, actor = actor_of(caller)] {
+        return parts_.keyring.prepare_import(id, wrapping, actor);
       },
-      [](bool) {}, [this, event](const Error&) { parts_.log.append_deferred(event); });
+      [done](const Result<keyring::ImportParameters>& prepared) { done(prepared); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
-// One record per user stands for the refusals that were over the limit. None of them waits for the
-// disk: whoever is refused that often waits for nothing.
-void HostEngine::record_floods() {
-  for (const RefusalCounter::Flood& flood : refusals_.end_period()) {
-    audit::Event event = refusal_event(flood.last.operation, flood.last.error, flood.last.caller);
-    if (flood.many_users) event.actor.uid.reset();
-    event.text = std::to_string(flood.count) + " further refusals of " +
-                 (flood.many_users ? "several users" : "this user") +
-                 ", not recorded one by one; this is the last";
-    parts_.log.append_deferred(event);
+void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial& material,
+                                 const Caller& caller, Done<void> done) {
+  run_beside(
+      unlock_pool_,
+      [this, id, material, actor = actor_of(caller)] {
+        return parts_.keyring.import_material(id, material, actor);
+      },
+      [this, done](const Result<CmkRecord>& imported) {
+        if (!imported) return done(tl::unexpected(imported.error()));
+        done({});
+        take_enabled(imported->id);
+      },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::settle_bindings_of(std::vector<CmkId> keys) {
+  const auto take = [this](const Result<BindingsSettled>& settled) {
+    if (settled && settled->failed.empty()) {
+      bindings_wait_ = std::chrono::milliseconds(0);
+      return;
+    }
+    print(4, "bind volumes to their keys: " +
+                 (settled ? settled->failed.front() : settled.error()).str());
+    bindings_wait_ = longer_wait(bindings_wait_);
+    bindings_at_ = parts_.clock.steady() + bindings_wait_;
+  };
+  run_beside(
+      pool_,
+      [this, keys = std::move(keys), actor = actor_of(self())] {
+        return settle_bindings(keys, parts_.registry, parts_.keyring, actor);
+      },
+      take, [take](const Error& error) { take(tl::unexpected(error)); });
+}
+
+// At start, and again where that failed.
+void HostEngine::settle_all_bindings() {
+  if (!bindings_at_ || parts_.clock.steady() < *bindings_at_) return;
+  bindings_at_.reset();
+  std::vector<CmkId> keys;
+  keys.reserve(keys_.size());
+  for (const auto& [id, record] : keys_) keys.push_back(id);
+  settle_bindings_of(std::move(keys));
+}
+
+void HostEngine::note_due(const CmkRecord& record) {
+  const auto note = [this](const std::optional<WallTime>& time) {
+    if (time && (!due_at_ || *time < *due_at_)) due_at_ = time;
+  };
+  note(record.delete_at);
+  note(record.material_valid_to);
+  if (record.state == keyring::KeyState::kEnabled) note(record.next_rotation);
+}
+
+void HostEngine::look_for_due() {
+  const SteadyTime now = parts_.clock.steady();
+  const bool is_due = (due_at_ && parts_.clock.wall() >= *due_at_) || !due_looked_at_ ||
+                      now - *due_looked_at_ >= kDueEvery;
+  if (due_running_ || !is_due || (due_again_at_ && now < *due_again_at_)) return;
+  due_running_ = true;
+  due_at_.reset();
+  due_looked_at_ = now;
+  run_beside(
+      unlock_pool_, [this, actor = actor_of(self())] { return parts_.keyring.run_due(actor); },
+      [this](const Result<keyring::DueReport>& report) { take_due(report); },
+      [this](const Error& error) { take_due(tl::unexpected(error)); });
+}
+
+// The changes themselves were told by the keyring's observer.
+void HostEngine::take_due(const Result<keyring::DueReport>& report) {
+  due_running_ = false;
+  std::string trouble;
+  if (!report) {
+    trouble = report.error().str();
+    due_at_ = WallTime{};
+    due_wait_ = longer_wait(due_wait_);
+    due_again_at_ = parts_.clock.steady() + due_wait_;
+  } else {
+    due_wait_ = std::chrono::milliseconds(0);
+    due_again_at_.reset();
+    for (const CmkRecord& record : report->done) {
+      print(5, "key " + record.alias + " is " + std::string(key_state_name(record.state)) +
+                   ", version " + std::to_string(record.current().number) + ": it was due");
+    }
+    for (const Error& error : report->failed) {
+      // Who changes the key at this moment tells of it.
+      if (error.reason() == Reason::kInProgress) continue;
+      if (!trouble.empty()) trouble += "; ";
+      trouble += error.str();
+    }
+    if (report->next && (!due_at_ || *report->next < *due_at_)) due_at_ = report->next;
   }
+  if (!trouble.empty() && trouble != due_told_) {
+    print(4, "what is due of keys is tried again: " + trouble);
+  }
+  due_told_ = trouble;
 }
 
 }  // namespace coffer::agent

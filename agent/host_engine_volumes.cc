@@ -3,6 +3,7 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/volume/adopt.h"
+#include "agent/volume/bindings.h"
 #include "agent/volume/first_opening.h"
 #include "agent/volume/lock.h"
 #include "agent/volume/provision.h"
@@ -340,13 +341,15 @@ void HostEngine::forget(const VolumeId& id, const Caller& caller, Done<void> don
   };
   run_beside(
       pool_,
-      [this, id, call, name = volume->row.name]() -> Result<void> {
+      [this, id, call, row = volume->row]() -> Result<void> {
+        const std::string& name = row.name;
         audit::Event event = event_of(call, "volume.forget", id);
         event.request_id.clear();
         event.text = name + (call.reason_text.empty() ? "" : ": " + call.reason_text);
         const auto intent = parts_.log.append_one(event);
         if (!intent) return tl::unexpected(intent.error());
         auto erased = parts_.registry.erase(id);
+        if (erased) unbind_keys(row, parts_.keyring, call.actor);
         record_result(parts_.log, event, *intent,
                       erased ? std::nullopt : std::optional(erased.error()), name + " forgotten");
         return erased;

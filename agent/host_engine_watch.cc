@@ -409,6 +409,8 @@ void HostEngine::tick() {
     retry_now([now](const Volume& volume) { return volume.retry && volume.retry_at <= now; });
   }
   recover_again(parts_.clock.steady());
+  settle_all_bindings();
+  look_for_due();
   if (intents_at_ && *intents_at_ <= parts_.clock.steady()) {
     intents_at_.reset();
     request_refresh();

@@ -38,10 +38,28 @@ constexpr auto kMethods = std::to_array<MethodAction>({
     {kKeyringInterface, "ListKeys", kActionRead, "key.list"},
     {kKeyringInterface, "GetKey", kActionRead, "key.list"},
     {kKeyringInterface, "CreateKey", kActionManageKeys, "key.create"},
+    {kKeyringInterface, "Decrypt", kActionUseKeys, "key.unwrap"},
+    {kKeyringInterface, "ReEncrypt", kActionUseKeys, "key.rewrap"},
 
     {kKeyInterface, "Enable", kActionManageKeys, "key.enable"},
     {kKeyInterface, "Disable", kActionManageKeys, "key.disable"},
+    {kKeyInterface, "Archive", kActionManageKeys, "key.archive"},
+    {kKeyInterface, "CancelArchive", kActionManageKeys, "key.cancel-archive"},
+    {kKeyInterface, "ScheduleDeletion", kActionDeleteKeys, "key.schedule-deletion"},
+    {kKeyInterface, "CancelDeletion", kActionManageKeys, "key.cancel-deletion"},
     {kKeyInterface, "Rotate", kActionManageKeys, "key.rotate"},
+    {kKeyInterface, "SetRotation", kActionManageKeys, "key.set-rotation"},
+    {kKeyInterface, "Describe", kActionManageKeys, "key.describe"},
+    {kKeyInterface, "SetTags", kActionManageKeys, "key.tag"},
+    {kKeyInterface, "DestroyVersion", kActionDeleteKeys, "key.destroy-version"},
+    {kKeyInterface, "PrepareImport", kActionManageKeys, "key.prepare-import"},
+    {kKeyInterface, "ImportMaterial", kActionManageKeys, "key.import"},
+    {kKeyInterface, "DeleteMaterial", kActionDeleteKeys, "key.delete-material"},
+    {kKeyInterface, "ListVolumes", kActionRead, "key.list"},
+    {kKeyInterface, "Encrypt", kActionUseKeys, "key.wrap"},
+    {kKeyInterface, "GenerateDataKey", kActionUseKeys, "key.wrap"},
+    {kKeyInterface, "Sign", kActionUseKeys, "key.sign"},
+    {kKeyInterface, "DecryptAsymmetric", kActionUseKeys, "key.decrypt"},
 });
 
 }  // namespace

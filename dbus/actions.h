@@ -16,6 +16,8 @@ inline constexpr const char* kActionProvision = "org.coffer.Agent1.provision";
 inline constexpr const char* kActionAdopt = "org.coffer.Agent1.adopt";
 inline constexpr const char* kActionForget = "org.coffer.Agent1.forget";
 inline constexpr const char* kActionManageKeys = "org.coffer.Agent1.manage-keys";
+inline constexpr const char* kActionDeleteKeys = "org.coffer.Agent1.delete-keys";
+inline constexpr const char* kActionUseKeys = "org.coffer.Agent1.use-keys";
 inline constexpr const char* kActionManageProvider = "org.coffer.Agent1.manage-provider";
 inline constexpr const char* kActionReadAudit = "org.coffer.Agent1.read-audit";
 

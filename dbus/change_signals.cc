@@ -181,10 +181,17 @@ void ChangeSignals::key_added(const CmkId& id) {
 }
 
 void ChangeSignals::key_changed(const CmkId& id) {
-  ::sd_bus_emit_properties_changed(bus_, key_path(id).c_str(), kKeyInterface, "Alias",
-                                   "Description", "State", "Version", "Versions", "Protection",
-                                   "TokenKind", "NVolumes", nullptr);
+  ::sd_bus_emit_properties_changed(
+      bus_, key_path(id).c_str(), kKeyInterface, "Alias", "Description", "State", "Version",
+      "Versions", "Protection", "TokenKind", "ChangedUSec", "RotationDays", "NextRotationUSec",
+      "DeletionUSec", "MaterialValidToUSec", "PublicKey", "Tags", "NVolumes", nullptr);
   tell_volumes_of(id);
+}
+
+void ChangeSignals::key_removed(const CmkId& id) {
+  emit_removed(bus_, key_path(id), kKeyInterface);
+  if (key_states_.erase(id) == 0) return;
+  tell_users_of(id);
 }
 
 // A volume's Keys shows the state of each of its keys, which is no part of VolumeInfo.
@@ -194,6 +201,10 @@ void ChangeSignals::tell_volumes_of(const CmkId& id) {
   const auto told = key_states_.find(id);
   if (told != key_states_.end() && told->second == key->record.state) return;
   key_states_.insert_or_assign(id, key->record.state);
+  tell_users_of(id);
+}
+
+void ChangeSignals::tell_users_of(const CmkId& id) {
   for (const auto& [volume, info] : volumes_) {
     const auto is_it = [&](const agent::VolumeKey& used) { return used.cmk == id; };
     if (std::any_of(info.keys.begin(), info.keys.end(), is_it))

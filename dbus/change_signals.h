@@ -38,6 +38,7 @@ class ChangeSignals final : public agent::EngineObserver {
   void job_removed(agent::JobId id) override;
   void key_added(const CmkId& id) override;
   void key_changed(const CmkId& id) override;
+  void key_removed(const CmkId& id) override;
   void provider_changed(const std::string& name) override;
   void manager_changed() override;
   void audit_recorded(std::uint64_t sequence, const std::string& event,
@@ -51,6 +52,7 @@ class ChangeSignals final : public agent::EngineObserver {
     std::string result;
   };
   void tell_volumes_of(const CmkId& id);
+  void tell_users_of(const CmkId& id);
   void mark_manager();
   void mark_job(agent::JobId id);
   void arm();

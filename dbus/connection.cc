@@ -58,7 +58,8 @@ Result<void> Connection::begin() {
   if (r >= 0) r = ::sd_bus_set_address(bus, address_of(options_).c_str());
   if (r >= 0) r = ::sd_bus_set_bus_client(bus, 1);
   if (r >= 0) r = ::sd_bus_set_trusted(bus, 0);
-  if (r >= 0) r = ::sd_bus_negotiate_fds(bus, 0);  // Nothing of ours takes or gives one.
+  // Callers' own data come and go by them. The bus's policy lets no other call bring one.
+  if (r >= 0) r = ::sd_bus_negotiate_fds(bus, 1);
   if (r >= 0) r = ::sd_bus_set_watch_bind(bus, 1);
   if (r >= 0) r = ::sd_bus_set_connected_signal(bus, 1);
   if (r >= 0) r = export_objects();

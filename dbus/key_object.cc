@@ -2,6 +2,8 @@
 #include "dbus/key_object.h"
 
 #include "core/keyring/cmk_record.h"
+#include "dbus/key_plans.h"
+#include "dbus/key_words.h"
 #include "dbus/names.h"
 #include "dbus/paths.h"
 #include "dbus/properties.h"
@@ -10,58 +12,6 @@ namespace coffer::dbus {
 namespace {
 
 using agent::KeyInfo;
-
-using KeyWork = void (agent::Engine::*)(const CmkId&, const agent::Caller&,
-                                        agent::Engine::Done<void>);
-
-Result<Plan> of_this_key(Context& context, sd_bus_message* call, const char* operation,
-                         KeyWork work) {
-  const auto id = key_of_path(::sd_bus_message_get_path(call));
-  if (!id) return fail(Reason::kNoSuchKey, "the path names no key");
-  Reader reader(call);
-  const auto options = Options::read(reader, {}, true);
-  if (!options) return tl::unexpected(options.error());
-  if (const auto refused = options->refuse_modes(); !refused)
-    return tl::unexpected(refused.error());
-  const auto key = context.engine.key(id->str());
-  if (!key) return tl::unexpected(key.error());
-  auto plan = key_plan(operation, id->str(), key->record.alias, *options);
-  plan.recheck = [&engine = context.engine, id = *id,
-                  revision = key->record.revision]() -> Result<void> {
-    const auto now = engine.key(id.str());
-    if (!now) return tl::unexpected(now.error());
-    if (now->record.revision != revision)
-      return fail(Reason::kInProgress, "the key changed while polkit was asked; ask again");
-    return {};
-  };
-  plan.run = [&engine = context.engine, id = *id, work](const agent::Caller& caller,
-                                                        const Reply& reply) {
-    (engine.*work)(id, caller, [reply](const Result<void>& done) { reply.result(done); });
-  };
-  return plan;
-}
-
-Result<Plan> on_enable(Context& context, sd_bus_message* call) {
-  return of_this_key(context, call, "enable-key", &agent::Engine::enable_key);
-}
-Result<Plan> on_disable(Context& context, sd_bus_message* call) {
-  return of_this_key(context, call, "disable-key", &agent::Engine::disable_key);
-}
-Result<Plan> on_rotate(Context& context, sd_bus_message* call) {
-  return of_this_key(context, call, "rotate-key", &agent::Engine::rotate_key);
-}
-
-std::string_view version_state_name(keyring::VersionState state) {
-  switch (state) {
-    case keyring::VersionState::kCurrent:
-      return "current";
-    case keyring::VersionState::kDecryptOnly:
-      return "decrypt-only";
-    case keyring::VersionState::kDestroyed:
-      return "destroyed";
-  }
-  return "destroyed";
-}
 
 int append_versions(sd_bus_message* m, Context&, const KeyInfo& key) {
   int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "(ust)");
@@ -72,6 +22,22 @@ int append_versions(sd_bus_message* m, Context&, const KeyInfo& key) {
                                   usec(version.created));
   }
   return r < 0 ? r : ::sd_bus_message_close_container(m);
+}
+
+int append_tags(sd_bus_message* m, Context&, const KeyInfo& key) {
+  int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "{ss}");
+  for (const auto& tag : key.tags) {
+    if (r >= 0) r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_DICT_ENTRY, "ss");
+    if (r >= 0) r = append_text(m, tag.name);
+    if (r >= 0) r = append_text(m, tag.value);
+    if (r >= 0) r = ::sd_bus_message_close_container(m);
+  }
+  return r < 0 ? r : ::sd_bus_message_close_container(m);
+}
+
+const Bytes& public_key(const KeyInfo& key) {
+  static const Bytes kNone;
+  return key.record.versions.empty() ? kNone : key.record.current().public_key;
 }
 
 std::uint32_t current_version(const KeyInfo& key) {
@@ -107,6 +73,7 @@ constexpr sd_bus_property_get_t kGetter = &get_property<&Context::key, kGet>;
 constexpr auto kChanges = SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE;
 constexpr auto kConst = SD_BUS_VTABLE_PROPERTY_CONST;
 constexpr auto kAnyone = SD_BUS_VTABLE_UNPRIVILEGED;  // The dispatcher decides.
+constexpr auto kSecret = kAnyone | SD_BUS_VTABLE_SENSITIVE;
 
 const sd_bus_vtable kVtable[] = {
     SD_BUS_VTABLE_START(0),
@@ -114,8 +81,45 @@ const sd_bus_vtable kVtable[] = {
                             &on_call<&on_enable>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("Disable", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
                             &on_call<&on_disable>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("Archive", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_archive>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("CancelArchive", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_cancel_archive>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("ScheduleDeletion", SD_BUS_ARGS("u", days, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_schedule_deletion>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("CancelDeletion", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_cancel_deletion>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("Rotate", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
                             &on_call<&on_rotate>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("SetRotation", SD_BUS_ARGS("u", days, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_set_rotation>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_describe>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("SetTags", SD_BUS_ARGS("a{ss}", tags, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_set_tags>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("DestroyVersion", SD_BUS_ARGS("u", version, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_destroy_version>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("PrepareImport", SD_BUS_ARGS("a{sv}", options),
+                            SD_BUS_RESULT("ay", public_key, "ay", token, "t", valid_to_usec),
+                            &on_call<&on_prepare_import>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("ImportMaterial",
+                            SD_BUS_ARGS("ay", token, "h", wrapped, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_import_material>, kSecret),
+    SD_BUS_METHOD_WITH_ARGS("DeleteMaterial", SD_BUS_ARGS("a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_delete_material>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("ListVolumes", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sso)", volumes),
+                            &on_call<&on_list_key_volumes>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("Encrypt",
+                            SD_BUS_ARGS("h", plaintext, "a{ss}", context, "a{sv}", options),
+                            SD_BUS_RESULT("ay", ciphertext), &on_call<&on_encrypt>, kSecret),
+    SD_BUS_METHOD_WITH_ARGS(
+        "GenerateDataKey", SD_BUS_ARGS("u", size, "a{ss}", context, "a{sv}", options),
+        SD_BUS_RESULT("h", plaintext, "ay", ciphertext), &on_call<&on_generate_data_key>, kSecret),
+    SD_BUS_METHOD_WITH_ARGS("Sign", SD_BUS_ARGS("ay", digest, "a{sv}", options),
+                            SD_BUS_RESULT("ay", signature), &on_call<&on_sign>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("DecryptAsymmetric", SD_BUS_ARGS("ay", ciphertext, "a{sv}", options),
+                            SD_BUS_RESULT("h", plaintext), &on_call<&on_decrypt_asymmetric>,
+                            kSecret),
     SD_BUS_PROPERTY("Id", "s", kGetter<[](const KeyInfo& k) { return k.record.id.str(); }>, 0,
                     kConst),
     SD_BUS_PROPERTY("Alias", "s",
@@ -128,6 +132,19 @@ const sd_bus_vtable kVtable[] = {
     SD_BUS_PROPERTY("State", "s",
                     kGetter<[](const KeyInfo& k) { return key_state_name(k.record.state); }>, 0,
                     kChanges),
+    SD_BUS_PROPERTY("Owner", "s",
+                    kGetter<[](const KeyInfo& k) { return key_owner_name(k.record.owner); }>, 0,
+                    kConst),
+    SD_BUS_PROPERTY("Origin", "s",
+                    kGetter<[](const KeyInfo& k) { return key_origin_name(k.record.origin); }>, 0,
+                    kConst),
+    SD_BUS_PROPERTY(
+        "Algorithm", "s",
+        kGetter<[](const KeyInfo& k) { return key_algorithm_name(k.record.algorithm); }>, 0,
+        kConst),
+    SD_BUS_PROPERTY("Usage", "s",
+                    kGetter<[](const KeyInfo& k) { return key_usage_name(k.record.usage); }>, 0,
+                    kConst),
     SD_BUS_PROPERTY("Version", "u", kGetter<&current_version>, 0, kChanges),
     SD_BUS_PROPERTY("Versions", "a(ust)", (&get_structure<&Context::key, &append_versions>), 0,
                     kChanges),
@@ -139,21 +156,23 @@ const sd_bus_vtable kVtable[] = {
                     0, kChanges),
     SD_BUS_PROPERTY("CreatedUSec", "t", kGetter<[](const KeyInfo& k) { return k.record.created; }>,
                     0, kConst),
+    SD_BUS_PROPERTY("ChangedUSec", "t", kGetter<[](const KeyInfo& k) { return k.record.changed; }>,
+                    0, kChanges),
+    SD_BUS_PROPERTY("RotationDays", "u",
+                    kGetter<[](const KeyInfo& k) { return k.record.rotation_days; }>, 0, kChanges),
+    SD_BUS_PROPERTY("NextRotationUSec", "t",
+                    kGetter<[](const KeyInfo& k) { return k.record.next_rotation; }>, 0, kChanges),
+    SD_BUS_PROPERTY("DeletionUSec", "t",
+                    kGetter<[](const KeyInfo& k) { return k.record.delete_at; }>, 0, kChanges),
+    SD_BUS_PROPERTY("MaterialValidToUSec", "t",
+                    kGetter<[](const KeyInfo& k) { return k.record.material_valid_to; }>, 0,
+                    kChanges),
+    SD_BUS_PROPERTY("PublicKey", "ay", kGetter<&public_key>, 0, kChanges),
+    SD_BUS_PROPERTY("Tags", "a{ss}", (&get_structure<&Context::key, &append_tags>), 0, kChanges),
     SD_BUS_PROPERTY("NVolumes", "u", kGetter<&KeyInfo::volume_count>, 0, kChanges),
     SD_BUS_VTABLE_END};
 
 }  // namespace
-
-Plan key_plan(std::string operation, const std::string& id, const std::string& alias,
-              const Options& options) {
-  Plan plan;
-  plan.operation = std::move(operation);
-  plan.object = id.empty() ? alias : id;
-  plan.interactive = options.interactive();
-  plan.reason = options.text("reason");
-  plan.subjects.push_back({{"cmk", id}, {"alias", alias}, {"operation", plan.operation}});
-  return plan;
-}
 
 int export_keys(sd_bus* bus, Context& context) {
   const int r = ::sd_bus_add_fallback_vtable(bus, nullptr, kKeyPrefix, kKeyInterface, kVtable,

@@ -12,8 +12,4 @@ namespace coffer::dbus {
 int export_keyring(sd_bus* bus, Context& context);
 int export_keys(sd_bus* bus, Context& context);
 
-// The part of a plan that all methods on keys share. `id` and `alias` may be "" for a new key.
-Plan key_plan(std::string operation, const std::string& id, const std::string& alias,
-              const Options& options);
-
 }  // namespace coffer::dbus

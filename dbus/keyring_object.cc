@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/keyring/cmk_record.h"
 #include "dbus/key_object.h"
+#include "dbus/key_plans.h"
+#include "dbus/key_words.h"
 #include "dbus/names.h"
 #include "dbus/paths.h"
 #include "dbus/properties.h"
@@ -9,9 +11,6 @@ namespace coffer::dbus {
 namespace {
 
 using agent::KeyInfo;
-
-constexpr OptionSpec kKeyFilter[] = {{"state", 's'}};
-constexpr OptionSpec kCreateOptions[] = {{"description", 's'}};
 
 int append_row(sd_bus_message* m, const KeyInfo& key) {
   const auto& record = key.record;
@@ -25,16 +24,20 @@ Result<Plan> on_list_keys(Context& context, sd_bus_message* call) {
   Reader reader(call);
   const auto filter = Options::read(reader, kKeyFilter, false);
   if (!filter) return tl::unexpected(filter.error());
+  auto query = key_query(*filter);
+  if (!query) return tl::unexpected(query.error());
   auto plan = key_plan("list-keys", "", "", *filter);
-  plan.run = [&engine = context.engine, state = filter->maybe_text("state")](const agent::Caller&,
-                                                                             const Reply& reply) {
-    reply.fill([&](sd_bus_message* m) {
-      int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "(sssuo)");
-      for (const auto& key : engine.keys()) {
-        if (state && *state != key_state_name(key.record.state)) continue;
-        if (r >= 0) r = append_row(m, key);
-      }
-      return r < 0 ? r : ::sd_bus_message_close_container(m);
+  plan.run = [&engine = context.engine, query = std::move(*query)](const agent::Caller&,
+                                                                   const Reply& reply) {
+    engine.list_keys(query, [reply](const Result<std::vector<KeyInfo>>& keys) {
+      if (!keys) return reply.error(keys.error());
+      reply.fill([&](sd_bus_message* m) {
+        int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "(sssuo)");
+        for (const auto& key : *keys) {
+          if (r >= 0) r = append_row(m, key);
+        }
+        return r < 0 ? r : ::sd_bus_message_close_container(m);
+      });
     });
   };
   return plan;
@@ -56,16 +59,14 @@ Result<Plan> on_create_key(Context& context, sd_bus_message* call) {
   Reader reader(call);
   const auto alias = reader.text();
   if (!alias) return tl::unexpected(alias.error());
-  const auto options = Options::read(reader, kCreateOptions, true);
+  const auto options = key_options(reader, kCreateKeyOptions);
   if (!options) return tl::unexpected(options.error());
-  for (const auto* name : {"dry-run", "timeout-usec"}) {
-    if (const auto refused = options->refuse(name); !refused)
-      return tl::unexpected(refused.error());
-  }
+  auto parameters = create_parameters(*alias, *options);
+  if (!parameters) return tl::unexpected(parameters.error());
   auto plan = key_plan("create-key", "", *alias, *options);
-  plan.run = [&engine = context.engine, alias = *alias, description = options->text("description")](
+  plan.run = [&engine = context.engine, parameters = std::move(*parameters)](
                  const agent::Caller& caller, const Reply& reply) {
-    engine.create_key(alias, description, caller, [reply](const Result<KeyInfo>& key) {
+    engine.create_key(parameters, caller, [reply](const Result<KeyInfo>& key) {
       if (!key) return reply.error(key.error());
       reply.path(key_path(key->record.id));
     });
@@ -74,6 +75,7 @@ Result<Plan> on_create_key(Context& context, sd_bus_message* call) {
 }
 
 constexpr auto kAnyone = SD_BUS_VTABLE_UNPRIVILEGED;  // The dispatcher decides.
+constexpr auto kSecret = kAnyone | SD_BUS_VTABLE_SENSITIVE;
 
 const sd_bus_vtable kVtable[] = {
     SD_BUS_VTABLE_START(0),
@@ -83,6 +85,14 @@ const sd_bus_vtable kVtable[] = {
                             &on_call<&on_get_key>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("CreateKey", SD_BUS_ARGS("s", alias, "a{sv}", options),
                             SD_BUS_RESULT("o", key), &on_call<&on_create_key>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS(
+        "Decrypt", SD_BUS_ARGS("ay", ciphertext, "a{ss}", context, "a{sv}", options),
+        SD_BUS_RESULT("h", plaintext, "o", key), &on_call<&on_decrypt>, kSecret),
+    SD_BUS_METHOD_WITH_ARGS("ReEncrypt",
+                            SD_BUS_ARGS("ay", ciphertext, "a{ss}", context, "s", to, "a{ss}",
+                                        context_then, "a{sv}", options),
+                            SD_BUS_RESULT("ay", ciphertext, "b", changed), &on_call<&on_reencrypt>,
+                            kAnyone),
     SD_BUS_VTABLE_END};
 
 }  // namespace

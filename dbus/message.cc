@@ -71,6 +71,10 @@ int append_texts(sd_bus_message* message, const std::vector<std::string>& texts)
   return r < 0 ? r : ::sd_bus_message_close_container(message);
 }
 
+int append_bytes(sd_bus_message* message, ByteView bytes) {
+  return ::sd_bus_message_append_array(message, SD_BUS_TYPE_BYTE, bytes.data(), bytes.size());
+}
+
 int append_error(sd_bus_message* message, const std::optional<Error>& error) {
   int r = ::sd_bus_message_open_container(message, SD_BUS_TYPE_STRUCT, "ss");
   if (r >= 0) r = append_text(message, error ? dbus_error_name(error->reason()) : "");
@@ -157,6 +161,47 @@ Result<std::vector<std::string>> Reader::texts(std::size_t count_max) {
   }
   if (const auto left = exit(); !left) return tl::unexpected(left.error());
   return texts;
+}
+
+Result<std::map<std::string, std::string>> Reader::text_map(std::size_t count_max) {
+  if (const auto entered = enter(SD_BUS_TYPE_ARRAY, "{ss}"); !entered)
+    return tl::unexpected(entered.error());
+  std::map<std::string, std::string> map;
+  for (;;) {
+    const auto entry = enter(SD_BUS_TYPE_DICT_ENTRY, "ss");
+    if (!entry) return tl::unexpected(entry.error());
+    if (!*entry) break;
+    if (map.size() == count_max)
+      return fail(Reason::kLimitsExceeded,
+                  "the dictionary has more than " + std::to_string(count_max) + " entries");
+    auto name = text();
+    if (!name) return tl::unexpected(name.error());
+    auto value = text();
+    if (!value) return tl::unexpected(value.error());
+    if (!map.emplace(std::move(*name), std::move(*value)).second)
+      return fail(Reason::kInvalidArgs, "a name is given twice in a dictionary");
+    if (const auto left = exit(); !left) return tl::unexpected(left.error());
+  }
+  if (const auto left = exit(); !left) return tl::unexpected(left.error());
+  return map;
+}
+
+Result<Bytes> Reader::bytes(std::size_t size_max) {
+  const void* data = nullptr;  // Points into the message.
+  std::size_t size = 0;
+  const int r = ::sd_bus_message_read_array(message_, SD_BUS_TYPE_BYTE, &data, &size);
+  if (r < 0) return malformed(r);
+  if (r == 0) return fail(Reason::kInvalidArgs, "an argument is missing");
+  if (size > size_max)
+    return fail(Reason::kLimitsExceeded,
+                "an array has more than " + std::to_string(size_max) + " bytes");
+  bytes_read_ += size;
+  const auto* first = static_cast<const std::byte*>(data);
+  return Bytes(first, first + size);
+}
+
+Result<int> Reader::descriptor() {
+  return basic<int>(SD_BUS_TYPE_UNIX_FD);
 }
 
 Result<std::string> Reader::variant_contents() {

@@ -4,11 +4,13 @@
 #include <systemd/sd-bus.h>
 
 #include <cstddef>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/base/bytes.h"
 #include "core/base/result.h"
 #include "core/base/unique_fd.h"
 
@@ -33,6 +35,7 @@ std::string printable_utf8(std::string_view text);
 // Appends one string, made printable first. Like all sd-bus calls: negative errno or not negative.
 int append_text(sd_bus_message* message, std::string_view text);
 int append_texts(sd_bus_message* message, const std::vector<std::string>& texts);
+int append_bytes(sd_bus_message* message, ByteView bytes);  // ay
 // (ss): the D-Bus name and text of `error`, or two empty strings.
 int append_error(sd_bus_message* message, const std::optional<Error>& error);
 
@@ -53,6 +56,10 @@ class Reader {
   Result<std::uint32_t> u32();
   Result<std::uint64_t> u64();
   Result<std::vector<std::string>> texts(std::size_t count_max);
+  // a{ss}. kInvalidArgs: a name is given twice.
+  Result<std::map<std::string, std::string>> text_map(std::size_t count_max);
+  Result<Bytes> bytes(std::size_t size_max);  // ay
+  Result<int> descriptor();                   // h: the message's own, as long as that lives.
 
   Result<bool> enter(char container, const char* contents);  // False: no further element.
   Result<void> exit();

@@ -18,6 +18,9 @@ inline int append_value(sd_bus_message* m, std::string_view text) {
 inline int append_value(sd_bus_message* m, const std::vector<std::string>& texts) {
   return append_texts(m, texts);
 }
+inline int append_value(sd_bus_message* m, const Bytes& bytes) {
+  return append_bytes(m, bytes);
+}
 inline int append_value(sd_bus_message* m, bool value) {
   const int number = value ? 1 : 0;
   return ::sd_bus_message_append_basic(m, SD_BUS_TYPE_BOOLEAN, &number);
@@ -36,6 +39,9 @@ inline int append_value(sd_bus_message* m, double value) {
 }
 inline int append_value(sd_bus_message* m, WallTime time) {
   return append_value(m, usec(time));
+}
+inline int append_value(sd_bus_message* m, const std::optional<WallTime>& time) {
+  return append_value(m, time.value_or(WallTime{}));
 }
 inline int append_value(sd_bus_message* m, std::chrono::microseconds duration) {
   return append_value(m, static_cast<std::uint64_t>(duration.count()));

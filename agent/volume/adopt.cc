@@ -6,6 +6,7 @@
 #include "agent/unlock/decide.h"
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
+#include "agent/volume/bindings.h"
 
 namespace coffer::agent {
 namespace {
@@ -163,6 +164,10 @@ Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call
     if (!record) return tl::unexpected(record.error());
   }
   if (const auto stored = parts.registry.put(row); !stored) return tl::unexpected(stored.error());
+  // Keys that came back disabled are bound when they are enabled; what fails now, at the next
+  // start.
+  static_cast<void>(
+      settle_bindings(row.keys, parts.registry, parts.unlock.keyring, call.call.actor));
   return row;
 }
 

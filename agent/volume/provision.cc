@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "agent/unlock/scan_headers.h"
+#include "agent/volume/bindings.h"
 #include "agent/volume/first_opening.h"
 #include "core/luks2/token.h"
 
@@ -171,6 +172,10 @@ class Maker {
   // Up to `ready`. On failure nothing is left behind, or a row that recover() takes up.
   Result<void> make() {
     if (auto stored = store("row"); !stored) return stored;
+    // Before there is a key under it: it is not taken away while this goes on.
+    const auto bound = bind_keys(plan_.row, parts_.unlock.keyring, call_.call.actor);
+    if (!bound) return undo(bound.error());
+    parts_.reached("bound");
     if (auto made = make_key(); !made) return undo(made.error());
     if (auto built = build(); !built) return undo(built.error());
     const auto written =
@@ -247,6 +252,7 @@ class Maker {
     if (const auto erased = parts_.registry.erase(plan_.row.id); !erased) {
       return tl::unexpected(with_leftover(cause, erased.error()));
     }
+    unbind_keys(plan_.row, parts_.unlock.keyring, call_.call.actor);
     return tl::unexpected(cause);
   }
 

@@ -20,9 +20,10 @@ struct Provisioned {
   std::string note;                    // The line for /etc/fstab, and what went less well.
 };
 
-// Makes a volume: intent; row `provisioning`; key and wrap; header built, its print in the row;
-// header written; row `ready`; opened; file system. A failure before the first byte is written
-// leaves nothing behind; one after it, or a crash, is completed or undone by recover().
+// Makes a volume: intent; row `provisioning`; its CMK bound to it; key and wrap; header built, its
+// print in the row; header written; row `ready`; opened; file system. A failure before the first
+// byte is written leaves nothing behind; one after it, or a crash, is completed or undone by
+// recover().
 //   kInvalidArgs, kNameTaken      the name, the device's path, the file system's type.
 //   kDeviceAbsent, kDeviceChanged, kDeviceTooSmall, kBusy, kIoError
 //   kUnsupported                  the agent's state is on it; the kernel lacks the cipher; it has a

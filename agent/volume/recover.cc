@@ -3,14 +3,16 @@
 
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
+#include "agent/volume/bindings.h"
 
 namespace coffer::agent {
 namespace {
 
-Result<Recovered> erase(const VolumeRow& row, const LifeParts& parts) {
+Result<Recovered> erase(const VolumeRow& row, const LifeCall& call, const LifeParts& parts) {
   if (const auto erased = parts.registry.erase(row.id); !erased) {
     return tl::unexpected(erased.error());
   }
+  unbind_keys(row, parts.unlock.keyring, call.actor);
   return Recovered::kUndone;
 }
 
@@ -29,7 +31,7 @@ Result<Recovered> look(VolumeRow& row, DeviceHandle handle, const LifeCall& call
     const auto wiped = parts.unlock.worker.wipe_header(handle, row.header_print, call.deadline);
     if (!wiped) return tl::unexpected(wiped.error());
   }
-  return erase(row, parts);
+  return erase(row, call, parts);
 }
 
 Result<Recovered> look_at_device(VolumeRow& row, std::span<const Disk> disks, const LifeCall& call,
@@ -61,7 +63,7 @@ Result<Recovered> recover(VolumeRow& row, std::span<const Disk> disks, const Lif
                           const LifeParts& parts) {
   // Without a print no byte was written.
   auto recovered =
-      row.header_print.empty() ? erase(row, parts) : look_at_device(row, disks, call, parts);
+      row.header_print.empty() ? erase(row, call, parts) : look_at_device(row, disks, call, parts);
   if (!recovered) return pass(recovered.error(), "recover the provisioning of " + row.name);
   if (*recovered == Recovered::kWaits) return recovered;
 

@@ -81,20 +81,6 @@ void SimEngine::change_volume(const VolumeId& id, const std::function<void(Volum
   if (observer_ != nullptr) observer_->volume_changed(id, before);
 }
 
-CmkId SimEngine::add_key(const std::string& alias) {
-  agent::KeyInfo key{.record = {.id = *CmkId::random()}};
-  key.record.alias = alias;
-  key.record.created = system_clock().wall();
-  key.record.changed = key.record.created;
-  keyring::KeyVersion first;
-  first.created = key.record.created;
-  key.record.versions.push_back(first);
-  const auto id = key.record.id;
-  keys_.emplace(id, std::move(key));
-  if (observer_ != nullptr) observer_->key_added(id);
-  return id;
-}
-
 void SimEngine::fail_volume(const std::string& name, std::optional<Error> error) {
   failures_.erase(name);
   if (error) failures_.emplace(name, std::move(*error));
@@ -330,14 +316,6 @@ Result<agent::JobId> SimEngine::scan(const agent::Caller& caller) {
   return job;
 }
 
-template <class T>
-bool SimEngine::failed(const Done<T>& done) {
-  if (!next_failure_) return false;
-  const Error error = *std::exchange(next_failure_, std::nullopt);
-  later([done, error] { done(Result<T>(tl::unexpected(error))); });
-  return true;
-}
-
 void SimEngine::forget(const VolumeId& id, const agent::Caller& caller, Done<void> done) {
   if (failed(done)) return;
   const auto known = volume(id);
@@ -365,67 +343,6 @@ Result<void> SimEngine::cancel(agent::JobId id, const agent::Caller& caller) {
   if (!cancelled) return tl::unexpected(cancelled.error());
   effect("cancel", std::to_string(id), caller);
   return {};
-}
-
-std::vector<agent::KeyInfo> SimEngine::keys() const {
-  std::vector<agent::KeyInfo> all;
-  all.reserve(keys_.size());
-  for (const auto& [id, key] : keys_) all.push_back(key);
-  return all;
-}
-
-Result<agent::KeyInfo> SimEngine::key(const std::string& id_or_alias) const {
-  for (const auto& [id, key] : keys_) {
-    if (id.str() == id_or_alias || key.record.alias == id_or_alias) return key;
-  }
-  return fail(Reason::kNoSuchKey, "no key " + id_or_alias);
-}
-
-void SimEngine::create_key(const std::string& alias, const std::string& description,
-                           const agent::Caller& caller, Done<agent::KeyInfo> done) {
-  if (failed(done)) return;
-  if (const auto valid = keyring::require_alias(alias); !valid)
-    return done(tl::unexpected(valid.error()));
-  if (key(alias)) return done(fail(Reason::kNameTaken, "a key is already called " + alias));
-  effect("create-key", alias, caller);
-  later([this, alias, description, done = std::move(done)] {
-    const auto id = add_key(alias);
-    keys_.at(id).record.description = description;
-    done(keys_.at(id));
-  });
-}
-
-void SimEngine::change_key(const CmkId& id, const std::string& what, const agent::Caller& caller,
-                           const Done<void>& done,
-                           const std::function<void(keyring::CmkRecord&)>& change) {
-  if (failed(done)) return;
-  if (!keys_.contains(id)) return done(fail(Reason::kNoSuchKey, "no key " + id.str()));
-  effect(what, keys_.at(id).record.alias, caller);
-  later([this, id, done, change] {
-    auto& record = keys_.at(id).record;
-    change(record);
-    ++record.revision;
-    if (observer_ != nullptr) observer_->key_changed(id);
-    done({});
-  });
-}
-
-void SimEngine::enable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) {
-  change_key(id, "enable-key", caller, done,
-             [](auto& record) { record.state = keyring::KeyState::kEnabled; });
-}
-void SimEngine::disable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) {
-  change_key(id, "disable-key", caller, done,
-             [](auto& record) { record.state = keyring::KeyState::kDisabled; });
-}
-void SimEngine::rotate_key(const CmkId& id, const agent::Caller& caller, Done<void> done) {
-  change_key(id, "rotate-key", caller, done, [](auto& record) {
-    record.versions.back().state = keyring::VersionState::kDecryptOnly;
-    keyring::KeyVersion next;
-    next.number = record.versions.back().number + 1;
-    next.created = system_clock().wall();
-    record.versions.push_back(next);
-  });
 }
 
 std::vector<agent::ProviderInfo> SimEngine::providers() const {

@@ -36,7 +36,9 @@ class SimEngine final : public agent::Engine {
   CmkId add_key(const std::string& alias);
   // Every job item on `name` fails with `error`, until it is empty again.
   void fail_volume(const std::string& name, std::optional<Error> error);
-  // The next call to create_key, enable_key, … audit_verify fails.
+  void change_record(const CmkId& id, const std::function<void(keyring::CmkRecord&)>& change);
+  void remove_key(const CmkId& id);  // As if its time to be destroyed had come.
+  // The next call to create_key, change_key, … audit_verify fails.
   void fail_next(Error error) { next_failure_ = std::move(error); }
   // The provider is down for `error`, until it is empty again.
   void fail_provider(std::optional<Error> error) { provider_error_ = std::move(error); }
@@ -82,11 +84,30 @@ class SimEngine final : public agent::Engine {
   Result<void> cancel(agent::JobId id, const agent::Caller& caller) override;
   std::vector<agent::KeyInfo> keys() const override;
   Result<agent::KeyInfo> key(const std::string& id_or_alias) const override;
-  void create_key(const std::string& alias, const std::string& description,
-                  const agent::Caller& caller, Done<agent::KeyInfo> done) override;
-  void enable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
-  void disable_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
-  void rotate_key(const CmkId& id, const agent::Caller& caller, Done<void> done) override;
+  void list_keys(const keyring::KeyQuery& query, Done<std::vector<agent::KeyInfo>> done) override;
+  void create_key(const keyring::CmkParameters& parameters, const agent::Caller& caller,
+                  Done<agent::KeyInfo> done) override;
+  void change_key(const CmkId& id, const agent::KeyChange& change, const agent::Caller& caller,
+                  Done<void> done) override;
+  void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
+                    const agent::Caller& caller, Done<void> done) override;
+  void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
+                      const agent::Caller& caller, Done<keyring::ImportParameters> done) override;
+  void import_material(const CmkId& id, const keyring::ImportMaterial& material,
+                       const agent::Caller& caller, Done<void> done) override;
+  void encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+               const agent::Caller& caller, Done<Bytes> done) override;
+  void decrypt(const keyring::CallerBlob& blob, const std::string& application,
+               const agent::Caller& caller, Done<SecretBytes> done) override;
+  void make_data_key(const CmkId& id, std::uint32_t size_bytes, const std::string& application,
+                     const agent::Caller& caller, Done<agent::NewDataKey> done) override;
+  void reencrypt(const keyring::CallerBlob& blob, const std::string& application, const CmkId& to,
+                 const std::string& application_then, const agent::Caller& caller,
+                 Done<agent::Reencrypted> done) override;
+  void sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
+            const agent::Caller& caller, Done<Bytes> done) override;
+  void decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme, const Bytes& ciphertext,
+                          const agent::Caller& caller, Done<SecretBytes> done) override;
   std::vector<agent::ProviderInfo> providers() const override;
   Result<agent::JobId> test_provider(const std::string& name, const agent::Caller& caller) override;
   agent::AuditHead audit_head() const override;
@@ -112,9 +133,13 @@ class SimEngine final : public agent::Engine {
   void later(std::function<void()> function);
   template <class T>
   bool failed(const Done<T>& done);
-  Result<agent::KeyInfo*> find_key(const CmkId& id);
-  void change_key(const CmkId& id, const std::string& what, const agent::Caller& caller,
-                  const Done<void>& done, const std::function<void(keyring::CmkRecord&)>& change);
+  void edit_key(const CmkId& id, const std::string& what, const agent::Caller& caller,
+                const Done<void>& done, const std::function<void(agent::KeyInfo&)>& change);
+  template <class T>
+  bool cannot_use(const CmkId& id, const Done<T>& done);
+  keyring::CallerBlob seal(const CmkId& id, keyring::Purpose purpose, ByteView plain,
+                           const std::string& application);
+  Result<Bytes> open(const keyring::CallerBlob& blob, const std::string& application) const;
 
   ipc::EventLoop& loop_;
   const Options options_;
@@ -122,6 +147,7 @@ class SimEngine final : public agent::Engine {
   agent::EngineObserver* observer_ = nullptr;
   std::map<VolumeId, agent::VolumeInfo> volumes_;
   std::map<CmkId, agent::KeyInfo> keys_;
+  std::vector<std::pair<Bytes, std::string>> sealed_;  // Plain texts and their contexts.
   std::map<std::string, Error> failures_;
   std::optional<Error> next_failure_;
   std::optional<Error> provider_error_;
@@ -135,5 +161,13 @@ class SimEngine final : public agent::Engine {
   std::uint64_t last_timer_ = 0;
   ipc::EventSource expiry_;
 };
+
+template <class T>
+bool SimEngine::failed(const Done<T>& done) {
+  if (!next_failure_) return false;
+  const Error error = *std::exchange(next_failure_, std::nullopt);
+  later([done, error] { done(Result<T>(tl::unexpected(error))); });
+  return true;
+}
 
 }  // namespace coffer::tests

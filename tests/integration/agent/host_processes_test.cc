@@ -138,7 +138,9 @@ class HostProcessesTest : public ::testing::Test {
   }
   void create_key() {
     bool made = false;
-    engine->create_key("default", "", admin(), [&](const Result<agent::KeyInfo>& key) {
+    keyring::CmkParameters parameters;
+    parameters.alias = "default";
+    engine->create_key(parameters, admin(), [&](const Result<agent::KeyInfo>& key) {
       EXPECT_THAT(key, Succeeds());
       made = true;
     });
@@ -196,10 +198,11 @@ TEST_F(HostProcessesTest, AVolumeIsMadeVerifiedAndAdoptedThroughTheRealProcesses
   EXPECT_EQ(item_of(engine->verify({id}, admin())).error->reason(), Reason::kKeyDisabled);
 
   bool enabled = false;
-  engine->enable_key(engine->key("default")->record.id, admin(), [&](const Result<void>& done) {
-    EXPECT_THAT(done, Succeeds());
-    enabled = true;
-  });
+  engine->change_key(engine->key("default")->record.id, {keyring::CmkChange::kEnable}, admin(),
+                     [&](const Result<void>& done) {
+                       EXPECT_THAT(done, Succeeds());
+                       enabled = true;
+                     });
   run_until([&] { return enabled; });
   EXPECT_EQ(item_of(engine->verify({id}, admin())).result, "done");
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who may do what: callers that are not root, polkit in every mood, callers that leave.
+#include "core/base/sealed_secret.h"
+#include "core/keyring/caller_blob.h"
 #include "dbus/actions.h"
 #include "dbus/paths.h"
 #include "tests/integration/dbus/dbus_fixture.h"
@@ -40,7 +42,6 @@ class AuthorizationTest : public DbusTest {
   };
   std::vector<Attempt> every_method() {
     const auto volume = dbus::volume_path(a);
-    const auto key = dbus::key_path(engine->keys().front().record.id);
     const auto job = dbus::job_path(*engine->verify({a}, {}));
     const auto text = [](const char* value) {
       return [value](sd_bus_message* m) { return ::sd_bus_message_append(m, "s", value); };
@@ -73,9 +74,60 @@ class AuthorizationTest : public DbusTest {
     all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "ListKeys", no_options});
     all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "GetKey", text("default")});
     all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "CreateKey", named("stolen")});
-    for (const char* m : {"Enable", "Disable", "Rotate"})
-      all.push_back({key, dbus::kKeyInterface, m, no_options});
+    add_methods_of_keys(all);
     return all;
+  }
+  void add_methods_of_keys(std::vector<Attempt>& all) {
+    const auto id = engine->keys().front().record.id;
+    const auto key = dbus::key_path(id);
+    const auto blob = keyring::CallerBlob{
+        keyring::Purpose::kData,
+        4,
+        {keyring::KekProfile::kAesGcm, id, 1, Bytes(12), Bytes(4),
+         Bytes(16)}}.encode();
+    const auto add = [&](const std::string& path, const char* interface, const char* member,
+                         const BusClient::Fill& arguments) {
+      all.push_back({path, interface, member, [arguments](sd_bus_message* m) {
+                       const int r = arguments(m);
+                       return r < 0 ? r : no_options(m);
+                     }});
+    };
+    const auto no_map = [](sd_bus_message* m) { return ::sd_bus_message_append(m, "a{ss}", 0); };
+    const auto number = [](sd_bus_message* m) { return ::sd_bus_message_append(m, "u", 30U); };
+    const auto bytes = [](sd_bus_message* m) { return dbus::append_bytes(m, Bytes(32)); };
+    const auto file = [fd = sealed.get()](sd_bus_message* m) {
+      return ::sd_bus_message_append_basic(m, 'h', &fd);
+    };
+    for (const char* m : {"Enable", "Disable", "Archive", "CancelArchive", "CancelDeletion",
+                          "Rotate", "Describe", "PrepareImport", "DeleteMaterial"})
+      all.push_back({key, dbus::kKeyInterface, m, no_options});
+    for (const char* m : {"ScheduleDeletion", "SetRotation", "DestroyVersion"})
+      add(key, dbus::kKeyInterface, m, number);
+    for (const char* m : {"Sign", "DecryptAsymmetric"}) add(key, dbus::kKeyInterface, m, bytes);
+    add(key, dbus::kKeyInterface, "SetTags", no_map);
+    all.push_back({key, dbus::kKeyInterface, "ListVolumes", [](sd_bus_message*) { return 0; }});
+    add(key, dbus::kKeyInterface, "ImportMaterial", [=](sd_bus_message* m) {
+      const int r = bytes(m);
+      return r < 0 ? r : file(m);
+    });
+    add(key, dbus::kKeyInterface, "Encrypt", [=](sd_bus_message* m) {
+      const int r = file(m);
+      return r < 0 ? r : no_map(m);
+    });
+    add(key, dbus::kKeyInterface, "GenerateDataKey", [=](sd_bus_message* m) {
+      const int r = number(m);
+      return r < 0 ? r : no_map(m);
+    });
+    add(dbus::kRootPath, dbus::kKeyringInterface, "Decrypt", [=](sd_bus_message* m) {
+      const int r = dbus::append_bytes(m, blob);
+      return r < 0 ? r : no_map(m);
+    });
+    add(dbus::kRootPath, dbus::kKeyringInterface, "ReEncrypt", [=](sd_bus_message* m) {
+      int r = dbus::append_bytes(m, blob);
+      if (r >= 0) r = no_map(m);
+      if (r >= 0) r = ::sd_bus_message_append(m, "s", "");
+      return r < 0 ? r : no_map(m);
+    });
   }
 
   Answer unlock_as_nobody(const VolumeId& id, bool interactive = false) {
@@ -83,6 +135,7 @@ class AuthorizationTest : public DbusTest {
                         interactive);
   }
 
+  UniqueFd sealed = *seal_secret(*SecretBytes::random(16));
   std::unique_ptr<BusClient> nobody;
   VolumeId a{Uuid()};
   VolumeId b{Uuid()};

@@ -76,8 +76,6 @@ std::map<std::string, InterfaceXml> parse_interfaces(const std::string& xml) {
     if (name == "arg") {
       const bool out = attributes["direction"] == "out";
       member += (out ? " out " : " in ") + attributes["type"] + " " + attributes["name"];
-      const bool input = !out && member.starts_with("method");
-      if (input && interface != nullptr) interface->input_types.push_back(attributes["type"]);
     }
     if (name == "annotation" && !closing && !member.empty())
       member += " [" + attributes["name"] + "=" + attributes["value"] + "]";

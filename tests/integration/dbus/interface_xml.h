@@ -14,7 +14,6 @@ namespace coffer::tests {
 struct InterfaceXml {
   std::set<std::string> members;
   std::vector<std::string> method_names;
-  std::vector<std::string> input_types;  // Of all methods.
 };
 
 // By interface name. Takes what sd-bus prints and what stands in dbus/: elements, attributes and

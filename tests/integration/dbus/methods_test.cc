@@ -398,10 +398,10 @@ TEST_F(MethodsTest, TheVolumesOfAKeyAreToldItsState) {
     return std::count(admin->heard().begin(), admin->heard().end(),
                       "PropertiesChanged " + dbus::volume_path(id));
   };
-  const auto on_key = [&](const char* method) {
-    return admin->call(dbus::key_path(key), dbus::kKeyInterface, method, no_options);
+  const auto on_key = [&](const char* method, const BusClient::Fill& fill = no_options) {
+    return admin->call(dbus::key_path(key), dbus::kKeyInterface, method, fill);
   };
-  ASSERT_TRUE(on_key("Disable").ok());
+  ASSERT_TRUE(on_key("Disable", flag("force")).ok());
   EXPECT_TRUE(run_until(*loop, [&] { return told(a) == 1; }));
   // A change that leaves the key's state alone is none of the volume's properties.
   ASSERT_TRUE(on_key("Rotate").ok());

@@ -208,7 +208,7 @@ def edited_key_record_is_refused(s):
     """A disabled CMK that somebody enabled in the store is refused by the vault, which knows its own seal."""
     host = locked_host(s, ["data1"])
     key = next(iter(host.objects("Key")))
-    host.call("Key", "Disable", "'a{sv}' 0", key)
+    host.call("Key", "Disable", "'a{sv}' 1 force b true", key)
     without_agent(host, EDIT)
     assert host.objects("Key")[key]["State"] == "Enabled"  # as the store says, which nothing protects
     error, text = refused(s, host, "data1", "edited CMK record")

@@ -234,7 +234,7 @@ def key_records_swapped_or_rolled_back(s):
 
     used = host.volumes()["data1"]["Keys"][0]
     key = next(path for path, k in host.objects("Key").items() if k["Id"] in used)
-    host.call("Key", "Disable", "'a{sv}' 0", key)
+    host.call("Key", "Disable", "'a{sv}' 1 force b true", key)
     error, _ = refused(s, host, "data1", "CMK disabled")
     assert error == "KeyDisabled", error
     without_agent(host, put_back)

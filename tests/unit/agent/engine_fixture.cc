@@ -19,11 +19,13 @@ void EngineFixture::SetUp() {
   config.retry_min = std::chrono::seconds(0);
   config.retry_max = std::chrono::seconds(0);
   config.boot_device_wait = std::chrono::seconds(0);
-  token = hsm::open_development_vault({}, worker).value();
+  token = hsm::open_development_vault({}, worker, *clock).value();
   vault = std::make_unique<FlakyVault>(*token);
   start();
   bool made = false;
-  engine->create_key("default", "", admin(), [&](const Result<agent::KeyInfo>& key) {
+  keyring::CmkParameters parameters;
+  parameters.alias = "default";
+  engine->create_key(parameters, admin(), [&](const Result<agent::KeyInfo>& key) {
     EXPECT_THAT(key, Succeeds());
     made = true;
   });
@@ -40,8 +42,8 @@ void EngineFixture::start() {
   store = keyring::open_sqlite_key_store((folder / "keyring.db").string()).value();
   registry = agent::Registry::open((folder / "registry.db").string()).value();
   log = std::make_unique<agent::ObservedLog>(*journal);
-  keyring = std::make_unique<keyring::Keyring>(
-      keyring::Keyring::Parts{*vault, *store, *log, system_clock()});
+  keyring =
+      std::make_unique<keyring::Keyring>(keyring::Keyring::Parts{*vault, *store, *log, *clock});
   agent::HostEngine::Parts parts{.loop = *loop,
                                  .worker = worker,
                                  .keyring = *keyring,
@@ -49,7 +51,7 @@ void EngineFixture::start() {
                                  .log = *log,
                                  .registry = *registry,
                                  .watch = watch,
-                                 .clock = system_clock(),
+                                 .clock = *clock,
                                  .config = config,
                                  .host_id = host_id,
                                  .boot_id = boot_id,
@@ -132,6 +134,14 @@ VolumeId EngineFixture::provision(const std::string& disk, const std::string& na
   const JobInfo info = finish(job);
   EXPECT_EQ(info.state, JobState::kDone) << info.message;
   return info.volumes.empty() ? VolumeId(Uuid()) : info.volumes.front();
+}
+
+Result<void> EngineFixture::change_key(const CmkId& id, const keyring::CmkChange& change,
+                                       bool force) {
+  std::optional<Result<void>> ended;
+  engine->change_key(id, {change, force}, admin(), [&](Result<void> done) { ended = done; });
+  run_until([&] { return ended.has_value(); });
+  return ended.value_or(fail(Reason::kTimedOut, "the change did not end"));
 }
 
 Caller EngineFixture::admin() {

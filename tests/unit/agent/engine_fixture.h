@@ -46,6 +46,10 @@ class EngineFixture : public ::testing::Test {
   agent::VolumeInfo volume(const VolumeId& id) { return engine->volume(id).value(); }
   agent::VolumeState state(const VolumeId& id) { return volume(id).state; }
 
+  // Changes a key and waits for its end.
+  Result<void> change_key(const CmkId& id, const keyring::CmkChange& change, bool force = false);
+  CmkId key_id() { return engine->key("default")->record.id; }
+
   static agent::Caller admin();
 
   std::filesystem::path folder;
@@ -53,7 +57,8 @@ class EngineFixture : public ::testing::Test {
   FakeWorker worker;
   FakeDeviceWatch watch;
   FakeAudit audit;
-  audit::AuditLog* journal = &audit;  // Of the next start().
+  audit::AuditLog* journal = &audit;     // Of the next start().
+  const Clock* clock = &system_clock();  // Set before SetUp() for another one.
   agent::Config config;
   std::string boot_id = "boot-1";
   std::string host_id = "11111111-2222-4333-8444-555555555555";

@@ -25,12 +25,14 @@ class KeyListener final : public agent::EngineObserver {
   void job_removed(agent::JobId) override {}
   void key_added(const CmkId&) override {}
   void key_changed(const CmkId& id) override { changed.push_back(id); }
+  void key_removed(const CmkId& id) override { removed.push_back(id); }
   void provider_changed(const std::string&) override {}
   void manager_changed() override {}
   void audit_recorded(std::uint64_t, const std::string&, const std::string&) override {}
   void alert(const std::string&, Reason, const std::string&, const std::string&) override {}
 
   std::vector<CmkId> changed;
+  std::vector<CmkId> removed;
 };
 
 class EngineKeysTest : public EngineFixture {
@@ -49,7 +51,6 @@ class EngineKeysTest : public EngineFixture {
     filter.object = object;
     return filter;
   }
-  CmkId key_id() { return engine->key("default")->record.id; }
 };
 
 TEST_F(EngineKeysTest, TheTrailOfAKeyIsFoundByItsId) {
@@ -109,9 +110,7 @@ TEST_F(EngineKeysTest, ATokenThatIsAwayFailsItsTestWithoutUsingAKey) {
 }
 
 TEST_F(EngineKeysTest, AProviderIsNotTestedWithADisabledKey) {
-  bool disabled = false;
-  engine->disable_key(key_id(), admin(), [&](const Result<void>&) { disabled = true; });
-  run_until([&] { return disabled; });
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kDisable), Succeeds());
   const agent::JobInfo job = finish(engine->test_provider("local", admin()));
   EXPECT_EQ(job.state, agent::JobState::kFailed);
   EXPECT_THAT(job.message, ::testing::HasSubstr("no key is enabled"));

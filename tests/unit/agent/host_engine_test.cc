@@ -225,19 +225,12 @@ TEST_F(HostEngineTest, ALockDoesNotWaitForProvisioningThatHangs) {
 
 TEST_F(HostEngineTest, ADisabledKeyOpensNothingUntilItIsEnabled) {
   const VolumeId id = provision(plug("vda"), "data");
-  const CmkId key = engine->key("default")->record.id;
   finish(engine->lock({id}, {}, admin()));
-  bool done = false;
-  const auto set_done = [&](const Result<void>& result) {
-    EXPECT_THAT(result, Succeeds());
-    done = true;
-  };
-  engine->disable_key(key, admin(), set_done);
-  run_until([&] { return done; });
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kDisable, true), Succeeds());
 
   EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kKeyDisabled);
 
-  engine->enable_key(key, admin(), set_done);
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kEnable), Succeeds());
   run_until([&] { return state(id) == VolumeState::kUnlocked; });
 }
 
@@ -257,7 +250,7 @@ TEST_F(HostEngineTest, ALostRegistryIsRepairedByAdopt) {
   EXPECT_EQ(volume(id).name, "data");
   EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kKeyDisabled);
 
-  engine->enable_key(engine->key("default")->record.id, admin(), [](const Result<void>&) {});
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kEnable), Succeeds());
   run_until([&] { return state(id) == VolumeState::kUnlocked; });
 }
 

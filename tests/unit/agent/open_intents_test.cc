@@ -120,14 +120,14 @@ TEST_F(OpenIntentsTest, AJournalThatWasNotOpenAtTheStartIsReadWhenItIs) {
   rotation.operation = "key.rotate";
   rotation.cmk = *CmkId::random();
   ASSERT_THAT(late.append_one(rotation), Succeeds());
-  TurnedClock clock;
+  TurnedClock turned;
   std::atomic<bool> there = false;
   agent::ReopeningLog reopening(
       [&]() -> Result<std::unique_ptr<audit::AuditLog>> {
         if (!there) return fail(Reason::kAuditUnavailable, "away");
         return std::unique_ptr<audit::AuditLog>(std::move(found));
       },
-      clock);
+      turned);
   ASSERT_THAT(reopening.try_open(), FailsWith(Reason::kAuditUnavailable));
   journal = &reopening;
   const int asked = worker.called("list_mappings");
@@ -136,7 +136,7 @@ TEST_F(OpenIntentsTest, AJournalThatWasNotOpenAtTheStartIsReadWhenItIs) {
 
   // An intent of this agent opens the journal: it is not one that the agent before left.
   there = true;
-  clock.now = 5;
+  turned.now = 5;
   ASSERT_THAT(log->append_one(intent), Succeeds());
   run_until([&] { return late.count(audit::Kind::kResult) > 1; });
   run_until_idle();

@@ -71,8 +71,8 @@ TEST_F(ProvisionTest, EveryStopIsCompletedOrUndoneAtTheNextStart) {
   };
   const auto made = agent::provision(provision_call(), *watch.list(), traced);
   ASSERT_THAT(made, Succeeds());
-  EXPECT_EQ(steps, (std::vector<std::string>{"row", "key", "print", "written", "ready", "open",
-                                             "file system"}));
+  EXPECT_EQ(steps, (std::vector<std::string>{"row", "bound", "key", "print", "written", "ready",
+                                             "open", "file system"}));
 
   for (const std::string& step : steps) {
     SCOPED_TRACE("stopped after " + step);
@@ -93,9 +93,11 @@ TEST_F(ProvisionTest, EveryStopIsCompletedOrUndoneAtTheNextStart) {
     start();
     run_until_idle();
 
-    const bool undone = step == "row" || step == "key" || step == "print";
+    const bool undone = step == "row" || step == "bound" || step == "key" || step == "print";
     const auto rows = registry->load()->rows;
     EXPECT_EQ(rows.size(), undone ? 0U : 1U);
+    EXPECT_TRUE(
+        run_until([&] { return keyring->bindings(key_id(), "", 10)->size() == rows.size(); }));
     EXPECT_EQ(worker.disk("/dev/vda").header.has_value(), !undone);
     if (undone) continue;
     EXPECT_EQ(rows.front().state, RowState::kReady);
@@ -214,18 +216,11 @@ TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheTokenIsBack) {
 TEST_F(FirstOpeningTest, TheFileSystemIsMadeWhenTheKeyIsEnabled) {
   const VolumeId id = cut_off_when_ready();
   start_without_opening(id);
-  const CmkId key = engine->key("default")->record.id;
-  int answers = 0;
-  const auto answer = [&](const Result<void>& result) {
-    EXPECT_THAT(result, Succeeds());
-    ++answers;
-  };
-  engine->disable_key(key, admin(), answer);
-  run_until([&] { return answers == 1; });
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kDisable, true), Succeeds());
   run_until_idle();  // Looks for its chance once more.
   EXPECT_EQ(worker.called("make_file_system"), 1) << "provisioning";
 
-  engine->enable_key(key, admin(), answer);
+  ASSERT_THAT(change_key(key_id(), keyring::CmkChange::kEnable), Succeeds());
   EXPECT_TRUE(run_until([&] { return engine->volume(id)->file_system == "ext4"; }));
 }
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What callers use keys for: their own data, data keys, signatures.
+#include <utility>
+
+#include "agent/host_engine.h"
+#include "agent/host_engine_pool.h"
+
+namespace coffer::agent {
+namespace {
+
+using keyring::CallerBlob;
+using keyring::Keyring;
+
+// A call of the keyring for one key alone: it gives as many results as it is given keys.
+template <class T>
+Result<T> only(std::vector<Result<T>> results) {
+  if (results.empty()) return fail(Reason::kInternal, "the keyring gave no result");
+  return std::move(results.front());
+}
+
+Result<Bytes> wrap_one(Keyring& keyring, const CmkId& id, keyring::Purpose purpose,
+                       SecretBytes plain, const std::string& application,
+                       const audit::Actor& actor) {
+  const auto plain_bytes = static_cast<std::uint32_t>(plain.size());
+  std::vector<keyring::KeyVault::Plain> keys(1);
+  keys[0].key = std::move(plain);
+  keys[0].context = CallerBlob::context_of(purpose, plain_bytes, application);
+  auto wrapped = only(keyring.wrap(id, keys, actor));
+  if (!wrapped) return tl::unexpected(wrapped.error());
+  return CallerBlob{purpose, plain_bytes, std::move(*wrapped)}.encode();
+}
+
+Result<Reencrypted> rewrap_one(Keyring& keyring, CallerBlob blob, const std::string& application,
+                               const CmkId& to, const std::string& application_then,
+                               const audit::Actor& actor) {
+  const auto target = keyring.get(to);
+  if (!target) return tl::unexpected(target.error());
+  const bool is_current =
+      blob.wrapped.cmk == to && blob.wrapped.cmk_version == target->current().number;
+  if (is_current && application == application_then) return Reencrypted{blob.encode(), false};
+  const keyring::Rewrapped key{{blob.wrapped, blob.context(application)},
+                               blob.context(application_then)};
+  auto wrapped = only(keyring.rewrap(to, {&key, 1}, actor));
+  if (!wrapped) return tl::unexpected(wrapped.error());
+  blob.wrapped = std::move(*wrapped);
+  return Reencrypted{blob.encode(), true};
+}
+
+}  // namespace
+
+void HostEngine::encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+                         const Caller& caller, Done<Bytes> done) {
+  run_beside(
+      unlock_pool_,
+      [this, id, plain = std::move(plain), application, actor = actor_of(caller)]() mutable {
+        return wrap_one(parts_.keyring, id, keyring::Purpose::kData, std::move(plain), application,
+                        actor);
+      },
+      [done](Result<Bytes> made) { done(std::move(made)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
+                         const Caller& caller, Done<SecretBytes> done) {
+  run_beside(
+      unlock_pool_,
+      [this, key = keyring::Presented{blob.wrapped, blob.context(application)},
+       actor = actor_of(caller)] { return only(parts_.keyring.unwrap({&key, 1}, actor)); },
+      [done](Result<SecretBytes> plain) { done(std::move(plain)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
+                               const std::string& application, const Caller& caller,
+                               Done<NewDataKey> done) {
+  run_beside(
+      unlock_pool_,
+      [this, id, size_bytes, application, actor = actor_of(caller)]() -> Result<NewDataKey> {
+        auto drawn = parts_.vault.random(size_bytes);
+        if (!drawn) return tl::unexpected(drawn.error());
+        NewDataKey key;
+        auto copy = SecretBytes::copy_of(drawn->reveal());
+        if (!copy) return tl::unexpected(copy.error());
+        key.plain = std::move(*copy);
+        auto made = wrap_one(parts_.keyring, id, keyring::Purpose::kEnvelopeData, std::move(*drawn),
+                             application, actor);
+        if (!made) return tl::unexpected(made.error());
+        key.blob = std::move(*made);
+        return key;
+      },
+      [done](Result<NewDataKey> key) { done(std::move(key)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::reencrypt(const CallerBlob& blob, const std::string& application, const CmkId& to,
+                           const std::string& application_then, const Caller& caller,
+                           Done<Reencrypted> done) {
+  run_beside(
+      unlock_pool_,
+      [this, blob, application, to, application_then, actor = actor_of(caller)] {
+        return rewrap_one(parts_.keyring, blob, application, to, application_then, actor);
+      },
+      [done](Result<Reencrypted> made) { done(std::move(made)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
+                      const Caller& caller, Done<Bytes> done) {
+  run_beside(
+      unlock_pool_,
+      [this, id, scheme, digest, actor = actor_of(caller)] {
+        return only(parts_.keyring.sign(id, scheme, {&digest, 1}, actor));
+      },
+      [done](Result<Bytes> signature) { done(std::move(signature)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+void HostEngine::decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme,
+                                    const Bytes& ciphertext, const Caller& caller,
+                                    Done<SecretBytes> done) {
+  run_beside(
+      unlock_pool_,
+      [this, id, scheme, ciphertext, actor = actor_of(caller)] {
+        return only(parts_.keyring.decrypt(id, scheme, {&ciphertext, 1}, actor));
+      },
+      [done](Result<SecretBytes> plain) { done(std::move(plain)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
+}  // namespace coffer::agent

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "agent/volume/registry.h"
+#include "core/audit/record.h"
+#include "core/keyring/keyring.h"
+
+// A volume's keys are bound to it in the keyring, so that none of them is taken away under it
+// unnoticed. Its row says so first: a row without its bindings gets them, bindings without a row
+// go. These are blocking functions for the engine's pool.
+namespace coffer::agent {
+
+// What the keyring calls a volume: "volume:" and its UUID.
+std::string resource_of(const VolumeId& id);
+
+// Binds the keys of `row`, whose place in the registry is taken.
+//   kKeyDisabled, kKeyArchived, …   only an enabled key is bound.
+//   kNoSuchKey, kAuditUnavailable, kStoreUnavailable
+Result<void> bind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor);
+
+// Unbinds them, when the row is gone. What cannot be unbound now is settled at the next start.
+void unbind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor);
+
+struct BindingsSettled {
+  std::size_t bound = 0;
+  std::size_t unbound = 0;
+  std::size_t waiting = 0;      // Rows whose key is not enabled: it is bound when it is.
+  std::vector<Error> failed{};  // To be tried again.
+};
+
+// Brings the bindings of `keys` in line with the rows; beside other operations on volumes, too.
+//   kStoreUnavailable, kStoreDamaged   the registry cannot be read.
+Result<BindingsSettled> settle_bindings(std::span<const CmkId> keys, Registry& registry,
+                                        keyring::Keyring& keyring, const audit::Actor& actor);
+
+}  // namespace coffer::agent

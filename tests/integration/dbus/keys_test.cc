@@ -1,0 +1,589 @@
+// SPDX-License-Identifier: Apache-2.0
+// The methods and properties of Keyring and Key, and each error that their XML names.
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "core/base/encoding.h"
+#include "core/base/sealed_secret.h"
+#include "core/keyring/caller_blob.h"
+#include "dbus/paths.h"
+#include "tests/integration/dbus/dbus_fixture.h"
+
+namespace coffer::tests {
+namespace {
+
+using keyring::CallerBlob;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr const char* kInvalidArgs = "org.freedesktop.DBus.Error.InvalidArgs";
+
+std::string ours(const char* name) {
+  return std::string(kDbusErrorPrefix) + name;
+}
+
+BusClient::Fill flag(const char* option) {
+  return [=](sd_bus_message* m) { return ::sd_bus_message_append(m, "a{sv}", 1, option, "b", 1); };
+}
+BusClient::Fill text(const char* option, const std::string& value) {
+  return [=](sd_bus_message* m) {
+    return ::sd_bus_message_append(m, "a{sv}", 1, option, "s", value.c_str());
+  };
+}
+BusClient::Fill number(std::uint32_t value) {
+  return [=](sd_bus_message* m) {
+    const int r = ::sd_bus_message_append(m, "u", value);
+    return r < 0 ? r : no_options(m);
+  };
+}
+
+int append_context(sd_bus_message* m, const std::string& value) {
+  return value.empty() ? ::sd_bus_message_append(m, "a{ss}", 0)
+                       : ::sd_bus_message_append(m, "a{ss}", 1, "disk", value.c_str());
+}
+int append_blob(sd_bus_message* m, const Bytes& bytes) {
+  return dbus::append_bytes(m, bytes);
+}
+
+Bytes bytes_of(sd_bus_message* m) {
+  const void* data = nullptr;
+  std::size_t size = 0;
+  if (::sd_bus_message_read_array(m, 'y', &data, &size) <= 0) return {};
+  const auto* first = static_cast<const std::byte*>(data);
+  return {first, first + size};
+}
+std::string secret_of(sd_bus_message* m) {
+  int fd = -1;
+  if (::sd_bus_message_read_basic(m, 'h', &fd) <= 0) return "no descriptor";
+  const auto secret = read_sealed_secret(fd, 4096);
+  return secret ? std::string(as_text(secret->reveal())) : secret.error().str();
+}
+
+class KeysTest : public DbusTest {
+ protected:
+  void SetUp() override {
+    DbusTest::SetUp();
+    if (IsSkipped()) return;
+    id = engine->keys().front().record.id;
+    path = dbus::key_path(id);
+  }
+  Answer on_key(const char* method, const BusClient::Fill& fill) {
+    return admin->call(path, dbus::kKeyInterface, method, fill);
+  }
+  Answer on_keyring(const char* method, const BusClient::Fill& fill) {
+    return admin->call(dbus::kRootPath, dbus::kKeyringInterface, method, fill);
+  }
+  Answer create(const std::string& alias, const BusClient::Fill& options = no_options) {
+    return on_keyring("CreateKey", [&](sd_bus_message* m) {
+      const int r = ::sd_bus_message_append(m, "s", alias.c_str());
+      return r < 0 ? r : options(m);
+    });
+  }
+  std::string property(const char* name) {
+    return admin->text_property(path, dbus::kKeyInterface, name);
+  }
+  std::uint64_t time_property(const char* name) {
+    const auto answer = admin->call(path, "org.freedesktop.DBus.Properties", "Get", [&](auto* m) {
+      return ::sd_bus_message_append(m, "ss", dbus::kKeyInterface, name);
+    });
+    std::uint64_t time = 0;
+    if (answer.ok()) ::sd_bus_message_read(answer.message.get(), "v", "t", &time);
+    return time;
+  }
+  std::vector<std::string> aliases(const BusClient::Fill& filter) {
+    const auto answer = on_keyring("ListKeys", filter);
+    EXPECT_TRUE(answer.ok()) << answer.error << answer.text;
+    std::vector<std::string> found;
+    const char *key, *alias, *state, *object;
+    std::uint32_t version = 0;
+    if (!answer.ok()) return found;
+    ::sd_bus_message_enter_container(answer.message.get(), 'a', "(sssuo)");
+    while (::sd_bus_message_read(answer.message.get(), "(sssuo)", &key, &alias, &state, &version,
+                                 &object) > 0)
+      found.emplace_back(alias);
+    return found;
+  }
+  // The method says each of `reasons` by its name when the engine does.
+  void expect_errors(const std::function<Answer()>& call, std::initializer_list<Reason> reasons) {
+    for (const Reason reason : reasons) {
+      engine->fail_next(Error(reason, "as the test asked"));
+      EXPECT_EQ(call().error, dbus_error_name(reason));
+    }
+  }
+
+  Answer encrypt(const std::string& plain, const std::string& context = "") {
+    const auto sealed = seal_secret(*SecretBytes::copy_of(as_bytes(plain)));
+    return encrypt_fd(sealed->get(), context);
+  }
+  Answer encrypt_fd(int fd, const std::string& context = "") {
+    return on_key("Encrypt", [&](sd_bus_message* m) {
+      int r = ::sd_bus_message_append_basic(m, 'h', &fd);
+      if (r >= 0) r = append_context(m, context);
+      return r < 0 ? r : no_options(m);
+    });
+  }
+  Answer decrypt(const Bytes& blob, const std::string& context = "") {
+    return on_keyring("Decrypt", [&](sd_bus_message* m) {
+      int r = append_blob(m, blob);
+      if (r >= 0) r = append_context(m, context);
+      return r < 0 ? r : no_options(m);
+    });
+  }
+
+  CmkId id{Uuid()};
+  std::string path;
+};
+
+TEST_F(KeysTest, AKeyIsMadeAsItsOptionsSay) {
+  const auto made = create("signer", [](sd_bus_message* m) {
+    return ::sd_bus_message_append(m, "a{sv}", 4, "algorithm", "s", "EC-P256", "description", "s",
+                                   "for tests", "protection", "s", "rooted", "usage", "s",
+                                   "sign-verify");
+  });
+  ASSERT_TRUE(made.ok()) << made.text;
+  path = made.path();
+  for (const auto& [name, value] :
+       std::vector<std::pair<const char*, const char*>>{{"Alias", "signer"},
+                                                        {"Description", "for tests"},
+                                                        {"Algorithm", "EC-P256"},
+                                                        {"Usage", "sign-verify"},
+                                                        {"Protection", "rooted"},
+                                                        {"Owner", "user"},
+                                                        {"Origin", "generated"},
+                                                        {"State", "Enabled"},
+                                                        {"TokenKind", "software"}}) {
+    EXPECT_EQ(property(name), value) << name;
+  }
+  path = create("brought", text("origin", "imported")).path();
+  EXPECT_EQ(property("State"), "PendingImport");
+  EXPECT_EQ(property("Usage"), "encrypt-decrypt") << "what AES-256 is for, unless it is said";
+}
+
+TEST_F(KeysTest, WhatCannotBeMadeIsRefused) {
+  EXPECT_EQ(create("default").error, ours("NameTaken"));
+  for (const auto& [option, value] : std::vector<std::pair<const char*, const char*>>{
+           {"algorithm", "DES"},
+           {"algorithm", "RSA-2048"},  // Its usage must be said.
+           {"usage", "everything"},
+           {"usage", "sign-verify"},  // Of AES-256.
+           {"protection", "none"},
+           {"origin", "found"},
+           {"owner", "service"}}) {  // Not for callers.
+    EXPECT_EQ(create("second", text(option, value)).error, kInvalidArgs) << option << value;
+  }
+  EXPECT_EQ(create("second", flag("dry-run")).error, ours("Unsupported"));
+  expect_errors([&] { return create("second"); }, {Reason::kUnsupported, Reason::kHsmAbsent});
+  EXPECT_THAT(engine->effects(), IsEmpty());
+}
+
+TEST_F(KeysTest, KeysAreListedByEachFilterAndByPages) {
+  const CmkId other = engine->add_key("other");
+  engine->change_record(other, [](auto& record) {
+    record.state = keyring::KeyState::kArchived;
+    record.owner = keyring::KeyOwner::kService;
+    record.origin = keyring::KeyOrigin::kImported;
+    record.usage = keyring::KeyUsage::kSignVerify;
+    record.algorithm = keyring::KeyAlgorithm::kEcP384;
+    record.created += std::chrono::hours(1);
+  });
+  EXPECT_THAT(aliases(no_options), testing::UnorderedElementsAre("default", "other"));
+  for (const auto& [option, value] :
+       std::vector<std::pair<const char*, const char*>>{{"state", "Archived"},
+                                                        {"owner", "service"},
+                                                        {"origin", "imported"},
+                                                        {"usage", "sign-verify"},
+                                                        {"algorithm", "EC-P384"},
+                                                        {"search", "the"}}) {
+    EXPECT_THAT(aliases(text(option, value)), ElementsAre("other")) << option;
+  }
+  EXPECT_THAT(aliases(text("order", "newest")), ElementsAre("other", "default"));
+  EXPECT_THAT(aliases(text("order", "oldest")), ElementsAre("default", "other"));
+  const CmkId first = std::min(id, other);
+  const CmkId second = std::max(id, other);
+  EXPECT_THAT(aliases(text("after", first.str())),
+              ElementsAre(engine->key(second.str())->record.alias));
+  EXPECT_THAT(aliases([](auto* m) {
+                return ::sd_bus_message_append(m, "a{sv}", 3, "order", "s", "newest", "offset", "u",
+                                               1U, "max", "u", 1U);
+              }),
+              ElementsAre("default"));
+
+  for (const auto& [option, value] :
+       std::vector<std::pair<const char*, std::string>>{{"state", "Destroyed"},
+                                                        {"order", "random"},
+                                                        {"after", "default"},
+                                                        {"tag", "no value"},
+                                                        {"search", std::string(65, 'x')},
+                                                        {"nonsense", ""}}) {
+    EXPECT_EQ(on_keyring("ListKeys", text(option, value)).error, kInvalidArgs) << option;
+  }
+  EXPECT_EQ(
+      on_keyring("ListKeys",
+                 [](auto* m) { return ::sd_bus_message_append(m, "a{sv}", 1, "offset", "u", 1U); })
+          .error,
+      kInvalidArgs);
+  expect_errors([&] { return on_keyring("ListKeys", no_options); }, {Reason::kStoreUnavailable});
+}
+
+TEST_F(KeysTest, AKeyGoesThroughItsStates) {
+  const auto goes_to = [&](const Answer& answer, const char* state) {
+    EXPECT_TRUE(answer.ok()) << answer.error << answer.text;
+    EXPECT_EQ(property("State"), state);
+  };
+  goes_to(on_key("Disable", no_options), "Disabled");
+  goes_to(on_key("Enable", no_options), "Enabled");
+  goes_to(on_key("Archive", no_options), "Archived");
+  goes_to(on_key("CancelArchive", no_options), "Enabled");
+  goes_to(on_key("ScheduleDeletion", number(7)), "PendingDelete");
+  EXPECT_GT(time_property("DeletionUSec"), time_property("CreatedUSec"));
+  goes_to(on_key("CancelDeletion", no_options), "Disabled");
+  EXPECT_EQ(time_property("DeletionUSec"), 0U);
+  EXPECT_TRUE(on_key("Rotate", no_options).ok());
+  EXPECT_EQ(admin->number_property(path, dbus::kKeyInterface, "Version"), 2U);
+  EXPECT_TRUE(on_key("DestroyVersion", number(1)).ok());
+  EXPECT_TRUE(on_key("SetRotation", number(90)).ok());
+  EXPECT_EQ(admin->number_property(path, dbus::kKeyInterface, "RotationDays"), 90U);
+  EXPECT_GT(time_property("NextRotationUSec"), time_property("CreatedUSec"));
+  EXPECT_TRUE(on_key("SetRotation", number(0)).ok());
+  EXPECT_EQ(time_property("NextRotationUSec"), 0U);
+  EXPECT_THAT(engine->effects(), Contains("key.schedule-deletion default"));
+}
+
+TEST_F(KeysTest, EachChangeSaysWhatRefusesIt) {
+  const auto plain = [&](const char* method) {
+    return [this, method] { return on_key(method, no_options); };
+  };
+  const auto counted = [&](const char* method) {
+    return [this, method] { return on_key(method, number(7)); };
+  };
+  expect_errors(plain("Enable"), {Reason::kKeyArchived, Reason::kKeyPendingDeletion,
+                                  Reason::kKeyPendingImport, Reason::kHsmAbsent});
+  expect_errors(plain("Disable"), {Reason::kKeyBound, Reason::kServiceKey, Reason::kKeyArchived});
+  expect_errors(plain("Archive"),
+                {Reason::kKeyBound, Reason::kServiceKey, Reason::kKeyPendingImport});
+  expect_errors(plain("CancelArchive"), {Reason::kKeyNotArchived});
+  expect_errors(counted("ScheduleDeletion"), {Reason::kKeyBound, Reason::kKeyNotDisabled,
+                                              Reason::kServiceKey, Reason::kInvalidArgs});
+  expect_errors(plain("CancelDeletion"), {Reason::kKeyNotPendingDeletion});
+  expect_errors(plain("Rotate"), {Reason::kKeyUsage, Reason::kKeyImported, Reason::kLimitsExceeded,
+                                  Reason::kKeyDisabled, Reason::kInProgress});
+  expect_errors(counted("SetRotation"), {Reason::kKeyUsage, Reason::kKeyImported});
+  expect_errors([&] { return on_key("Describe", text("alias", "x")); },
+                {Reason::kNameTaken, Reason::kKeyPendingDeletion, Reason::kServiceKey});
+  expect_errors(counted("DestroyVersion"), {Reason::kInvalidArgs, Reason::kAuditUnavailable});
+  expect_errors(plain("PrepareImport"), {Reason::kKeyNotImported, Reason::kUnsupported});
+  expect_errors(plain("DeleteMaterial"),
+                {Reason::kKeyBound, Reason::kKeyNotImported, Reason::kServiceKey});
+  EXPECT_THAT(engine->effects(), IsEmpty());
+  for (const auto* method : {"Enable", "Disable", "Archive", "Rotate", "DeleteMaterial"}) {
+    EXPECT_EQ(on_key(method, flag("dry-run")).error, ours("Unsupported")) << method;
+    EXPECT_EQ(on_key(method, flag("nonsense")).error, kInvalidArgs) << method;
+    EXPECT_EQ(on_key(method, {}).error, kInvalidArgs) << method;
+  }
+  EXPECT_EQ(on_key("Rotate", flag("force")).error, kInvalidArgs);
+}
+
+TEST_F(KeysTest, AKeyThatVolumesUseIsTakenAwayByForceAlone) {
+  const auto volume = engine->add_volume("vol-a");
+  EXPECT_EQ(on_key("Disable", no_options).error, ours("KeyBound"));
+  EXPECT_TRUE(on_key("Disable", flag("force")).ok());
+  EXPECT_EQ(admin->number_property(path, dbus::kKeyInterface, "NVolumes"), 1U);
+  const auto listed = on_key("ListVolumes", {});
+  ASSERT_TRUE(listed.ok()) << listed.text;
+  const char *uuid, *name, *object;
+  ::sd_bus_message_enter_container(listed.message.get(), 'a', "(sso)");
+  ASSERT_GT(::sd_bus_message_read(listed.message.get(), "(sso)", &uuid, &name, &object), 0);
+  EXPECT_EQ(std::string(uuid) + " " + name, volume.str() + " vol-a");
+  EXPECT_EQ(object, dbus::volume_path(volume));
+  EXPECT_TRUE(::sd_bus_message_at_end(listed.message.get(), 0));
+}
+
+TEST_F(KeysTest, DescribeChangesWhatIsGivenAlone) {
+  ASSERT_TRUE(on_key("Describe", text("description", "first")).ok());
+  ASSERT_TRUE(on_key("Describe", text("alias", "renamed")).ok());
+  EXPECT_EQ(property("Alias") + ": " + property("Description"), "renamed: first");
+  ASSERT_TRUE(on_key("Describe", text("description", "")).ok());
+  EXPECT_EQ(property("Description"), "");
+}
+
+TEST_F(KeysTest, TagsAreReplacedShownAndSearchedFor) {
+  const auto set = [&](const std::vector<std::pair<std::string, std::string>>& tags) {
+    return on_key("SetTags", [&](sd_bus_message* m) {
+      int r = ::sd_bus_message_open_container(m, 'a', "{ss}");
+      for (const auto& [name, value] : tags) {
+        if (r >= 0) r = ::sd_bus_message_append(m, "{ss}", name.c_str(), value.c_str());
+      }
+      if (r >= 0) r = ::sd_bus_message_close_container(m);
+      return r < 0 ? r : no_options(m);
+    });
+  };
+  ASSERT_TRUE(set({{"team", "storage"}, {"env", "prod"}}).ok());
+  EXPECT_THAT(aliases(text("tag", "env=prod")), ElementsAre("default"));
+  EXPECT_THAT(aliases(text("tag", "env=test")), IsEmpty());
+  EXPECT_EQ(engine->key("default")->tags.size(), 2U);
+  const auto read = admin->call(path, "org.freedesktop.DBus.Properties", "Get", [&](auto* m) {
+    return ::sd_bus_message_append(m, "ss", dbus::kKeyInterface, "Tags");
+  });
+  const char *name, *value;
+  ::sd_bus_message_enter_container(read.message.get(), 'v', "a{ss}");
+  ::sd_bus_message_enter_container(read.message.get(), 'a', "{ss}");
+  ASSERT_GT(::sd_bus_message_read(read.message.get(), "{ss}", &name, &value), 0);
+  EXPECT_EQ(std::string(name) + "=" + value, "env=prod");
+
+  EXPECT_EQ(set({{"a", "1"}, {"a", "2"}}).error, kInvalidArgs);
+  EXPECT_EQ(set({{"", "1"}}).error, kInvalidArgs);
+  EXPECT_EQ(set({{"a", std::string(256, 'x')}}).error, kInvalidArgs);
+  std::vector<std::pair<std::string, std::string>> many;
+  for (int i = 0; i < 51; ++i) many.emplace_back("tag-" + std::to_string(i), "");
+  EXPECT_EQ(set(many).error, ours("LimitsExceeded"));
+  expect_errors([&] { return set({}); }, {Reason::kKeyPendingDeletion});
+  EXPECT_EQ(engine->key("default")->tags.size(), 2U);
+}
+
+TEST_F(KeysTest, MaterialIsImportedWithItsToken) {
+  path = create("brought", text("origin", "imported")).path();
+  const auto prepared = on_key("PrepareImport", text("wrapping", "rsa-aes-key-wrap-sha256"));
+  ASSERT_TRUE(prepared.ok()) << prepared.text;
+  const Bytes public_key = bytes_of(prepared.message.get());
+  const Bytes token = bytes_of(prepared.message.get());
+  std::uint64_t valid_to = 0;
+  ::sd_bus_message_read_basic(prepared.message.get(), 't', static_cast<void*>(&valid_to));
+  EXPECT_FALSE(public_key.empty());
+  EXPECT_GT(valid_to, time_property("CreatedUSec"));
+  EXPECT_EQ(on_key("PrepareImport", text("wrapping", "paper")).error, kInvalidArgs);
+
+  const auto wrapped = seal_secret(*SecretBytes::copy_of(*from_hex("c0ffee")));
+  const auto import = [&](const Bytes& with, std::uint64_t until) {
+    return on_key("ImportMaterial", [&](sd_bus_message* m) {
+      const int fd = wrapped->get();
+      int r = append_blob(m, with);
+      if (r >= 0) r = ::sd_bus_message_append_basic(m, 'h', &fd);
+      return r < 0 ? r : ::sd_bus_message_append(m, "a{sv}", 1, "valid-to-usec", "t", until);
+    });
+  };
+  EXPECT_EQ(import(Bytes(16), 0).error, ours("ImportTokenExpired"));
+  EXPECT_EQ(import(token, UINT64_MAX).error, kInvalidArgs);
+  expect_errors([&] { return import(token, 0); },
+                {Reason::kImportTokenExpired, Reason::kImportRefused, Reason::kMaterialMismatch,
+                 Reason::kKeyNotImported, Reason::kKeyDisabled});
+  const std::uint64_t until = usec(system_clock().wall()) + 1'000'000;
+  ASSERT_TRUE(import(token, until).ok());
+  EXPECT_THAT(engine->effects(), Contains("key.import c0ffee brought"));
+  EXPECT_EQ(property("State"), "Enabled");
+  EXPECT_EQ(time_property("MaterialValidToUSec"), until);
+  ASSERT_TRUE(on_key("DeleteMaterial", no_options).ok());
+  EXPECT_EQ(property("State"), "PendingImport");
+}
+
+TEST_F(KeysTest, WhatWasEncryptedIsDecryptedUnderItsContext) {
+  const auto encrypted = encrypt("the password", "a");
+  ASSERT_TRUE(encrypted.ok()) << encrypted.error << encrypted.text;
+  const Bytes blob = bytes_of(encrypted.message.get());
+  const auto decrypted = decrypt(blob, "a");
+  ASSERT_TRUE(decrypted.ok()) << decrypted.error << decrypted.text;
+  EXPECT_EQ(secret_of(decrypted.message.get()), "the password");
+  const char* key = nullptr;
+  ::sd_bus_message_read_basic(decrypted.message.get(), 'o', static_cast<void*>(&key));
+  EXPECT_EQ(key, path);
+
+  EXPECT_EQ(decrypt(blob, "b").error, ours("BlobInvalid"));
+  EXPECT_EQ(decrypt(Bytes(10)).error, ours("BlobInvalid"));
+  EXPECT_EQ(decrypt(Bytes(10'000)).error, ours("LimitsExceeded"));
+  auto foreign = *CallerBlob::decode(blob);
+  foreign.wrapped.cmk = *CmkId::random();
+  EXPECT_EQ(decrypt(foreign.encode(), "a").error, ours("NoSuchKey"));
+  expect_errors([&] { return decrypt(blob, "a"); }, {Reason::kKeyDisabled, Reason::kHsmTimeout});
+  expect_errors([&] { return encrypt("text"); },
+                {Reason::kKeyUsage, Reason::kKeyDisabled, Reason::kKeyArchived,
+                 Reason::kKeyExhausted, Reason::kKeyPendingDeletion});
+}
+
+TEST_F(KeysTest, APlaintextComesInASealedFileOf4096BytesAtMost) {
+  EXPECT_TRUE(encrypt(std::string(4096, 'x')).ok());
+  EXPECT_EQ(encrypt(std::string(4097, 'x')).error, kInvalidArgs);
+  const UniqueFd file(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(encrypt_fd(file.get()).error, kInvalidArgs);
+  EXPECT_EQ(encrypt("text", std::string(1025, 'x')).error, ours("LimitsExceeded"));
+  EXPECT_THAT(engine->effects(), ElementsAre("key.encrypt 4096 bytes"));
+}
+
+TEST_F(KeysTest, NoPlaintextStandsInAMessage) {
+  const std::string secret = "correct horse battery staple";
+  const auto encrypted = encrypt(secret);
+  ASSERT_TRUE(encrypted.ok());
+  const auto decrypted = decrypt(bytes_of(encrypted.message.get()));
+  ASSERT_TRUE(decrypted.ok());
+  EXPECT_STREQ(::sd_bus_message_get_signature(decrypted.message.get(), 1), "ho");
+}
+
+TEST_F(KeysTest, ADataKeyIsGivenPlainAndEncrypted) {
+  const auto make = [&](std::uint32_t size) {
+    return on_key("GenerateDataKey", [&](sd_bus_message* m) {
+      int r = ::sd_bus_message_append(m, "u", size);
+      if (r >= 0) r = append_context(m, "");
+      return r < 0 ? r : no_options(m);
+    });
+  };
+  const auto made = make(32);
+  ASSERT_TRUE(made.ok()) << made.text;
+  const std::string plain = secret_of(made.message.get());
+  EXPECT_EQ(plain.size(), 32U);
+  EXPECT_EQ(secret_of(decrypt(bytes_of(made.message.get())).message.get()), plain);
+  for (const std::uint32_t size : {0U, 15U, 1025U}) EXPECT_EQ(make(size).error, kInvalidArgs);
+  expect_errors([&] { return make(16); }, {Reason::kKeyUsage, Reason::kKeyExhausted});
+}
+
+TEST_F(KeysTest, DataAreEncryptedAnewUnderAnotherKeyAndContext) {
+  const CmkId other = engine->add_key("other");
+  const Bytes blob = bytes_of(encrypt("moved", "a").message.get());
+  const auto reencrypt = [&](const std::string& to, const std::string& then) {
+    return on_keyring("ReEncrypt", [&](sd_bus_message* m) {
+      int r = append_blob(m, blob);
+      if (r >= 0) r = append_context(m, "a");
+      if (r >= 0) r = ::sd_bus_message_append(m, "s", to.c_str());
+      if (r >= 0) r = append_context(m, then);
+      return r < 0 ? r : no_options(m);
+    });
+  };
+  const auto same = reencrypt("", "a");
+  ASSERT_TRUE(same.ok()) << same.text;
+  EXPECT_EQ(bytes_of(same.message.get()), blob);
+  const auto moved = reencrypt("other", "b");
+  ASSERT_TRUE(moved.ok()) << moved.text;
+  const Bytes there = bytes_of(moved.message.get());
+  int changed = 0;
+  ::sd_bus_message_read_basic(moved.message.get(), 'b', &changed);
+  EXPECT_EQ(changed, 1);
+  EXPECT_EQ(CallerBlob::decode(there)->wrapped.cmk, other);
+  EXPECT_EQ(secret_of(decrypt(there, "b").message.get()), "moved");
+  EXPECT_EQ(reencrypt("none", "a").error, ours("NoSuchKey"));
+  expect_errors([&] { return reencrypt("other", "a"); },
+                {Reason::kBlobInvalid, Reason::kKeyArchived});
+}
+
+TEST_F(KeysTest, PrivateKeysSignAndDecrypt) {
+  const auto call = [&](const char* method, const Bytes& bytes, const BusClient::Fill& options) {
+    return on_key(method, [&](sd_bus_message* m) {
+      const int r = append_blob(m, bytes);
+      return r < 0 ? r : options(m);
+    });
+  };
+  path = create("signer", text("algorithm", "EC-P256")).path();
+  const Bytes digest = *from_hex("0102");
+  const auto signature = call("Sign", digest, no_options);
+  ASSERT_TRUE(signature.ok()) << signature.text;
+  EXPECT_EQ(bytes_of(signature.message.get()), *from_hex("0201"));
+  EXPECT_THAT(engine->effects(), Contains("key.sign ecdsa"));
+  EXPECT_EQ(call("Sign", digest, text("scheme", "ink")).error, kInvalidArgs);
+  EXPECT_EQ(call("Sign", Bytes(65), no_options).error, ours("LimitsExceeded"));
+  expect_errors([&] { return call("Sign", digest, no_options); },
+                {Reason::kKeyUsage, Reason::kInvalidArgs, Reason::kKeyDisabled});
+
+  path = create("opener", [](sd_bus_message* m) {
+           return ::sd_bus_message_append(m, "a{sv}", 2, "algorithm", "s", "RSA-2048", "usage", "s",
+                                          "asymmetric-decrypt");
+         }).path();
+  const Bytes ciphertext(256, std::byte{'x'});
+  const auto opened = call("DecryptAsymmetric", ciphertext, text("scheme", "rsa-pkcs1"));
+  ASSERT_TRUE(opened.ok()) << opened.text;
+  EXPECT_EQ(secret_of(opened.message.get()), std::string(256, 'x'));
+  EXPECT_THAT(engine->effects(), Contains("key.decrypt rsa-pkcs1"));
+  EXPECT_EQ(call("DecryptAsymmetric", ciphertext, text("scheme", "ink")).error, kInvalidArgs);
+  expect_errors([&] { return call("DecryptAsymmetric", ciphertext, no_options); },
+                {Reason::kKeyUsage, Reason::kBlobInvalid});
+}
+
+TEST_F(KeysTest, ChangesAreToldAndAKeyThatIsGoneIsNoObjectAnyMore) {
+  admin->listen("org.freedesktop.DBus.Properties");
+  admin->listen("org.freedesktop.DBus.ObjectManager");
+  engine->change_record(id, [](auto& record) { record.state = keyring::KeyState::kDisabled; });
+  EXPECT_TRUE(run_until(*loop, [&] {
+    return std::ranges::find(admin->heard(), "PropertiesChanged " + path) != admin->heard().end();
+  }));
+  engine->remove_key(id);
+  EXPECT_TRUE(run_until(*loop, [&] {
+    return std::ranges::find(admin->heard(), std::string("InterfacesRemoved ") + dbus::kRootPath) !=
+           admin->heard().end();
+  }));
+  EXPECT_EQ(on_key("Enable", no_options).error, "org.freedesktop.DBus.Error.UnknownObject");
+}
+
+TEST_F(KeysTest, EachUseAsksForItsActionAndForBothKeys) {
+  auto nobody = make_nobody();
+  if (!nobody) GTEST_SKIP() << "needs root to call as another user";
+  polkit->always(FakePolkit::Says::kNo);
+  engine->add_key("other");
+  const Bytes blob = bytes_of(encrypt("text").message.get());
+  const auto action_of = [&](const std::string& object, const char* interface, const char* method,
+                             const BusClient::Fill& fill) {
+    const auto answer = nobody->call(object, interface, method, fill);
+    EXPECT_EQ(answer.error, "org.freedesktop.DBus.Error.AccessDenied") << method;
+    return polkit->questions().empty() ? "" : polkit->questions().back().action;
+  };
+  EXPECT_EQ(action_of(path, dbus::kKeyInterface, "Archive", no_options),
+            "org.coffer.Agent1.manage-keys");
+  EXPECT_EQ(polkit->questions().back().details.at("alias"), "default");
+  EXPECT_EQ(action_of(path, dbus::kKeyInterface, "Disable", flag("force")),
+            "org.coffer.Agent1.manage-keys");
+  EXPECT_EQ(polkit->questions().back().details.at("force"), "true");
+  EXPECT_EQ(action_of(path, dbus::kKeyInterface, "ScheduleDeletion", number(7)),
+            "org.coffer.Agent1.delete-keys");
+  const auto fill = [&](sd_bus_message* m) {
+    int r = append_blob(m, blob);
+    if (r >= 0) r = append_context(m, "");
+    return r < 0 ? r : no_options(m);
+  };
+  EXPECT_EQ(action_of(dbus::kRootPath, dbus::kKeyringInterface, "Decrypt", fill),
+            "org.coffer.Agent1.use-keys");
+
+  polkit->decide([](const FakePolkit::Question& question) {
+    return question.details.at("alias") == "default" ? FakePolkit::Says::kYes
+                                                     : FakePolkit::Says::kNo;
+  });
+  const auto answer =
+      nobody->call(dbus::kRootPath, dbus::kKeyringInterface, "ReEncrypt", [&](sd_bus_message* m) {
+        int r = append_blob(m, blob);
+        if (r >= 0) r = append_context(m, "");
+        if (r >= 0) r = ::sd_bus_message_append(m, "s", "other");
+        if (r >= 0) r = append_context(m, "");
+        return r < 0 ? r : no_options(m);
+      });
+  EXPECT_EQ(answer.error, "org.freedesktop.DBus.Error.AccessDenied");
+  EXPECT_EQ(polkit->questions().back().details.at("alias"), "other");
+}
+
+TEST(KeysOnTheSystemBusTest, DescriptorsComeWithTheMethodsAloneThatTakeThem) {
+  const PrivateBus bus(PrivateBus::Policy::kAsSystem);
+  if (!bus.problem().empty()) GTEST_SKIP() << bus.problem();
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root: there is no polkit on this bus";
+  const auto loop = std::move(*ipc::EventLoop::make());
+  SimEngine engine(*loop);
+  const auto path = dbus::key_path(engine.add_key("default"));
+  dbus::ServiceOptions options;
+  options.address = bus.address();
+  const auto service = std::move(*dbus::Service::start(*loop, engine, options));
+  ASSERT_TRUE(run_until(*loop, [&] { return service->owns_name(); }));
+  BusClient client(*loop, bus.address());
+  const auto sealed = seal_secret(*SecretBytes::random(16));
+  const auto call = [&](const char* method, int descriptors) {
+    return client
+        .call(path, dbus::kKeyInterface, method,
+              [&](sd_bus_message* m) {
+                const int fd = sealed->get();
+                int r = 0;
+                for (int i = 0; i < descriptors && r >= 0; ++i)
+                  r = ::sd_bus_message_append_basic(m, 'h', &fd);
+                if (r >= 0) r = append_context(m, "");
+                return r < 0 ? r : no_options(m);
+              })
+        .error;
+  };
+  EXPECT_EQ(call("Encrypt", 1), "");
+  EXPECT_EQ(call("Encrypt", 2), "org.freedesktop.DBus.Error.AccessDenied");
+  EXPECT_EQ(call("Enable", 1), "org.freedesktop.DBus.Error.AccessDenied");
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of keys as a caller of the engine sees it: changes, what volumes bind, what the clock
+// does.
+#include <gmock/gmock.h>
+
+#include "agent/volume/bindings.h"
+#include "core/crypto/rsa.h"
+#include "core/keyring/due_work.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/unit/agent/engine_fixture.h"
+
+namespace coffer::tests {
+namespace {
+
+using agent::resource_of;
+using agent::VolumeState;
+using keyring::CmkChange;
+using keyring::KeyState;
+using std::chrono::hours;
+
+constexpr auto kDay = hours(24);
+
+CmkChange with_days(CmkChange::Kind kind, std::uint32_t days) {
+  CmkChange change = kind;
+  change.days = days;
+  return change;
+}
+
+class EngineKeyLifeTest : public EngineFixture {
+ protected:
+  EngineKeyLifeTest() { clock = &fake_clock; }
+
+  Result<agent::KeyInfo> create(const keyring::CmkParameters& parameters) {
+    std::optional<Result<agent::KeyInfo>> made;
+    engine->create_key(parameters, admin(), [&](const auto& key) { made = key; });
+    run_until([&] { return made.has_value(); });
+    return *made;
+  }
+  CmkId create(const std::string& alias) {
+    keyring::CmkParameters parameters;
+    parameters.alias = alias;
+    return create(parameters)->record.id;
+  }
+  KeyState state_of(const CmkId& id) { return engine->key(id.str())->record.state; }
+  std::vector<std::string> bound(const CmkId& id) { return keyring->bindings(id, "", 100).value(); }
+
+  // A minute with each turn of the loop.
+  bool pass_time_until(const std::function<bool()>& done) {
+    return run_until([&] {
+      fake_clock.advance(std::chrono::minutes(1));
+      return done();
+    });
+  }
+
+  FakeClock fake_clock;
+};
+
+TEST_F(EngineKeyLifeTest, AKeyGoesThroughItsStates) {
+  const CmkId id = create("second");
+  for (const auto& [change, state] : std::vector<std::pair<CmkChange, KeyState>>{
+           {CmkChange::kDisable, KeyState::kDisabled},
+           {CmkChange::kEnable, KeyState::kEnabled},
+           {CmkChange::kArchive, KeyState::kArchived},
+           {CmkChange::kCancelArchive, KeyState::kEnabled},
+           {CmkChange::kDisable, KeyState::kDisabled},
+           {with_days(CmkChange::kScheduleDeletion, 7), KeyState::kPendingDelete},
+           {CmkChange::kCancelDeletion, KeyState::kDisabled},
+       }) {
+    EXPECT_THAT(change_key(id, change), Succeeds());
+    EXPECT_EQ(state_of(id), state);
+  }
+  EXPECT_THAT(change_key(id, CmkChange::kCancelArchive), FailsWith(Reason::kKeyNotArchived));
+  EXPECT_THAT(change_key(id, CmkChange::kRotate), FailsWith(Reason::kKeyDisabled));
+  EXPECT_THAT(change_key(*CmkId::random(), CmkChange::kEnable), FailsWith(Reason::kNoSuchKey));
+}
+
+TEST_F(EngineKeyLifeTest, AliasDescriptionAndTagsChangeAndOutliveARestart) {
+  CmkChange change = CmkChange::kDescribe;
+  change.alias = "renamed";
+  change.description = "of the database";
+  const CmkId id = key_id();
+  ASSERT_THAT(change_key(id, change), Succeeds());
+  std::optional<Result<void>> tagged;
+  engine->set_key_tags(id, {{"team", "storage"}, {"env", "prod"}}, admin(),
+                       [&](const Result<void>& done) { tagged = done; });
+  run_until([&] { return tagged.has_value(); });
+  ASSERT_THAT(*tagged, Succeeds());
+  const std::vector<keyring::KeyTag> wanted{{"env", "prod"}, {"team", "storage"}};
+  EXPECT_EQ(engine->key("renamed")->tags, wanted);
+  stop();
+  start();
+  EXPECT_EQ(engine->key("renamed")->tags, wanted);
+  EXPECT_EQ(engine->key(id.str())->record.description, "of the database");
+}
+
+TEST_F(EngineKeyLifeTest, KeysAreFoundByWhatIsKnownOfThem) {
+  const CmkId other = create("other");
+  ASSERT_THAT(change_key(other, CmkChange::kArchive), Succeeds());
+  keyring::KeyQuery query;
+  query.filter.state = KeyState::kArchived;
+  std::optional<Result<std::vector<agent::KeyInfo>>> found;
+  engine->list_keys(query, [&](const auto& keys) { found = keys; });
+  run_until([&] { return found.has_value(); });
+  ASSERT_THAT(*found, Succeeds());
+  ASSERT_EQ((*found)->size(), 1U);
+  EXPECT_EQ((**found)[0].record.id, other);
+}
+
+TEST_F(EngineKeyLifeTest, AKeyThatVolumesUseIsTakenAwayOnlyIfThatIsSaid) {
+  const VolumeId id = provision(plug("vda"), "data");
+  EXPECT_THAT(bound(key_id()), ::testing::ElementsAre(resource_of(id)));
+  for (const CmkChange& change : {CmkChange(CmkChange::kDisable), CmkChange(CmkChange::kArchive)}) {
+    const auto refused = change_key(key_id(), change);
+    EXPECT_THAT(refused, FailsWith(Reason::kKeyBound));
+  }
+  run_until([&] { return audit.count(audit::Kind::kRefused, "key.disable") == 1U; });
+  EXPECT_EQ(state_of(key_id()), KeyState::kEnabled);
+  EXPECT_THAT(change_key(key_id(), CmkChange::kRotate), Succeeds()) << "takes nothing from them";
+
+  EXPECT_THAT(change_key(key_id(), CmkChange::kDisable, true), Succeeds());
+  EXPECT_THAT(change_key(key_id(), with_days(CmkChange::kScheduleDeletion, 7)),
+              FailsWith(Reason::kKeyBound));
+  EXPECT_THAT(change_key(key_id(), with_days(CmkChange::kScheduleDeletion, 7), true), Succeeds());
+}
+
+TEST_F(EngineKeyLifeTest, AForgottenVolumeBindsNothing) {
+  const VolumeId id = provision(plug("vda"), "data");
+  finish(engine->lock({id}, {}, admin()));
+  std::optional<Result<void>> forgotten;
+  engine->forget(id, admin(), [&](const Result<void>& done) { forgotten = done; });
+  run_until([&] { return forgotten.has_value(); });
+  ASSERT_THAT(*forgotten, Succeeds());
+  EXPECT_THAT(bound(key_id()), ::testing::IsEmpty());
+  EXPECT_THAT(change_key(key_id(), CmkChange::kDisable), Succeeds());
+}
+
+TEST_F(EngineKeyLifeTest, BindingsThatACrashLeftAreSettledAtTheNextStart) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const CmkId key = key_id();
+  audit::Actor actor;
+  ASSERT_THAT(keyring->unbind(key, resource_of(id), actor), Succeeds());
+  ASSERT_THAT(keyring->bind(key, resource_of(*VolumeId::random()), actor), Succeeds());
+  ASSERT_THAT(keyring->bind(key, "backup:nightly", actor), Succeeds());
+  stop();
+  start();
+  EXPECT_TRUE(run_until([&] {
+    return bound(key) == std::vector<std::string>{"backup:nightly", resource_of(id)};
+  })) << "others' bindings stay";
+}
+
+TEST_F(EngineKeyLifeTest, AVolumeWhoseKeyIsDisabledIsBoundWhenItIsEnabled) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const CmkId key = key_id();
+  ASSERT_THAT(change_key(key, CmkChange::kDisable, true), Succeeds());
+  ASSERT_THAT(keyring->unbind(key, resource_of(id), {}), Succeeds());
+  stop();
+  start();
+  run_until_idle();
+  EXPECT_THAT(change_key(key, with_days(CmkChange::kScheduleDeletion, 7)),
+              FailsWith(Reason::kKeyBound))
+      << "its row counts all the same";
+  ASSERT_THAT(change_key(key, CmkChange::kEnable), Succeeds());
+  EXPECT_TRUE(run_until([&] { return bound(key) == std::vector{resource_of(id)}; }));
+}
+
+TEST_F(EngineKeyLifeTest, BindingsThatCannotBeRecordedAreSettledLater) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const CmkId key = key_id();
+  ASSERT_THAT(keyring->unbind(key, resource_of(id), {}), Succeeds());
+  stop();
+  audit.fail_always();
+  start();
+  int turns = 0;
+  run_until([&] { return ++turns > 50; });
+  EXPECT_THAT(bound(key), ::testing::IsEmpty());
+  audit.succeed_again();
+  EXPECT_TRUE(run_until([&] { return bound(key) == std::vector{resource_of(id)}; }));
+}
+
+TEST_F(EngineKeyLifeTest, AKeyRotatesByItselfWhenItsTimeHasCome) {
+  ASSERT_THAT(change_key(key_id(), with_days(CmkChange::kSetRotation, 7)), Succeeds());
+  fake_clock.advance(7 * kDay - std::chrono::seconds(1));
+  run_until_idle();
+  EXPECT_EQ(engine->key("default")->record.current().number, 1U);
+  fake_clock.advance(std::chrono::seconds(1));
+  EXPECT_TRUE(run_until([&] { return engine->key("default")->record.current().number == 2U; }));
+  fake_clock.advance(7 * kDay);
+  EXPECT_TRUE(run_until([&] { return engine->key("default")->record.current().number == 3U; }));
+}
+
+TEST_F(EngineKeyLifeTest, WhatBecameDueWhileNoAgentRanIsDoneAtItsStart) {
+  ASSERT_THAT(change_key(key_id(), with_days(CmkChange::kSetRotation, 7)), Succeeds());
+  stop();
+  fake_clock.advance(8 * kDay);
+  start();
+  EXPECT_TRUE(run_until([&] { return engine->key("default")->record.current().number == 2U; }));
+}
+
+TEST_F(EngineKeyLifeTest, WhatIsDueWaitsForTheToken) {
+  ASSERT_THAT(change_key(key_id(), with_days(CmkChange::kSetRotation, 7)), Succeeds());
+  vault->go_away();
+  fake_clock.advance(7 * kDay);
+  run_until([&] { return audit.count(audit::Kind::kResult, "key.rotate") >= 1U; });
+  EXPECT_EQ(engine->key("default")->record.current().number, 1U);
+  vault->come_back();
+  EXPECT_TRUE(
+      pass_time_until([&] { return engine->key("default")->record.current().number == 2U; }));
+}
+
+TEST_F(EngineKeyLifeTest, AKeyIsDestroyedWhenItsTimeHasSurelyCome) {
+  const CmkId id = create("second");
+  ASSERT_THAT(change_key(id, CmkChange::kDisable), Succeeds());
+  ASSERT_THAT(change_key(id, with_days(CmkChange::kScheduleDeletion, 7)), Succeeds());
+  fake_clock.advance(7 * kDay);
+  const auto due = fake_clock.wall();
+  EXPECT_TRUE(pass_time_until([&] { return !engine->key(id.str()); }));
+  EXPECT_GE(fake_clock.wall(), due + keyring::DueWork::kSureAfter) << "the clock may be wrong";
+  EXPECT_THAT(engine->key("second"), FailsWith(Reason::kNoSuchKey));
+  EXPECT_NE(create("second"), id) << "its name is free again";
+}
+
+TEST_F(EngineKeyLifeTest, AClockThatWasTurnedBackIsNoticedThatDay) {
+  fake_clock.jump(300 * kDay);
+  ASSERT_THAT(change_key(key_id(), with_days(CmkChange::kSetRotation, 7)), Succeeds());
+  fake_clock.jump(-300 * kDay);
+  const auto planned = [&] { return *engine->key("default")->record.next_rotation; };
+  run_until_idle();
+  EXPECT_GT(planned(), fake_clock.wall() + 300 * kDay);
+  const auto turned = fake_clock.wall();
+  EXPECT_TRUE(pass_time_until([&] { return planned() <= fake_clock.wall() + 7 * kDay; }));
+  EXPECT_LT(fake_clock.wall(), turned + kDay);
+}
+
+TEST_F(EngineKeyLifeTest, ImportedMaterialOpensTheKeyUntilItExpires) {
+  keyring::CmkParameters parameters;
+  parameters.alias = "brought";
+  parameters.origin = keyring::KeyOrigin::kImported;
+  const auto key = create(parameters);
+  ASSERT_THAT(key, Succeeds());
+  EXPECT_EQ(key->record.state, KeyState::kPendingImport);
+  std::optional<Result<keyring::ImportParameters>> prepared;
+  engine->prepare_import(key->record.id, keyring::ImportWrapping::kRsaOaepSha256, admin(),
+                         [&](const auto& done) { prepared = done; });
+  run_until([&] { return prepared.has_value(); });
+  ASSERT_THAT(*prepared, Succeeds());
+  EXPECT_FALSE((*prepared)->public_key.empty());
+
+  const auto import = [&](const CmkId& id, const Bytes& wrapped) {
+    const keyring::ImportMaterial material{(*prepared)->token, wrapped, fake_clock.wall() + kDay};
+    std::optional<Result<void>> imported;
+    engine->import_material(id, material, admin(), [&](const auto& done) { imported = done; });
+    run_until([&] { return imported.has_value(); });
+    return *imported;
+  };
+  EXPECT_THAT(import(key->record.id, Bytes(256)), FailsWith(Reason::kImportRefused));
+  EXPECT_THAT(import(key_id(), Bytes(256)), FailsWith(Reason::kKeyNotImported));
+  const auto to = crypto::RsaPublicKey::parse((*prepared)->public_key);
+  const auto wrapped = to->encrypt(crypto::kOaepSha256, SecretBytes::random(32)->reveal());
+  ASSERT_THAT(import(key->record.id, *wrapped), Succeeds());
+  EXPECT_EQ(state_of(key->record.id), KeyState::kEnabled);
+
+  fake_clock.advance(kDay);
+  EXPECT_TRUE(
+      pass_time_until([&] { return state_of(key->record.id) == KeyState::kPendingImport; }));
+}
+
+}  // namespace
+}  // namespace coffer::tests

@@ -73,12 +73,12 @@ Result<AgentBus> AgentBus::connect(const std::string& address, bool may_ask) {
   return AgentBus(std::move(owned), may_ask);
 }
 
-Result<json::array> AgentBus::send(const Message& message) {
+Result<AgentBus::Message> AgentBus::send_for(const Message& message) {
   sd_bus_error error{};
   sd_bus_message* answer = nullptr;
   const int r = ::sd_bus_call(bus_.get(), message.get(), kCallTimeoutUsec, &error, &answer);
-  const Message owned(answer);
-  if (r >= 0) return arguments_as_json(answer);
+  Message owned(answer);
+  if (r >= 0) return owned;
   const std::string name = error.name != nullptr ? error.name : "";
   const std::string text = error.message != nullptr ? error.message : "";
   ::sd_bus_error_free(&error);
@@ -86,18 +86,43 @@ Result<json::array> AgentBus::send(const Message& message) {
   return fail(reason_of_error_name(name), text.empty() ? name : text);
 }
 
+Result<json::array> AgentBus::send(const Message& message) {
+  const auto answer = send_for(message);
+  if (!answer) return tl::unexpected(answer.error());
+  return arguments_as_json(answer->get());
+}
+
 Result<json::array> AgentBus::call(const std::string& path, const std::string& interface,
                                    const std::string& member, const Fill& fill) {
+  const auto message = make_call(path, interface, member, fill);
+  if (!message) return tl::unexpected(message.error());
+  return send(*message);
+}
+
+Result<void> AgentBus::call_raw(const std::string& path, const std::string& interface,
+                                const std::string& member, const Fill& fill, const Read& read) {
+  const auto message = make_call(path, interface, member, fill);
+  if (!message) return tl::unexpected(message.error());
+  const auto answer = send_for(*message);
+  if (!answer) return tl::unexpected(answer.error());
+  if (read(answer->get()) < 0) {
+    return fail(Reason::kMessageInvalid, "the agent's answer cannot be read");
+  }
+  return {};
+}
+
+Result<AgentBus::Message> AgentBus::make_call(const std::string& path, const std::string& interface,
+                                              const std::string& member, const Fill& fill) {
   sd_bus_message* message = nullptr;
   const std::string full = std::string(kAgentName).append(".").append(interface);
   int r = ::sd_bus_message_new_method_call(bus_.get(), &message, kAgentName, path.c_str(),
                                            full.c_str(), member.c_str());
-  const Message owned(message);
+  Message owned(message);
   if (r >= 0 && fill) r = fill(message);
   if (r >= 0) r = ::sd_bus_message_set_allow_interactive_authorization(message, may_ask_ ? 1 : 0);
   if (r < 0)
     return fail(Reason::kInvalidArgs, std::string("the call cannot be made: ") + std::strerror(-r));
-  return send(owned);
+  return owned;
 }
 
 Result<json::object> AgentBus::properties(const std::string& path, const std::string& interface) {

@@ -36,6 +36,12 @@ class AgentBus {
   Result<boost::json::array> call(const std::string& path, const std::string& interface,
                                   const std::string& member, const Fill& fill = {});
 
+  // The same for an answer with what JSON does not hold: descriptors, and bytes that are many.
+  // `read` takes its arguments, in order; negative errno or not negative.
+  using Read = std::function<int(sd_bus_message*)>;
+  Result<void> call_raw(const std::string& path, const std::string& interface,
+                        const std::string& member, const Fill& fill, const Read& read);
+
   // All properties of one object, or of all objects that have the interface, by path.
   Result<boost::json::object> properties(const std::string& path, const std::string& interface);
   Result<std::map<std::string, boost::json::object>> objects(const std::string& interface);
@@ -50,6 +56,9 @@ class AgentBus {
 
  private:
   explicit AgentBus(Bus bus, bool may_ask) : bus_(std::move(bus)), may_ask_(may_ask) {}
+  Result<Message> make_call(const std::string& path, const std::string& interface,
+                            const std::string& member, const Fill& fill);
+  Result<Message> send_for(const Message& message);
   Result<boost::json::array> send(const Message& message);
   static int on_signal(sd_bus_message* signal, void* userdata, sd_bus_error*) noexcept;
 

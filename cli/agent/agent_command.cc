@@ -36,6 +36,9 @@ CLI::App* add_agent_command(CLI::App& parent, Invocation& invocation, const std:
 void OptionList::text(const char* name, const std::string& value) {
   if (!value.empty()) values_.emplace_back(name, value);
 }
+void OptionList::any_text(const char* name, const std::string& value) {
+  values_.emplace_back(name, value);
+}
 void OptionList::flag(const char* name, bool given, bool value) {
   if (given) values_.emplace_back(name, value);
 }

@@ -32,6 +32,7 @@ int run_on_agent(const AgentWork& work, const AgentOptions& options, Invocation&
 class OptionList {
  public:
   void text(const char* name, const std::string& value);  // Left out when "".
+  void any_text(const char* name, const std::string& value);
   void flag(const char* name, bool given, bool value = true);
   void seconds(const char* name, double seconds);        // As microseconds; left out when 0.
   void number(const char* name, std::uint64_t value);    // t

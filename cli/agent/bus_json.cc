@@ -2,6 +2,9 @@
 #include "cli/agent/bus_json.h"
 
 #include <string>
+#include <string_view>
+
+#include "core/base/encoding.h"
 
 namespace coffer::cli {
 namespace {
@@ -88,6 +91,13 @@ Result<json::value> read_dictionary(sd_bus_message* m, int depth) {
   return json::value(std::move(object));
 }
 
+Result<json::value> read_bytes(sd_bus_message* m) {
+  const void* data = nullptr;
+  std::size_t size = 0;
+  if (::sd_bus_message_read_array(m, 'y', &data, &size) < 0) return unreadable();
+  return json::value(to_base64({static_cast<const std::byte*>(data), size}));
+}
+
 Result<json::value> read_container(sd_bus_message* m, char type, const char* contents, int depth) {
   if (::sd_bus_message_enter_container(m, type, contents) <= 0) return unreadable();
   Result<json::value> value = unreadable();
@@ -108,6 +118,7 @@ Result<json::value> read_value(sd_bus_message* m, int depth) {
   const char* contents = nullptr;
   if (depth > kDepthMax || ::sd_bus_message_peek_type(m, &type, &contents) <= 0)
     return unreadable();
+  if (type == 'a' && std::string_view(contents) == "y") return read_bytes(m);
   if (type == 'a' || type == 'r' || type == 'v')
     return read_container(m, type, contents, depth + 1);
   return read_basic(m, type);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// `coffer key …`: the customer master keys of this host.
+// `coffer key …`: the customer master keys of this host, and what changes them.
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <ostream>
 
 #include "cli/agent/agent_command.h"
-#include "cli/agent/table.h"
+#include "cli/agent/key_access.h"
 #include "cli/commands.h"
 
 namespace coffer::cli {
@@ -13,90 +13,10 @@ namespace {
 
 namespace json = boost::json;
 
-int list(AgentBus& bus, const AgentOptions& options, Invocation& invocation) {
-  const auto keys = bus.objects("Key");
-  if (!keys) return report_error(keys.error(), options, invocation);
-  std::map<std::string, json::object> by_alias;
-  for (const auto& [path, key] : *keys)
-    by_alias.emplace(text_of(key, "Alias") + " " + path, with_path(key, path));
-  if (options.json) {
-    json::array all;
-    for (auto& [alias, key] : by_alias) all.emplace_back(std::move(key));
-    return print_json(all, invocation);
-  }
-  Table table({"ALIAS", "STATE", "VERSION", "VOLUMES", "PROTECTION", "ID"});
-  for (const auto& [alias, key] : by_alias) {
-    table.add({text_of(key, "Alias"), text_of(key, "State"),
-               std::to_string(number_of(key, "Version")),
-               std::to_string(number_of(key, "NVolumes")),
-               text_of(key, "Protection") + ", " + text_of(key, "TokenKind"), text_of(key, "Id")});
-  }
-  if (table.empty()) {
-    invocation.err << "no keys; `coffer key create ALIAS` makes one\n";
-  } else {
-    table.print(invocation.out);
-  }
-  return kExitOk;
-}
-
-Result<std::string> find_key(AgentBus& bus, const std::string& spec) {
-  const auto found = bus.call(kAgentRoot, "Keyring", "GetKey", [&](sd_bus_message* m) {
-    return ::sd_bus_message_append(m, "s", spec.c_str());
-  });
-  if (!found) return tl::unexpected(found.error());
-  return std::string(found->at(0).as_string());
-}
-
-void print_key(const json::object& key, Invocation& invocation) {
-  const auto row = [&](const char* label, const std::string& value) {
-    if (value.empty()) return;
-    invocation.out << std::string(label).append(14 - std::string_view(label).size(), ' ') << value
-                   << "\n";
-  };
-  row("Alias", text_of(key, "Alias"));
-  row("Id", text_of(key, "Id"));
-  row("Description", text_of(key, "Description"));
-  row("State", text_of(key, "State"));
-  row("Protection", text_of(key, "Protection") + " by a " + text_of(key, "TokenKind") + " token");
-  row("Created", time_text(number_of(key, "CreatedUSec")));
-  row("Volumes", std::to_string(number_of(key, "NVolumes")));
-  const auto* versions = key.if_contains("Versions");
-  if (versions == nullptr || !versions->is_array()) return;
-  Table table({"VERSION", "STATE", "CREATED"});
-  for (const auto& entry : versions->as_array()) {
-    const auto& version = entry.as_array();
-    table.add({json::serialize(version.at(0)), std::string(version.at(1).as_string()),
-               time_text(version.at(2).to_number<std::uint64_t>())});
-  }
-  invocation.out << "\n";
-  table.print(invocation.out);
-}
-
-int show_path(AgentBus& bus, const std::string& path, const AgentOptions& options,
-              Invocation& invocation) {
-  const auto key = bus.properties(path, "Key");
-  if (!key) return report_error(key.error(), options, invocation);
-  if (options.json) return print_json(with_path(*key, path), invocation);
-  print_key(*key, invocation);
-  return kExitOk;
-}
-
-void declare_show(CLI::App& parent, Invocation& invocation) {
-  const auto spec = std::make_shared<std::string>();
-  auto* command =
-      add_agent_command(parent, invocation, "show", "One key and its versions", kPlainCommand,
-                        [spec](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-                          const auto path = find_key(bus, *spec);
-                          if (!path) return report_error(path.error(), options, run);
-                          return show_path(bus, *path, options, run);
-                        });
-  command->add_option("KEY", *spec, "Id or alias")->required();
-}
-
 void declare_create(CLI::App& parent, Invocation& invocation) {
   struct Create {
-    std::string alias;
-    std::string description;
+    std::string alias, description, algorithm, usage, protection;
+    bool imported = false;
   };
   const auto own = std::make_shared<Create>();
   auto* command = add_agent_command(
@@ -104,31 +24,226 @@ void declare_create(CLI::App& parent, Invocation& invocation) {
       [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
         OptionList list;
         list.text("description", own->description);
+        list.text("algorithm", own->algorithm);
+        list.text("usage", own->usage);
+        list.text("protection", own->protection);
+        list.text("origin", own->imported ? "imported" : "");
         const auto made = bus.call(kAgentRoot, "Keyring", "CreateKey", [&](sd_bus_message* m) {
           const int r = ::sd_bus_message_append(m, "s", own->alias.c_str());
           return r < 0 ? r : list.append(m, options);
         });
         if (!made) return report_error(made.error(), options, run);
-        return show_path(bus, std::string(made->at(0).as_string()), options, run);
+        return show_key(bus, std::string(made->at(0).as_string()), options, run);
       });
   command->add_option("ALIAS", own->alias, "Its name: letters, digits, _ and -")->required();
   command->add_option("--description", own->description, "Free text");
+  command->add_option("--algorithm", own->algorithm,
+                      "AES-256 (unless given), SM4, RSA-2048, RSA-3072, RSA-4096, SM2, EC-P256, "
+                      "EC-P384");
+  command->add_option("--usage", own->usage,
+                      "asymmetric-decrypt or sign-verify; must be given for RSA and SM2");
+  command->add_option("--protection", own->protection,
+                      "resident, wrapped or rooted; unless given, as the token can");
+  command->add_flag("--imported", own->imported, "Its material will be imported");
 }
 
-void declare_change(CLI::App& parent, Invocation& invocation, const char* name, const char* help,
-                    const char* method, const char* word) {
-  const auto spec = std::make_shared<std::string>();
-  auto* command = add_agent_command(
-      parent, invocation, name, help, kChangeCommand,
-      [spec, method, word](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        const auto path = find_key(bus, *spec);
-        if (!path) return report_error(path.error(), options, run);
-        const auto done = bus.call(*path, "Key", method, [&](sd_bus_message* m) {
-          return OptionList().append(m, options);
+// A change that is the same for each key that is named, and needs nothing but options.
+struct Change {
+  const char* name;
+  const char* help;
+  const char* method;
+  const char* word;  // What the key is then.
+  bool has_force = false;
+  bool has_days = false;
+};
+
+constexpr Change kChanges[] = {
+    {"enable", "Let a disabled key be used again", "Enable", "enabled"},
+    {"disable", "Let a key be used no longer", "Disable",
+     "disabled; volumes that are open stay open", true},
+    {"archive", "Let a key open what it has wrapped, and wrap nothing more", "Archive", "archived",
+     true},
+    {"unarchive", "Let an archived key wrap again", "CancelArchive", "enabled"},
+    {"delete", "Destroy a disabled key, after some days", "ScheduleDeletion",
+     "to be destroyed; `coffer key undelete` brings it back until then", true, true},
+    {"undelete", "Bring back a key that is to be destroyed", "CancelDeletion",
+     "disabled; `coffer key enable` makes it usable"},
+    {"rotate", "Make a new version of a key", "Rotate",
+     "rotated; volumes keep the version they have"},
+    {"delete-material", "Drop the material of an imported key", "DeleteMaterial",
+     "without its material; the same can be imported again", true},
+};
+
+struct ChangeOptions {
+  std::vector<std::string> keys;
+  bool force = false;
+  std::uint32_t days = 30;
+};
+
+Result<void> change_one(AgentBus& bus, const Change& change, const ChangeOptions& own,
+                        const std::string& spec, const AgentOptions& options) {
+  const auto path = find_key(bus, spec);
+  if (!path) return tl::unexpected(path.error());
+  OptionList list;
+  list.flag("force", own.force);
+  const auto done = bus.call(*path, "Key", change.method, [&](sd_bus_message* m) {
+    const int r = change.has_days ? ::sd_bus_message_append(m, "u", own.days) : 0;
+    return r < 0 ? r : list.append(m, options);
+  });
+  if (!done) return tl::unexpected(done.error());
+  return {};
+}
+
+// One key reports as any command does; of several each has its line, and the first error counts.
+int change_keys(AgentBus& bus, const Change& change, const ChangeOptions& own,
+                const AgentOptions& options, Invocation& invocation) {
+  int status = kExitOk;
+  json::array results;
+  for (const auto& spec : own.keys) {
+    const auto done = change_one(bus, change, own, spec, options);
+    if (own.keys.size() == 1) {
+      return report_done(done ? Result<json::array>(json::array())
+                              : Result<json::array>(tl::unexpected(done.error())),
+                         change.word, options, invocation);
+    }
+    if (!done && status == kExitOk) status = reason_info(done.error().reason()).exit_status;
+    if (options.json) {
+      json::object result{{"key", spec}, {"done", done.has_value()}};
+      if (!done) result["error"] = done.error().name();
+      if (!done) result["text"] = done.error().message();
+      results.emplace_back(std::move(result));
+    } else if (done) {
+      invocation.out << spec << ": " << change.word << "\n";
+    } else {
+      invocation.err << "coffer: " << spec << ": " << done.error().name() << ": "
+                     << done.error().message() << "\n";
+    }
+  }
+  if (options.json) print_json(results, invocation);
+  return status;
+}
+
+void declare_changes(CLI::App& group, Invocation& invocation) {
+  for (const auto& change : kChanges) {
+    const auto own = std::make_shared<ChangeOptions>();
+    auto* command = add_agent_command(
+        group, invocation, change.name, change.help, kChangeCommand,
+        [own, &change](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+          return change_keys(bus, change, *own, options, run);
         });
-        return report_done(done, word, options, run);
+    command->add_option("KEY", own->keys, "Ids or aliases")->required();
+    if (change.has_force)
+      command->add_flag("--force", own->force, "Also when volumes use it, which then do not open");
+    if (change.has_days)
+      command->add_option("--days", own->days, "When: 7 to 30 days from now; 30 unless given")
+          ->check(CLI::Range(7, 30));
+  }
+}
+
+// A method on one key, with arguments before its options.
+int call_key(AgentBus& bus, const std::string& spec, const char* method, const char* word,
+             const AgentBus::Fill& arguments, const OptionList& list, const AgentOptions& options,
+             Invocation& invocation) {
+  const auto path = find_key(bus, spec);
+  if (!path) return report_error(path.error(), options, invocation);
+  const auto done = bus.call(*path, "Key", method, [&](sd_bus_message* m) {
+    const int r = arguments ? arguments(m) : 0;
+    return r < 0 ? r : list.append(m, options);
+  });
+  return report_done(done, word, options, invocation);
+}
+
+void declare_rotation(CLI::App& group, Invocation& invocation) {
+  struct Rotation {
+    std::string key;
+    std::uint32_t days = 0;
+    bool off = false;
+  };
+  const auto own = std::make_shared<Rotation>();
+  auto* command = add_agent_command(
+      group, invocation, "rotation", "Have a key rotate by itself, or not", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        const std::string word = own->off ? "rotates on demand alone"
+                                          : "rotates every " + std::to_string(own->days) + " days";
+        return call_key(
+            bus, own->key, "SetRotation", word.c_str(),
+            [&](sd_bus_message* m) { return ::sd_bus_message_append(m, "u", own->days); }, {},
+            options, run);
       });
-  command->add_option("KEY", *spec, "Id or alias")->required();
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  auto* choice = command->add_option_group("when");
+  choice->add_option("--days", own->days, "7 to 365")->check(CLI::Range(7, 365));
+  choice->add_flag("--off", own->off, "No longer by itself");
+  choice->require_option(1);
+}
+
+void declare_describe(CLI::App& group, Invocation& invocation) {
+  struct Description {
+    std::string key, alias;
+    std::optional<std::string> description;
+  };
+  const auto own = std::make_shared<Description>();
+  auto* command = add_agent_command(
+      group, invocation, "describe", "Change alias and description", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        OptionList list;
+        list.text("alias", own->alias);
+        if (own->description) list.any_text("description", *own->description);
+        return call_key(bus, own->key, "Describe", "changed", {}, list, options, run);
+      });
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  auto* what = command->add_option_group("what");
+  what->add_option("--alias", own->alias, "Its new name");
+  what->add_option("--description", own->description, "Free text");
+  what->require_option(1, 2);
+}
+
+void declare_tag(CLI::App& group, Invocation& invocation) {
+  struct Tags {
+    std::string key;
+    std::vector<std::string> tags;
+    bool none = false;
+  };
+  const auto own = std::make_shared<Tags>();
+  auto* command = add_agent_command(
+      group, invocation, "tag", "Replace the tags of a key", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        const auto tags = named_values(own->tags);
+        if (!tags) return report_error(tags.error(), options, run);
+        return call_key(
+            bus, own->key, "SetTags", "tagged",
+            [&](sd_bus_message* m) { return append_map(m, *tags); }, {}, options, run);
+      });
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  auto* choice = command->add_option_group("which");
+  choice->add_option("TAG", own->tags, "NAME=VALUE");
+  choice->add_flag("--none", own->none, "It has none any more");
+  choice->require_option(1);
+}
+
+void declare_destroy_version(CLI::App& group, Invocation& invocation) {
+  struct Destroy {
+    std::string key;
+    std::uint32_t version = 0;
+    bool yes = false;
+  };
+  const auto own = std::make_shared<Destroy>();
+  auto* command = add_agent_command(
+      group, invocation, "destroy-version", "Destroy an old version of a key for good",
+      kChangeCommand, [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        if (!own->yes) {
+          run.err << "coffer: what is wrapped under version " << own->version << " of " << own->key
+                  << " is lost for good; to do it, give --yes\n";
+          return kExitUsage;
+        }
+        return call_key(
+            bus, own->key, "DestroyVersion", "destroyed",
+            [&](sd_bus_message* m) { return ::sd_bus_message_append(m, "u", own->version); }, {},
+            options, run);
+      });
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  command->add_option("VERSION", own->version, "Its number; not the newest one")->required();
+  command->add_flag("--yes", own->yes, "Nothing is wrapped under it any more");
 }
 
 }  // namespace
@@ -136,14 +251,15 @@ void declare_change(CLI::App& parent, Invocation& invocation, const char* name, 
 void declare_key(CLI::App& parent, Invocation& invocation) {
   auto* group = parent.add_subcommand("key", "The keys that open volumes");
   group->require_subcommand(1);
-  add_agent_command(*group, invocation, "list", "All keys", kPlainCommand, &list);
-  declare_show(*group, invocation);
+  declare_key_views(*group, invocation);
   declare_create(*group, invocation);
-  declare_change(*group, invocation, "enable", "Let a key be used again", "Enable", "enabled");
-  declare_change(*group, invocation, "disable", "Let a key be used no longer", "Disable",
-                 "disabled; volumes that are open stay open");
-  declare_change(*group, invocation, "rotate", "Make a new version of a key", "Rotate",
-                 "rotated; volumes keep the version they have");
+  declare_changes(*group, invocation);
+  declare_rotation(*group, invocation);
+  declare_describe(*group, invocation);
+  declare_tag(*group, invocation);
+  declare_destroy_version(*group, invocation);
+  declare_key_uses(*group, invocation);
+  declare_key_imports(*group, invocation);
 }
 
 }  // namespace coffer::cli

@@ -35,6 +35,14 @@ std::string_view what_to_do(Reason reason) {
       return "`coffer job list` shows the jobs; one is kept for a minute after its end.";
     case Reason::kKeyDisabled:
       return "`coffer key enable KEY` makes it usable again.";
+    case Reason::kKeyBound:
+      return "`coffer key show KEY` tells what uses it; --force takes it away all the same.";
+    case Reason::kKeyArchived:
+      return "`coffer key unarchive KEY` lets it wrap again.";
+    case Reason::kKeyPendingDeletion:
+      return "`coffer key undelete KEY` brings it back.";
+    case Reason::kKeyNotDisabled:
+      return "`coffer key disable KEY` first.";
     case Reason::kKeyExhausted:
       return "`coffer key rotate KEY` makes a new version.";
     case Reason::kHsmAbsent:

@@ -4,8 +4,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "tests/integration/dbus/dbus_fixture.h"
-#include "tests/support/paths.h"
+#include "tests/integration/cli/agent_commands.h"
 
 namespace coffer::tests {
 namespace {
@@ -16,39 +15,6 @@ using agent::VolumeState;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-class AgentCommandsTest : public DbusTest {
- protected:
-  void SetUp() override {
-    DbusTest::SetUp();
-    if (IsSkipped()) return;
-    a = engine->add_volume("vol-a");
-    b = engine->add_volume("vol-b");
-  }
-
-  std::vector<std::string> words_of(std::vector<std::string> words) const {
-    words.insert(words.begin(), (bin_dir() / "coffer").string());
-    words.insert(words.end(), {"--bus", bus_.address()});
-    return words;
-  }
-  CommandResult coffer(std::vector<std::string> words) {
-    return run_command(*loop, words_of(std::move(words)));
-  }
-  json::value coffer_json(std::vector<std::string> words, int status = 0) {
-    words.emplace_back("--json");
-    const auto result = coffer(std::move(words));
-    EXPECT_EQ(result.status, status) << result.out << result.err;
-    EXPECT_THAT(result.err, IsEmpty());
-    json::error_code error;
-    auto value = json::parse(result.out, error);
-    EXPECT_FALSE(error) << result.out;
-    return value;
-  }
-  VolumeState state_of(const VolumeId& id) const { return engine->volume(id)->state; }
-
-  VolumeId a{Uuid()};
-  VolumeId b{Uuid()};
-};
 
 TEST_F(AgentCommandsTest, ListIsATableInTheOrderOfNames) {
   const auto listed = coffer({"list"});

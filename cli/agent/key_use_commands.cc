@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+// `coffer key …` for what keys are used for. Secrets come by standard input and go by standard
+// output alone: never by arguments, which everybody sees.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <ostream>
+
+#include "cli/agent/agent_command.h"
+#include "cli/agent/key_access.h"
+#include "cli/commands.h"
+#include "core/base/encoding.h"
+#include "core/base/files.h"
+#include "core/base/sealed_secret.h"
+#include "core/crypto/digest.h"
+#include "core/crypto/sm2.h"
+#include "core/keyring/caller_blob.h"
+
+namespace coffer::cli {
+namespace {
+
+namespace json = boost::json;
+
+using keyring::CallerBlob;
+
+constexpr std::size_t kCiphertextBytesMax = CallerBlob::kEncodedBytesMax;
+constexpr std::size_t kMessageBytesMax = 16U * 1024 * 1024;
+
+struct Use {
+  std::string key, scheme, to, ciphertext_file;
+  std::vector<std::string> context, new_context;
+  std::uint32_t bytes = 32;
+  bool base64 = false;
+  bool is_digest = false;
+  bool der = false;
+};
+
+// What is secret is not put into a JSON document, which would be ordinary memory.
+std::optional<int> refuse_json(const AgentOptions& options, Invocation& invocation) {
+  if (!options.json) return std::nullopt;
+  invocation.err << "coffer: what is decrypted is not shown as JSON\n";
+  return kExitUsage;
+}
+
+// Bytes that are not secret: raw, base64, or a member of the JSON document.
+int give(const Result<Bytes>& bytes, const char* name, bool base64, const AgentOptions& options,
+         Invocation& invocation) {
+  if (!bytes) return report_error(bytes.error(), options, invocation);
+  if (options.json) return print_json(json::object{{name, to_base64(*bytes)}}, invocation);
+  const auto written = write_output(*bytes, base64);
+  return written ? kExitOk : report_error(written.error(), options, invocation);
+}
+
+int give_secret(const Result<SecretBytes>& plain, const AgentOptions& options,
+                Invocation& invocation) {
+  if (!plain) return report_error(plain.error(), options, invocation);
+  const auto written = write_output(plain->reveal());
+  return written ? kExitOk : report_error(written.error(), options, invocation);
+}
+
+// A call that answers one array of bytes.
+Result<Bytes> call_for_bytes(AgentBus& bus, const std::string& path, const char* interface,
+                             const char* method, const AgentBus::Fill& fill) {
+  Bytes bytes;
+  const auto done = bus.call_raw(path, interface, method, fill,
+                                 [&](sd_bus_message* answer) { return read_bytes(answer, bytes); });
+  if (!done) return tl::unexpected(done.error());
+  return bytes;
+}
+
+// A call whose answer begins with a secret.
+Result<SecretBytes> call_for_secret(AgentBus& bus, const std::string& path, const char* interface,
+                                    const char* method, const AgentBus::Fill& fill,
+                                    Bytes* behind_it = nullptr) {
+  Result<SecretBytes> secret = fail(Reason::kMessageInvalid, "the agent answered no secret");
+  const auto done = bus.call_raw(path, interface, method, fill, [&](sd_bus_message* answer) {
+    const int r = read_secret(answer, secret);
+    return r < 0 || behind_it == nullptr ? r : read_bytes(answer, *behind_it);
+  });
+  if (!done) return tl::unexpected(done.error());
+  return secret;
+}
+
+int append_end(sd_bus_message* m, const std::map<std::string, std::string>& context,
+               const AgentOptions& options) {
+  const int r = append_map(m, context);
+  return r < 0 ? r : OptionList().append(m, options);
+}
+
+Result<Bytes> encrypt(AgentBus& bus, const Use& own, const AgentOptions& options) {
+  const auto context = named_values(own.context);
+  if (!context) return tl::unexpected(context.error());
+  const auto path = find_key(bus, own.key);
+  if (!path) return tl::unexpected(path.error());
+  const auto plain = read_secret_input(CallerBlob::kPlainBytesMax);
+  if (!plain) return tl::unexpected(plain.error());
+  const auto sealed = seal_secret(*plain);
+  if (!sealed) return tl::unexpected(sealed.error());
+  return call_for_bytes(bus, *path, "Key", "Encrypt", [&](sd_bus_message* m) {
+    const int fd = sealed->get();
+    const int r = ::sd_bus_message_append_basic(m, 'h', &fd);
+    return r < 0 ? r : append_end(m, *context, options);
+  });
+}
+
+Result<SecretBytes> decrypt(AgentBus& bus, const Use& own, const AgentOptions& options) {
+  const auto context = named_values(own.context);
+  if (!context) return tl::unexpected(context.error());
+  const auto ciphertext = read_ciphertext_input(kCiphertextBytesMax);
+  if (!ciphertext) return tl::unexpected(ciphertext.error());
+  if (own.key.empty()) {
+    return call_for_secret(bus, kAgentRoot, "Keyring", "Decrypt", [&](sd_bus_message* m) {
+      const int r = append_bytes(m, *ciphertext);
+      return r < 0 ? r : append_end(m, *context, options);
+    });
+  }
+  const auto path = find_key(bus, own.key);
+  if (!path) return tl::unexpected(path.error());
+  OptionList list;
+  list.text("scheme", own.scheme);
+  return call_for_secret(bus, *path, "Key", "DecryptAsymmetric", [&](sd_bus_message* m) {
+    const int r = append_bytes(m, *ciphertext);
+    return r < 0 ? r : list.append(m, options);
+  });
+}
+
+Result<Bytes> reencrypt(AgentBus& bus, const Use& own, const AgentOptions& options) {
+  const auto context = named_values(own.context);
+  if (!context) return tl::unexpected(context.error());
+  const auto then = named_values(own.new_context.empty() ? own.context : own.new_context);
+  if (!then) return tl::unexpected(then.error());
+  const auto ciphertext = read_ciphertext_input(kCiphertextBytesMax);
+  if (!ciphertext) return tl::unexpected(ciphertext.error());
+  return call_for_bytes(bus, kAgentRoot, "Keyring", "ReEncrypt", [&](sd_bus_message* m) {
+    int r = append_bytes(m, *ciphertext);
+    if (r >= 0) r = append_map(m, *context);
+    if (r >= 0) r = ::sd_bus_message_append(m, "s", own.to.c_str());
+    return r < 0 ? r : append_end(m, *then, options);
+  });
+}
+
+int make_data_key(AgentBus& bus, const Use& own, const AgentOptions& options,
+                  Invocation& invocation) {
+  const auto context = named_values(own.context);
+  if (!context) return report_error(context.error(), options, invocation);
+  const auto path = find_key(bus, own.key);
+  if (!path) return report_error(path.error(), options, invocation);
+  Bytes ciphertext;
+  const auto plain = call_for_secret(
+      bus, *path, "Key", "GenerateDataKey",
+      [&](sd_bus_message* m) {
+        const int r = ::sd_bus_message_append(m, "u", own.bytes);
+        return r < 0 ? r : append_end(m, *context, options);
+      },
+      &ciphertext);
+  if (!plain) return report_error(plain.error(), options, invocation);
+  // The plain key is worth nothing to whoever could not keep the other one.
+  const auto kept = write_file_durably(own.ciphertext_file, ciphertext);
+  if (!kept) return report_error(kept.error(), options, invocation);
+  return give_secret(plain, options, invocation);
+}
+
+Result<Bytes> public_key(const json::object& key) {
+  auto der = from_base64(text_of(key, "PublicKey"));
+  if (!der || der->empty()) {
+    return fail(Reason::kKeyUsage, "key " + text_of(key, "Alias") + " has no public key");
+  }
+  return std::move(*der);
+}
+
+// What is signed of `message`, by the key's algorithm.
+Result<Bytes> digest_of(const json::object& key, ByteView message) {
+  const std::string algorithm = text_of(key, "Algorithm");
+  if (algorithm == "EC-P384") {
+    return fail(Reason::kUnsupported,
+                "give the SHA-384 digest of the message on standard input, with --digest");
+  }
+  if (algorithm != "SM2") {
+    const auto digest = crypto::sha256(message);
+    return Bytes(digest.begin(), digest.end());
+  }
+  const auto der = public_key(key);
+  if (!der) return tl::unexpected(der.error());
+  const auto parsed = crypto::Sm2PublicKey::parse(*der);
+  if (!parsed) return tl::unexpected(parsed.error());
+  const auto digest = parsed->message_digest(message);
+  if (!digest) return tl::unexpected(digest.error());
+  return Bytes(digest->begin(), digest->end());
+}
+
+Result<Bytes> sign(AgentBus& bus, const Use& own, const AgentOptions& options) {
+  const auto path = find_key(bus, own.key);
+  if (!path) return tl::unexpected(path.error());
+  const auto key = bus.properties(*path, "Key");
+  if (!key) return tl::unexpected(key.error());
+  const auto message = read_input(kMessageBytesMax);
+  if (!message) return tl::unexpected(message.error());
+  const auto digest = own.is_digest ? message : digest_of(*key, *message);
+  if (!digest) return tl::unexpected(digest.error());
+  OptionList list;
+  list.text("scheme", own.scheme);
+  return call_for_bytes(bus, *path, "Key", "Sign", [&](sd_bus_message* m) {
+    const int r = append_bytes(m, *digest);
+    return r < 0 ? r : list.append(m, options);
+  });
+}
+
+std::string pem_of(ByteView der) {
+  constexpr std::size_t kLine = 64;
+  const std::string text = to_base64(der);
+  std::string pem = "-----BEGIN PUBLIC KEY-----\n";
+  for (std::size_t at = 0; at < text.size(); at += kLine) pem += text.substr(at, kLine) + "\n";
+  return pem + "-----END PUBLIC KEY-----\n";
+}
+
+int show_public_key(AgentBus& bus, const Use& own, const AgentOptions& options,
+                    Invocation& invocation) {
+  const auto path = find_key(bus, own.key);
+  if (!path) return report_error(path.error(), options, invocation);
+  const auto key = bus.properties(*path, "Key");
+  if (!key) return report_error(key.error(), options, invocation);
+  const auto der = public_key(*key);
+  if (!der) return report_error(der.error(), options, invocation);
+  if (own.der || options.json) return give(der, "publicKey", false, options, invocation);
+  invocation.out << pem_of(*der);
+  return kExitOk;
+}
+
+using UseOptions = std::shared_ptr<Use>;
+
+void add_context(CLI::App& command, const UseOptions& own) {
+  command.add_option("--context", own->context,
+                     "NAME=VALUE, bound to it: the same must be given to open it");
+}
+void add_base64(CLI::App& command, const UseOptions& own) {
+  command.add_flag("--base64", own->base64, "Base64 instead of raw bytes");
+}
+void add_key(CLI::App& command, const UseOptions& own, bool required = true) {
+  command.add_option("KEY", own->key, "Id or alias")->required(required);
+}
+
+void declare_encrypt(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "encrypt", "Encrypt up to 4096 bytes of standard input", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        return give(encrypt(bus, *own, options), "ciphertext", own->base64, options, run);
+      });
+  add_key(*command, own);
+  add_context(*command, own);
+  add_base64(*command, own);
+}
+
+void declare_decrypt(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "decrypt", "Decrypt standard input, raw or base64, to standard output",
+      kChangeCommand, [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        if (const auto refused = refuse_json(options, run)) return *refused;
+        return give_secret(decrypt(bus, *own, options), options, run);
+      });
+  add_key(*command, own, false);
+  add_context(*command, own);
+  command->add_option("--scheme", own->scheme,
+                      "Of what was encrypted to KEY's public key: rsa-oaep-sha256 (unless given), "
+                      "rsa-oaep-sha1, rsa-pkcs1, sm2");
+}
+
+void declare_reencrypt(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "reencrypt", "Encrypt anew, under the newest version or another key",
+      kChangeCommand, [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        return give(reencrypt(bus, *own, options), "ciphertext", own->base64, options, run);
+      });
+  command->add_option("--to", own->to, "The other key, id or alias");
+  add_context(*command, own);
+  command->add_option("--new-context", own->new_context, "NAME=VALUE; else as --context");
+  add_base64(*command, own);
+}
+
+void declare_data_key(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "data-key",
+      "A random key on standard output, and the same encrypted in a file", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        if (const auto refused = refuse_json(options, run)) return *refused;
+        return make_data_key(bus, *own, options, run);
+      });
+  add_key(*command, own);
+  command->add_option("--ciphertext", own->ciphertext_file, "Where the encrypted one goes")
+      ->required();
+  command->add_option("--bytes", own->bytes, "16 to 1024; 32 unless given")
+      ->check(CLI::Range(16, 1024));
+  add_context(*command, own);
+}
+
+void declare_sign(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "sign", "Sign standard input", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        return give(sign(bus, *own, options), "signature", own->base64, options, run);
+      });
+  add_key(*command, own);
+  command->add_option("--scheme", own->scheme,
+                      "rsa-pss-sha256 (unless given), rsa-pkcs1-sha256, ecdsa, sm2");
+  command->add_flag("--digest", own->is_digest, "Standard input is the digest, not the message");
+  add_base64(*command, own);
+}
+
+void declare_public_key(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "public-key", "The public key of an asymmetric key, as PEM", kPlainCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        return show_public_key(bus, *own, options, run);
+      });
+  add_key(*command, own);
+  command->add_flag("--der", own->der, "DER instead");
+}
+
+}  // namespace
+
+void declare_key_uses(CLI::App& group, Invocation& invocation) {
+  declare_encrypt(group, invocation);
+  declare_decrypt(group, invocation);
+  declare_reencrypt(group, invocation);
+  declare_data_key(group, invocation);
+  declare_sign(group, invocation);
+  declare_public_key(group, invocation);
+}
+
+}  // namespace coffer::cli

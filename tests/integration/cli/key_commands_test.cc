@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// `coffer key …` as an operator and a script meet it.
+#include <filesystem>
+#include <fstream>
+
+#include "core/base/encoding.h"
+#include "core/base/files.h"
+#include "tests/integration/cli/agent_commands.h"
+#include "tests/support/temp_dir.h"
+
+namespace coffer::tests {
+namespace {
+
+namespace json = boost::json;
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class KeyCommandsTest : public AgentCommandsTest {
+ protected:
+  // `coffer key WORDS` with `input` on its standard input.
+  CommandResult key(const std::string& input, const std::string& words) {
+    const std::string in = (folder.path() / "input").string();
+    std::ofstream(in, std::ios::binary) << input;
+    const std::string line = (bin_dir() / "coffer").string() + " key " + words + " --bus '" +
+                             bus_.address() + "' < " + in;
+    return run_command(*loop, {"/bin/sh", "-c", line});
+  }
+  json::object shown(const std::string& spec) {
+    return coffer_json({"key", "show", spec}).as_object();
+  }
+  std::string file(const char* name) { return (folder.path() / name).string(); }
+
+  TempDir folder;
+};
+
+TEST_F(KeyCommandsTest, ListShowsWhatHappensNextAndFilters) {
+  ASSERT_EQ(coffer({"key", "rotation", "default", "--days", "90"}).status, 0);
+  const auto all = coffer({"key", "list"});
+  EXPECT_EQ(all.status, 0) << all.err;
+  EXPECT_THAT(all.out, testing::StartsWith("ALIAS    STATE    VERSION  ALGORITHM  NEXT"));
+  EXPECT_THAT(all.out, HasSubstr("default  Enabled  1        AES-256    rotates 2"));
+  EXPECT_THAT(all.out, HasSubstr("vol-a, vol-b  wrapped, software"));
+  const CmkId other = engine->add_key("other");
+  engine->change_record(other, [](auto& record) { record.state = keyring::KeyState::kArchived; });
+  EXPECT_EQ(coffer_json({"key", "list"}).as_array().size(), 2U);
+  const auto archived = coffer_json({"key", "list", "--state", "Archived"}).as_array();
+  ASSERT_EQ(archived.size(), 1U);
+  EXPECT_EQ(archived[0].as_object().at("Alias").as_string(), "other");
+  EXPECT_EQ(coffer_json({"key", "list", "--order", "newest"}).as_array().size(), 2U);
+  EXPECT_EQ(coffer({"key", "list", "--state", "Gone"}).status, 64);
+  const auto none = coffer({"key", "list", "--search", "nothing"});
+  EXPECT_EQ(none.status, 0);
+  EXPECT_THAT(none.out, IsEmpty());
+}
+
+TEST_F(KeyCommandsTest, ShowTellsEverythingWithTheVolumes) {
+  ASSERT_EQ(coffer({"key", "tag", "default", "team=storage", "env=prod"}).status, 0);
+  const auto text = coffer({"key", "show", "default"});
+  EXPECT_EQ(text.status, 0) << text.err;
+  for (const auto* part :
+       {"AES-256, encrypt-decrypt", "wrapped by a software token", "on demand",
+        "env=prod, team=storage", "VERSION  STATE", "1        current", "vol-a", "vol-b"})
+    EXPECT_THAT(text.out, HasSubstr(part));
+  const auto object = shown("default");
+  EXPECT_EQ(object.at("Volumes").as_array().size(), 2U);
+  EXPECT_EQ(object.at("Tags").as_object().at("env").as_string(), "prod");
+  EXPECT_EQ(coffer({"key", "tag", "default", "--none"}).status, 0);
+  EXPECT_TRUE(shown("default").at("Tags").as_object().empty());
+  EXPECT_EQ(coffer({"key", "tag", "default"}).status, 2);
+  EXPECT_EQ(coffer({"key", "tag", "default", "novalue"}).status, 64);
+}
+
+TEST_F(KeyCommandsTest, AKeyIsMadeAsAsked) {
+  EXPECT_EQ(coffer({"key", "create", "signer", "--algorithm", "SM2", "--usage", "sign-verify",
+                    "--protection", "rooted"})
+                .status,
+            0);
+  EXPECT_EQ(shown("signer").at("Algorithm").as_string(), "SM2");
+  EXPECT_EQ(coffer({"key", "create", "x", "--algorithm", "SM2"}).status, 64);
+  EXPECT_EQ(coffer({"key", "create", "brought", "--imported"}).status, 0);
+  EXPECT_EQ(shown("brought").at("State").as_string(), "PendingImport");
+}
+
+TEST_F(KeyCommandsTest, EachChangeDoesWhatItIsCalled) {
+  ASSERT_EQ(coffer({"key", "create", "second"}).status, 0);
+  const auto goes_to = [&](const std::vector<std::string>& words, const char* state) {
+    std::vector<std::string> all{"key"};
+    all.insert(all.end(), words.begin(), words.end());
+    const auto done = coffer(all);
+    EXPECT_EQ(done.status, 0) << words[0] << done.err;
+    EXPECT_EQ(shown("second").at("State").as_string(), state) << words[0];
+  };
+  goes_to({"disable", "second"}, "Disabled");
+  goes_to({"enable", "second"}, "Enabled");
+  goes_to({"archive", "second"}, "Archived");
+  goes_to({"unarchive", "second"}, "Enabled");
+  goes_to({"delete", "second", "--days", "7"}, "PendingDelete");
+  EXPECT_THAT(coffer({"key", "show", "second"}).out, HasSubstr("Destroyed     2"));
+  goes_to({"undelete", "second"}, "Disabled");
+  goes_to({"rotate", "second"}, "Disabled");
+  EXPECT_EQ(shown("second").at("Version").to_number<int>(), 2);
+  EXPECT_EQ(coffer({"key", "destroy-version", "second", "1"}).status, 2);
+  goes_to({"destroy-version", "second", "1", "--yes"}, "Disabled");
+  goes_to({"rotation", "second", "--days", "30"}, "Disabled");
+  goes_to({"rotation", "second", "--off"}, "Disabled");
+  goes_to({"delete-material", "second"}, "PendingImport");
+  EXPECT_EQ(coffer({"key", "describe", "second", "--alias", "third", "--description", ""}).status,
+            0);
+  EXPECT_EQ(shown("third").at("Description").as_string(), "");
+  EXPECT_EQ(coffer({"key", "describe", "third"}).status, 2);
+  for (const auto* days : {"6", "31", "soon"})
+    EXPECT_EQ(coffer({"key", "delete", "third", "--days", days}).status, 2) << days;
+  EXPECT_EQ(coffer({"key", "rotation", "third", "--days", "366"}).status, 2);
+  EXPECT_EQ(coffer({"key", "rotation", "third"}).status, 2);
+}
+
+TEST_F(KeyCommandsTest, AKeyThatVolumesUseNeedsForce) {
+  const auto refused = coffer({"key", "disable", "default"});
+  EXPECT_EQ(refused.status, 69);
+  EXPECT_THAT(refused.err, HasSubstr("KeyBound"));
+  EXPECT_THAT(refused.err, HasSubstr("--force"));
+  EXPECT_EQ(coffer({"key", "disable", "default", "--force"}).status, 0);
+}
+
+TEST_F(KeyCommandsTest, SeveralKeysEachHaveTheirLineAndTheFirstErrorCounts) {
+  ASSERT_EQ(coffer({"key", "create", "second"}).status, 0);
+  ASSERT_EQ(coffer({"key", "create", "third"}).status, 0);
+  const auto mixed = coffer({"key", "disable", "second", "none", "third"});
+  EXPECT_EQ(mixed.status, 66);
+  EXPECT_THAT(mixed.out, HasSubstr("second: disabled"));
+  EXPECT_THAT(mixed.out, HasSubstr("third: disabled"));
+  EXPECT_THAT(mixed.err, HasSubstr("none: NoSuchKey"));
+  const auto results = coffer_json({"key", "enable", "second", "none"}, 66).as_array();
+  ASSERT_EQ(results.size(), 2U);
+  EXPECT_TRUE(results[0].as_object().at("done").as_bool());
+  EXPECT_EQ(results[1].as_object().at("error").as_string(), "NoSuchKey");
+}
+
+TEST_F(KeyCommandsTest, WhatWasEncryptedIsDecryptedFromStandardInput) {
+  const std::string secret("a secret\nwith \x01 bytes", 21);
+  const auto encrypted = key(secret, "encrypt default --context app=db");
+  ASSERT_EQ(encrypted.status, 0) << encrypted.err;
+  EXPECT_THAT(encrypted.out, testing::StartsWith("CFCB"));
+  const auto decrypted = key(encrypted.out, "decrypt --context app=db");
+  EXPECT_EQ(decrypted.status, 0) << decrypted.err;
+  EXPECT_EQ(decrypted.out, secret);
+  EXPECT_THAT(decrypted.err, IsEmpty());
+  EXPECT_EQ(key(encrypted.out, "decrypt").status, 65) << "another context";
+
+  const auto text = key(secret, "encrypt default --base64");
+  EXPECT_TRUE(from_base64(text.out.substr(0, text.out.size() - 1)));
+  EXPECT_EQ(key(text.out, "decrypt").out, secret);
+  const auto document = json::parse(key(secret, "encrypt default --json").out);
+  EXPECT_EQ(key(std::string(document.as_object().at("ciphertext").as_string()), "decrypt").out,
+            secret);
+}
+
+TEST_F(KeyCommandsTest, PlaintextsHaveTheirLimitsAndAreNoJson) {
+  EXPECT_EQ(key(std::string(4096, 'x'), "encrypt default").status, 0);
+  const auto large = key(std::string(4097, 'x'), "encrypt default");
+  EXPECT_EQ(large.status, 64);
+  EXPECT_THAT(large.err, HasSubstr("more than 4096 bytes"));
+  EXPECT_EQ(key("", "encrypt default").status, 64);
+  EXPECT_EQ(key("x", "decrypt").status, 65);
+  EXPECT_EQ(key("x", "decrypt --json").status, 2);
+  EXPECT_EQ(key("x", "encrypt default --context novalue").status, 64);
+  EXPECT_EQ(key("x", "encrypt none").status, 66);
+}
+
+TEST_F(KeyCommandsTest, DataAreEncryptedAnew) {
+  engine->add_key("other");
+  const auto first = key("text", "encrypt default --context a=1");
+  const auto same = key(first.out, "reencrypt --context a=1");
+  EXPECT_EQ(same.out, first.out);
+  const auto moved = key(first.out, "reencrypt --to other --context a=1 --new-context b=2");
+  ASSERT_EQ(moved.status, 0) << moved.err;
+  EXPECT_EQ(key(moved.out, "decrypt --context b=2").out, "text");
+}
+
+TEST_F(KeyCommandsTest, ADataKeyComesPlainAndEncrypted) {
+  const auto made = key("", "data-key default --bytes 48 --ciphertext " + file("wrapped"));
+  ASSERT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(made.out.size(), 48U);
+  const auto wrapped = read_file(file("wrapped"), 10'000);
+  EXPECT_EQ(key(std::string(as_text(*wrapped)), "decrypt").out, made.out);
+  EXPECT_EQ(key("", "data-key default --bytes 8 --ciphertext " + file("x")).status, 2);
+  EXPECT_EQ(key("", "data-key default").status, 2);
+}
+
+TEST_F(KeyCommandsTest, AnAsymmetricKeyShowsItsPublicHalfSignsAndDecrypts) {
+  ASSERT_EQ(coffer({"key", "create", "signer", "--algorithm", "EC-P256"}).status, 0);
+  const auto pem = coffer({"key", "public-key", "signer"});
+  EXPECT_EQ(pem.out, "-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----\n");
+  EXPECT_EQ(coffer({"key", "public-key", "signer", "--der"}).out, std::string("0\0", 2));
+  EXPECT_EQ(coffer({"key", "public-key", "default"}).status, 64);
+  EXPECT_EQ(key("message", "sign signer --base64").out.size(), 45U);
+  EXPECT_EQ(key("0123456789abcdef0123456789abcdef", "sign signer --digest").out,
+            "fedcba9876543210fedcba9876543210");
+  ASSERT_EQ(coffer({"key", "create", "wide", "--algorithm", "EC-P384"}).status, 0);
+  EXPECT_EQ(key("message", "sign wide").status, 64);
+
+  ASSERT_EQ(coffer({"key", "create", "opener", "--algorithm", "RSA-2048", "--usage",
+                    "asymmetric-decrypt"})
+                .status,
+            0);
+  EXPECT_EQ(key("\x01yx", "decrypt opener --scheme rsa-pkcs1").out, "xy\x01");
+}
+
+TEST_F(KeyCommandsTest, MaterialIsImported) {
+  ASSERT_EQ(coffer({"key", "create", "brought", "--imported"}).status, 0);
+  const auto prepared = coffer({"key", "import-parameters", "brought", "--public-key",
+                                file("public"), "--token", file("token")});
+  ASSERT_EQ(prepared.status, 0) << prepared.err;
+  EXPECT_THAT(prepared.out, HasSubstr(file("public")));
+  EXPECT_EQ(read_file(file("token"), 100)->size(), 16U);
+  const auto imported = key("wrapped", "import brought --valid-days 30 --token " + file("token"));
+  EXPECT_EQ(imported.status, 0) << imported.err;
+  EXPECT_EQ(shown("brought").at("State").as_string(), "Enabled");
+  EXPECT_THAT(coffer({"key", "list"}).out, HasSubstr("expires 2"));
+  EXPECT_EQ(key("wrapped", "import default --token " + file("token")).status, 69);
+  EXPECT_EQ(key("wrapped", "import brought --token " + file("none")).status, 66);
+}
+
+}  // namespace
+}  // namespace coffer::tests

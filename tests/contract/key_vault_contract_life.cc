@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a vault does in the later life of keys: archive, deletion, rewrap, private keys, import.
 #include <algorithm>
+#include <iostream>
 #include <string>
 #include <utility>
 
@@ -106,6 +107,28 @@ TEST_P(KeyVaultContract, AKindThatTheTokenDoesNotShowIsRefused) {
       EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kUnsupported))
           << key_algorithm_name(algorithm) << ", " << protection_name(protection);
     }
+  }
+}
+
+// `./dev capabilities` makes a table of what this test prints.
+TEST_P(KeyVaultContract, AKindThatTheTokenShowsIsMade) {
+  const auto shown = vault().health().supports;
+  EXPECT_FALSE(shown.empty());
+  for (const KeySupport& kind : shown) {
+    std::cout << "capability " << GetParam().name << " " << key_algorithm_name(kind.algorithm)
+              << " " << key_usage_name(kind.usage) << " " << protection_name(kind.protection)
+              << "\n";
+    // The smallest size stands for the others, which take a token long.
+    const bool large =
+        kind.algorithm == KeyAlgorithm::kRsa3072 || kind.algorithm == KeyAlgorithm::kRsa4096;
+    if (large) continue;
+    CmkParameters parameters = parameters_of("kind");
+    parameters.algorithm = kind.algorithm;
+    parameters.usage = kind.usage;
+    parameters.protection = kind.protection;
+    const auto made = vault().create_cmk(parameters);
+    ASSERT_THAT(made, Succeeds()) << key_algorithm_name(kind.algorithm);
+    EXPECT_EQ(CmkRecord::decode(*made)->protection, kind.protection);
   }
 }
 

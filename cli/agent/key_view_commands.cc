@@ -103,7 +103,7 @@ int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocat
       found.push_back(with_path(std::move(key->second), path));
   }
   if (wanted.order.empty()) {
-    std::ranges::stable_sort(found, {}, [](const auto& key) { return text_of(key, "Alias"); });
+    std::ranges::sort(found, {}, [](const auto& key) { return text_of(key, "Alias"); });
   }
   if (options.json) return print_json(json::array(found.begin(), found.end()), invocation);
   const auto volumes = bus.objects("Volume");

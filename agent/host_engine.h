@@ -237,6 +237,7 @@ class HostEngine final : public Engine {
   // host_engine_keys.cc
   void reconcile_keys();
   KeyInfo info_of(const keyring::CmkRecord& record) const;
+  void note_reason(const std::string& operation, const CmkId& id, const Caller& caller);
   void take_key(const keyring::CmkRecord& record, bool is_new);
   void take_enabled(const CmkId& id);
   void settle_bindings_of(std::vector<CmkId> keys);

@@ -50,6 +50,7 @@ Result<Reencrypted> rewrap_one(Keyring& keyring, CallerBlob blob, const std::str
 
 void HostEngine::encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
                          const Caller& caller, Done<Bytes> done) {
+  note_reason("key.wrap", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, plain = std::move(plain), application, actor = actor_of(caller)]() mutable {
@@ -62,6 +63,7 @@ void HostEngine::encrypt(const CmkId& id, SecretBytes plain, const std::string& 
 
 void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
                          const Caller& caller, Done<SecretBytes> done) {
+  note_reason("key.unwrap", blob.wrapped.cmk, caller);
   run_beside(
       unlock_pool_,
       [this, key = keyring::Presented{blob.wrapped, blob.context(application)},
@@ -73,6 +75,7 @@ void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
 void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
                                const std::string& application, const Caller& caller,
                                Done<NewDataKey> done) {
+  note_reason("key.wrap", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, size_bytes, application, actor = actor_of(caller)]() -> Result<NewDataKey> {
@@ -95,6 +98,7 @@ void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
 void HostEngine::reencrypt(const CallerBlob& blob, const std::string& application, const CmkId& to,
                            const std::string& application_then, const Caller& caller,
                            Done<Reencrypted> done) {
+  note_reason("key.rewrap", blob.wrapped.cmk, caller);
   run_beside(
       unlock_pool_,
       [this, blob, application, to, application_then, actor = actor_of(caller)] {
@@ -106,6 +110,7 @@ void HostEngine::reencrypt(const CallerBlob& blob, const std::string& applicatio
 
 void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
                       const Caller& caller, Done<Bytes> done) {
+  note_reason("key.sign", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, scheme, digest, actor = actor_of(caller)] {
@@ -118,6 +123,7 @@ void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& 
 void HostEngine::decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme,
                                     const Bytes& ciphertext, const Caller& caller,
                                     Done<SecretBytes> done) {
+  note_reason("key.decrypt", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, scheme, ciphertext, actor = actor_of(caller)] {

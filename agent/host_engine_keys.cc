@@ -69,6 +69,18 @@ void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyI
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
+// Why the caller says it does what comes next; recorded with the intent of that.
+void HostEngine::note_reason(const std::string& operation, const CmkId& id, const Caller& caller) {
+  if (caller.reason.empty()) return;
+  audit::Event note;
+  note.kind = audit::Kind::kNote;
+  note.actor = actor_of(caller);
+  note.operation = operation;
+  note.cmk = id;
+  note.text = "reason: " + caller.reason;
+  parts_.log.append_deferred(std::move(note));
+}
+
 void HostEngine::take_key(const CmkRecord& record, bool is_new) {
   if (record.state == keyring::KeyState::kDestroyed) {
     key_tags_.erase(record.id);
@@ -127,17 +139,23 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
     record_refusal(keyring::change_operation(change.change), id.str(), bound, caller);
     return done(tl::unexpected(bound));
   }
+  note_reason(keyring::change_operation(change.change), id, caller);
   run_beside(
       unlock_pool_,
       [this, id, change, actor = actor_of(caller)] {
         const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kRefuse;
         return parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
       },
-      [this, done, kind = change.change.kind](const Result<CmkRecord>& changed) {
+      [this, done, volumes, what = change.change](const Result<CmkRecord>& changed) {
         // The keyring's observer has told of it already.
         if (!changed) return done(tl::unexpected(changed.error()));
         done({});
-        if (kind == keyring::CmkChange::kEnable) take_enabled(changed->id);
+        if (what.kind == keyring::CmkChange::kEnable) take_enabled(changed->id);
+        if (volumes > 0 && keyring::takes_key_away(what)) {
+          print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
+                       " by force: it opens " + std::to_string(volumes) +
+                       (volumes == 1 ? " volume" : " volumes"));
+        }
       },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
@@ -161,6 +179,7 @@ void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag
     Result<void> set;
     Result<std::vector<keyring::KeyTag>> now;  // Whatever came of it.
   };
+  note_reason("key.tag", id, caller);
   run_beside(
       pool_,
       [this, id, tags, actor = actor_of(caller)] {
@@ -178,6 +197,7 @@ void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag
 
 void HostEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
                                 const Caller& caller, Done<keyring::ImportParameters> done) {
+  note_reason("key.prepare-import", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, wrapping, actor = actor_of(caller)] {
@@ -189,6 +209,7 @@ void HostEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrappin
 
 void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial& material,
                                  const Caller& caller, Done<void> done) {
+  note_reason("key.import", id, caller);
   run_beside(
       unlock_pool_,
       [this, id, material, actor = actor_of(caller)] {

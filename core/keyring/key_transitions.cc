@@ -54,6 +54,24 @@ Result<void> require_good(const CmkChange& change) {
   return require_description(change.description);
 }
 
+// What an auditor has to know of a change beside its name.
+std::string details(const CmkRecord& record, const CmkChange& change) {
+  const std::string alias = "alias " + record.alias;
+  switch (change.kind) {
+    case CmkChange::kScheduleDeletion:
+      return alias + ", in " + std::to_string(change.days) + " days";
+    case CmkChange::kSetRotation:
+      if (change.days == 0) return alias + ", no longer by itself";
+      return alias + ", every " + std::to_string(change.days) + " days";
+    case CmkChange::kDestroyVersion:
+      return alias + ", version " + std::to_string(change.version);
+    case CmkChange::kDescribe:
+      return change.alias == record.alias ? alias : alias + ", from now on " + change.alias;
+    default:
+      return alias;
+  }
+}
+
 bool is_transition(const std::string& operation) {
   for (int kind = CmkChange::kEnable; kind <= CmkChange::kSetValidTo; ++kind) {
     if (operation == change_operation(static_cast<CmkChange::Kind>(kind))) return true;
@@ -247,11 +265,15 @@ Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& chang
       return refused(free.error(), operation, id, actor);
     }
   }
-  return carry_out_and_tell(
-      std::move(*claimed),
-      {id, operation, "alias " + current->record.alias, current->record.revision,
-       [&] { return vault_.change_cmk(current->sealed, change); }},
-      actor);
+  std::string text = details(current->record, change);
+  // A version is destroyed after a proof instead.
+  const bool forced = when_bound == WhenBound::kGoOn && takes_key_away(change) &&
+                      change.kind != CmkChange::kDestroyVersion;
+  if (forced) text += ", by force";
+  return carry_out_and_tell(std::move(*claimed),
+                            {id, operation, text, current->record.revision,
+                             [&] { return vault_.change_cmk(current->sealed, change); }},
+                            actor);
 }
 
 Result<CmkRecord> KeyTransitions::change_quietly(const CmkId& id, const CmkChange& change,

@@ -28,6 +28,12 @@ bool is_our_own(const CmkChange& change) {
          change.kind == CmkChange::kDestroy || change.kind == CmkChange::kExpireMaterial;
 }
 
+std::string text_of(const std::vector<KeyTag>& tags) {
+  std::string text;
+  for (const auto& tag : tags) text += (text.empty() ? "" : ", ") + tag.name + "=" + tag.value;
+  return text.empty() ? "no tags" : text;
+}
+
 }  // namespace
 
 Keyring::Keyring(const Parts& parts) : core_(std::make_unique<Core>(parts)) {}
@@ -159,8 +165,8 @@ Result<void> Keyring::set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
     }
     return core_->parts.store.set_tags(id, tags, intent);
   };
-  return core_->transitions.change_beside(id, operation, std::to_string(tags.size()) + " tags",
-                                          store, actor, KeyTransitions::Turn::kNow);
+  return core_->transitions.change_beside(id, operation, text_of(tags), store, actor,
+                                          KeyTransitions::Turn::kNow);
 }
 Result<std::vector<KeyTag>> Keyring::tags(const CmkId& id) const {
   if (auto there = get(id); !there) return tl::unexpected(there.error());

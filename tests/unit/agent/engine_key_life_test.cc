@@ -123,6 +123,23 @@ TEST_F(EngineKeyLifeTest, AKeyThatVolumesUseIsTakenAwayOnlyIfThatIsSaid) {
   EXPECT_THAT(change_key(key_id(), with_days(CmkChange::kScheduleDeletion, 7), true), Succeeds());
 }
 
+TEST_F(EngineKeyLifeTest, TheTrailSaysWhyAndHow) {
+  provision(plug("vda"), "data");
+  agent::Caller caller = admin();
+  caller.reason = "ticket 7";
+  std::optional<Result<void>> disabled;
+  engine->change_key(key_id(), {CmkChange::kDisable, true}, caller,
+                     [&](const Result<void>& done) { disabled = done; });
+  run_until([&] { return disabled.has_value(); });
+  ASSERT_THAT(*disabled, Succeeds());
+  std::vector<std::string> texts;
+  for (const auto& event : audit.events()) {
+    if (event.operation == "key.disable") texts.push_back(event.text);
+  }
+  EXPECT_THAT(texts, ::testing::ElementsAre("reason: ticket 7", "alias default, by force",
+                                            "alias default, by force"));
+}
+
 TEST_F(EngineKeyLifeTest, AForgottenVolumeBindsNothing) {
   const VolumeId id = provision(plug("vda"), "data");
   finish(engine->lock({id}, {}, admin()));

@@ -497,6 +497,36 @@ TEST_F(KeyLifeTest, RefusedArgumentsAreRecorded) {
   }
 }
 
+// With what an auditor asks first: how long, how often, which one, what it is called now.
+TEST_F(KeyLifeTest, ChangesAreRecordedWithTheirArguments) {
+  const CmkId id = create().id;
+  const auto text_of = [&](const char* operation) {
+    std::string text;
+    for (const auto& event : log_.events()) {
+      if (event.kind == Kind::kIntent && event.operation == operation) text = event.text;
+    }
+    return text;
+  };
+  const std::string alias = keyring_->get(id)->alias;
+  ASSERT_THAT(keyring_->set_rotation(id, 90, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.set-rotation"), "alias " + alias + ", every 90 days");
+  ASSERT_THAT(keyring_->set_rotation(id, 0, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.set-rotation"), "alias " + alias + ", no longer by itself");
+  ASSERT_THAT(keyring_->rotate(id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->destroy_version(id, 1, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.destroy-version"), "alias " + alias + ", version 1");
+  ASSERT_THAT(keyring_->describe(id, "other", "", actor_), Succeeds());
+  EXPECT_EQ(text_of("key.describe"), "alias " + alias + ", from now on other");
+  ASSERT_THAT(keyring_->set_tags(id, {{"team", "storage"}}, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.tag"), "team=storage");
+  ASSERT_THAT(keyring_->set_tags(id, {}, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.tag"), "no tags");
+  ASSERT_THAT(keyring_->disable(id, actor_, WhenBound::kGoOn), Succeeds());
+  EXPECT_EQ(text_of("key.disable"), "alias other, by force");
+  ASSERT_THAT(keyring_->schedule_deletion(id, 9, actor_), Succeeds());
+  EXPECT_EQ(text_of("key.schedule-deletion"), "alias other, in 9 days");
+}
+
 TEST_F(KeyLifeTest, TagsAreReplacedAndHaveLimits) {
   const CmkRecord key = create();
   ASSERT_THAT(keyring_->set_tags(key.id, {{"team", "storage"}, {"env", "prod"}}, actor_),

@@ -77,6 +77,27 @@ TEST_P(KeyVaultContract, KeysOfEveryLengthInUseSurvive) {
   }
 }
 
+// Around a block of the cipher, and up to what a caller may encrypt.
+TEST_P(KeyVaultContract, DataOfEveryLengthSurviveAndAreRewrapped) {
+  const auto record = create();
+  for (const std::uint32_t size : {1U, 15U, 16U, 17U, 4095U, 4096U}) {
+    KeyContext context = data_context();
+    context.purpose = keyring::Purpose::kData;
+    context.key_bytes = size;
+    const auto keys = some_keys(1, context);
+    const auto wrapped = vault().wrap(record, keys, soon());
+    ASSERT_THAT(wrapped.at(0), Succeeds()) << size;
+    const keyring::Rewrapped moved{{*wrapped[0], keys[0].context}, keys[0].context};
+    const auto again = vault().rewrap(record, record, {&moved, 1}, soon());
+    ASSERT_THAT(again.at(0), Succeeds()) << size;
+    for (const WrappedKey& blob : {*wrapped[0], *again[0]}) {
+      const auto plain = unwrap_one(record, blob, keys[0].context);
+      ASSERT_THAT(plain, Succeeds()) << size;
+      EXPECT_EQ(bytes_of(*plain), bytes_of(keys[0].key)) << size;
+    }
+  }
+}
+
 TEST_P(KeyVaultContract, AKeyOfAnotherLengthThanItsContextSaysIsNotWrapped) {
   const auto record = create();
   auto keys = some_keys(1, data_context());

@@ -178,13 +178,13 @@ Result<void> AgentBus::listen(const std::string& interface, OnSignal on_signal) 
   return {};
 }
 
-Result<void> AgentBus::wait(std::chrono::milliseconds time) {
+Result<bool> AgentBus::wait(std::chrono::milliseconds time) {
   int r = ::sd_bus_process(bus_.get(), nullptr);
-  if (r > 0) return {};
+  if (r > 0) return true;
   if (r == 0)
     r = ::sd_bus_wait(bus_.get(),
                       static_cast<std::uint64_t>(std::chrono::microseconds(time).count()));
-  if (r >= 0 || r == -EINTR) return {};
+  if (r >= 0 || r == -EINTR) return r > 0;
   return unreachable(-r);
 }
 

@@ -51,8 +51,8 @@ class AgentBus {
                                       const boost::json::array& arguments)>;
   Result<void> listen(const std::string& interface, OnSignal on_signal);
   // Handles what comes within `time`; returns early once something came, or a signal was caught.
-  // kAgentUnreachable: the bus is gone.
-  Result<void> wait(std::chrono::milliseconds time);
+  // Whether there may be more that has come. kAgentUnreachable: the bus is gone.
+  Result<bool> wait(std::chrono::milliseconds time);
 
  private:
   explicit AgentBus(Bus bus, bool may_ask) : bus_(std::move(bus)), may_ask_(may_ask) {}

@@ -133,17 +133,26 @@ Result<void> JobFollower::wait_for_end() {
     if (progress_.completed || system_clock().steady() >= look_at) {
       const auto ended = look();
       if (!ended) return pass(ended.error(), "follow job " + job_number(path_));
-      if (*ended) {
-        draw();  // Also the end of a job that was faster than we looked.
-        return {};
-      }
+      if (*ended) return take_the_rest();
       look_at = system_clock().steady() + kLookInterval;
       progress_.completed = false;
     }
     draw();
     if (caught != 0) return {};
-    if (const auto waited = bus_.wait(kDrawInterval); !waited) return waited;
+    if (const auto waited = bus_.wait(kDrawInterval); !waited)
+      return tl::unexpected(waited.error());
   }
+}
+
+// Of a job that was faster than we looked: its signals came before what we saw of it.
+Result<void> JobFollower::take_the_rest() {
+  for (;;) {
+    const auto more = bus_.wait(std::chrono::milliseconds(0));
+    if (!more) return tl::unexpected(more.error());
+    if (!*more) break;
+  }
+  draw();
+  return {};
 }
 
 void JobFollower::draw() {

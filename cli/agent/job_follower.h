@@ -36,6 +36,7 @@ class JobFollower {
   void on_signal(const std::string& path, const std::string& member,
                  const boost::json::array& arguments);
   Result<void> wait_for_end();
+  Result<void> take_the_rest();
   Result<bool> look();  // True once the job has ended.
   void learn_names();
   void draw();

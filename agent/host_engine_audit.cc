@@ -5,6 +5,7 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/key_trial.h"
+#include "core/keyring/key_trial.h"
 
 namespace coffer::agent {
 namespace {
@@ -91,8 +92,9 @@ Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& c
         Trial trial;
         trial.health = parts_.vault.health();
         if (trial.health.state != keyring::VaultState::kUp) return trial;
-        trial.taken = key ? try_key(parts_.keyring, *key, parts_.host_id, actor, parts_.clock)
-                          : Result<std::chrono::microseconds>(tl::unexpected(key.error()));
+        trial.taken =
+            key ? keyring::try_key(parts_.keyring, *key, parts_.host_id, actor, parts_.clock)
+                : Result<std::chrono::microseconds>(tl::unexpected(key.error()));
         return trial;
       },
       [this, id = *job](const Trial& trial) {

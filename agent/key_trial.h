@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <map>
-#include <string>
 
-#include "core/audit/record.h"
-#include "core/base/clock.h"
-#include "core/keyring/keyring.h"
+#include "core/base/id.h"
+#include "core/base/result.h"
+#include "core/keyring/cmk_record.h"
 
 namespace coffer::agent {
 
@@ -15,14 +13,5 @@ namespace coffer::agent {
 //   kNoSuchKey    there is no key at all.
 //   kKeyDisabled  none is enabled.
 Result<CmkId> choose_trial_key(const std::map<CmkId, keyring::CmkRecord>& keys);
-
-// Wraps a key of no volume under `cmk`, unwraps it again and compares: the token has to use its
-// root key, which asking for its health does not show. Recorded as any use of a key. Returns how
-// long that took. Blocks on hardware and disk.
-//   kHsmFailed  what came back is not the key that was wrapped.
-//   All errors of Keyring::wrap() and unwrap(), and kNoMemory.
-Result<std::chrono::microseconds> try_key(keyring::Keyring& keyring, const CmkId& cmk,
-                                          const std::string& host_id, const audit::Actor& actor,
-                                          const Clock& clock);
 
 }  // namespace coffer::agent

@@ -36,7 +36,7 @@ constexpr std::chrono::seconds kInitInterval{2};
 constexpr std::chrono::seconds kTroubleInterval{2};
 constexpr std::string_view kUsage =
     "usage: cofferd [--config FILE] [--boot-socket PATH] [--bus ADDRESS | --bus none]\n"
-    "       cofferd [--config FILE] --print vault-token\n"
+    "       cofferd [--config FILE] --print vault-token|vault-standby\n"
     "A socket that is not named comes from systemd (boot).\n";
 
 struct Settings {
@@ -337,13 +337,15 @@ Result<bool> tell_trouble(const Error& why, const UniqueFd& boot) {
 
 // For programs that must know what the configuration means, without a parser of their own.
 int print_setting(const Settings& settings) {
-  if (settings.values.at("--print") != "vault-token") {
+  const auto& name = settings.values.at("--print");
+  if (name != "vault-token" && name != "vault-standby") {
     std::fwrite(kUsage.data(), 1, kUsage.size(), stderr);
     return kExitUsage;
   }
   const auto config = load_config(settings.values.at("--config"));
   if (!config) return give_up(config.error(), kExitConfig);
-  std::printf("%s\n", config->vault_token.c_str());
+  const auto& token = name == "vault-token" ? config->vault_token : config->vault_standby;
+  std::printf("%s\n", token.c_str());
   return 0;
 }
 

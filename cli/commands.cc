@@ -12,6 +12,7 @@ std::span<const DeclareCommand> all_commands() {
       declare_audit,
       declare_job,
       declare_provider,
+      declare_backup,
       declare_header,
       declare_init,
       declare_selftest,

@@ -7,6 +7,7 @@ namespace coffer::cli {
 
 // The commands, one function per file. They need neither root nor a running agent unless they say
 // so.
+void declare_backup(CLI::App& parent, Invocation& invocation);    // backup.cc: as root
 void declare_header(CLI::App& parent, Invocation& invocation);    // header_check.cc
 void declare_init(CLI::App& parent, Invocation& invocation);      // init.cc: as root
 void declare_selftest(CLI::App& parent, Invocation& invocation);  // selftest.cc

@@ -13,6 +13,7 @@ namespace {
 
 constexpr const char* kBootUnit = "coffer-boot.service";
 constexpr const char* kAgentUnit = "cofferd.service";
+constexpr int kNotRun = 70;
 
 }  // namespace
 
@@ -45,17 +46,21 @@ void HostUnits::stop_agent() const {
 
 bool HostUnits::run(std::vector<std::string> arguments) const {
   arguments.insert(arguments.begin(), systemctl_);
+  return run_program(std::move(arguments)) == 0;
+}
+
+int run_program(std::vector<std::string> arguments) {
   std::vector<char*> argv;
   argv.reserve(arguments.size() + 1);
   for (auto& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   pid_t pid = -1;
-  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return false;
+  if (::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), ::environ) != 0) return kNotRun;
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0) {
-    if (errno != EINTR) return false;
+    if (errno != EINTR) return kNotRun;
   }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : kNotRun;
 }
 
 }  // namespace coffer::cli

@@ -6,6 +6,10 @@
 
 namespace coffer::cli {
 
+// Runs a program to its end, with this one's input and output: its exit status, or 70 when it was
+// not started or was killed.
+int run_program(std::vector<std::string> arguments);
+
 // HostUnits enables, starts and stops the units that work for the token of one vault, by running
 // systemctl. Its calls wait for systemctl and change nothing else; as root.
 class HostUnits {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <ostream>
 
 #include "cli/agent/provider_wait.h"
@@ -15,8 +16,10 @@
 #include "cli/init_shares.h"
 #include "core/base/files.h"
 #include "core/base/vault_name.h"
+#include "hsm/host_restore.h"
 #include "hsm/host_setup.h"
 #include "hsm/recovery_shares.h"
+#include "hsm/token_seed.h"
 
 namespace coffer::cli {
 namespace {
@@ -37,6 +40,7 @@ struct Options {
   std::string pin_file;
   ShareOptions shares;
   std::vector<std::string> from_shares;
+  std::string restore;  // Folder of a cold backup.
   bool no_recovery = false;
   bool generate_in_token = false;
   bool plain_pin = false;
@@ -70,9 +74,32 @@ Result<SecretBytes> read_pin_file(const std::string& path) {
   return pin;
 }
 
+// What a run finds, and what that asks of the token.
+struct Ground {
+  std::optional<hsm::HostRestore> restore;
+  bool standby = false;  // The token is to stand by for the one that the agent uses.
+  std::string root_id;   // What the token's root key is to be; "": any.
+};
+
+// From recovery shares that stand for the root key that is wanted. Nothing is made before.
+Result<SecretBytes> seed_of_root(const Options& options, const Ground& ground, std::ostream& out) {
+  auto seed =
+      options.from_shares.empty() ? seed_from_input(out) : seed_from_files(options.from_shares);
+  if (!seed) return seed;
+  const auto root = hsm::root_id_of_seed(*seed);
+  if (!root) return tl::unexpected(root.error());
+  if (*root != ground.root_id)
+    return fail(Reason::kConfirmMismatch, "the recovery shares stand for the root key " + *root +
+                                              ", the keys are under " + ground.root_id);
+  if (!ground.restore) return seed;
+  if (const auto begun = ground.restore->begin(); !begun) return tl::unexpected(begun.error());
+  return seed;
+}
+
 // The seed of the keys to be made; empty where the token generates them. Its shares are handed out
 // and confirmed before anything is made with it.
-Result<SecretBytes> draw_seed(const Options& options, std::ostream& out) {
+Result<SecretBytes> draw_seed(const Options& options, const Ground& ground, std::ostream& out) {
+  if (!ground.root_id.empty()) return seed_of_root(options, ground, out);
   if (options.generate_in_token) {
     out << "The keys are generated in the token. NOBODY CAN BACK THEM UP: if the token is lost or "
            "damaged, every volume and key of this host is lost with it.\n";
@@ -108,25 +135,34 @@ void describe(const hsm::SetupAnswer& token, const HostSetup& setup, std::ostrea
 }
 
 Result<hsm::SetupAnswer> use_existing(const Options& options, HostSetup& setup,
-                                      const SecretBytes& pin, std::ostream& out) {
+                                      const Ground& ground, const SecretBytes& pin,
+                                      std::ostream& out) {
   const HostSetup::Existing token{options.module, options.token, options.softhsm_conf};
   const auto there = setup.look_at(token, pin);
+  if (there && !ground.root_id.empty() && there->root_id != ground.root_id)
+    return fail(Reason::kNameTaken, "the token holds the root key " +
+                                        printable(there->root_id, 64) + ", the keys are under " +
+                                        ground.root_id);
+  if (there && ground.restore) {
+    if (const auto begun = ground.restore->begin(); !begun) return tl::unexpected(begun.error());
+  }
   if (there) return setup.take_token(token, pin, SecretBytes());
   if (there.error().reason() != Reason::kNoSuchKey) return tl::unexpected(there.error());
-  const auto seed = draw_seed(options, out);
+  const auto seed = draw_seed(options, ground, out);
   if (!seed) return tl::unexpected(seed.error());
   return setup.take_token(token, pin, *seed);
 }
 
-Result<void> make_token(const Options& options, HostSetup& setup, std::ostream& out) {
+Result<void> make_token(const Options& options, HostSetup& setup, const Ground& ground,
+                        std::ostream& out) {
   const bool existing = !options.token.empty();
   const auto pin = existing ? read_pin_file(options.pin_file) : draw_pin();
   if (!pin) return tl::unexpected(pin.error());
   Result<hsm::SetupAnswer> made = fail(Reason::kInternal, "no token was made");
   if (existing) {
-    made = use_existing(options, setup, *pin, out);
+    made = use_existing(options, setup, ground, *pin, out);
   } else {
-    const auto seed = draw_seed(options, out);
+    const auto seed = draw_seed(options, ground, out);
     if (!seed) return tl::unexpected(seed.error());
     made = setup.make_softhsm_token(options.module, *pin, *seed);
   }
@@ -162,26 +198,8 @@ Result<void> refuse_complete(const Options& options, const HostSetup& setup, boo
               done + ", without a key `default`: `coffer key create default` makes one");
 }
 
-Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out) {
-  const auto progress = setup.how_far();
-  if (progress == HostSetup::Progress::kConfigured) {
-    const auto there = setup.first_key_there();
-    if (!there) return tl::unexpected(there.error());
-    if (const auto running = refuse_complete(options, setup, *there); !running) return running;
-  }
-  if (const auto uses = setup.require_agent_uses_token(); !uses) return uses;
-  if (progress != HostSetup::Progress::kNothing)
-    out << "Finishing what an interrupted run of coffer init began.\n";
-
-  const auto host = setup.ensure_host_id();
-  if (!host) return tl::unexpected(host.error());
-  out << "host id          " << host->str() << "\n";
-  if (progress == HostSetup::Progress::kNothing) {
-    if (const auto made = make_token(options, setup, out); !made) return made;
-  }
-  if (progress != HostSetup::Progress::kConfigured) {
-    if (const auto configured = setup.configure(); !configured) return configured;
-  }
+// The first key of a host that has none and is to have one.
+Result<void> make_first_key(const Options& options, HostSetup& setup, std::ostream& out) {
   const auto there = setup.first_key_there();
   if (!there) return tl::unexpected(there.error());
   const bool wanted = !*there && !options.no_first_key;
@@ -195,6 +213,96 @@ Result<void> set_up(const Options& options, HostSetup& setup, std::ostream& out)
           : wanted ? "default"
                    : "none: adopt volumes, or make one with `coffer key create default`")
       << "\n";
+  return {};
+}
+
+Result<void> put_stores(const Options& options, HostSetup& setup, const hsm::HostRestore& restore,
+                        std::ostream& out) {
+  stop_agent(options, setup);
+  const auto report = restore.put_stores(setup, SecretBytes());
+  if (!report) return pass(report.error(), "restore the backup");
+  out << "key records      "
+      << (*report ? "restored: " + (*report)->str() : std::string("restored by an earlier run"))
+      << "\n";
+  return {};
+}
+
+// Nothing is made before it is known that the token has, or will have, the backup's root key.
+Result<void> prepare_restore(HostSetup& setup, const hsm::HostRestore& restore, bool token_there,
+                             std::ostream& out) {
+  if (const auto room = restore.require_room(); !room) return room;
+  const auto& manifest = restore.manifest();
+  out << "backup           of " << manifest.keys << (manifest.keys == 1 ? " key" : " keys")
+      << ", root key " << manifest.root_id << "\n"
+      << "host id          " << manifest.host.str() << "\n";
+  setup.before_token_counts(
+      [&restore](const std::string& staging) { return restore.put_floors(staging); });
+  return token_there ? restore.begin() : Result<void>();
+}
+
+// A standby has the root key of the keys that are there, and makes none.
+Result<void> prepare_standby(HostSetup& setup, Ground& ground) {
+  auto root = setup.root_of_keys();
+  if (!root) return tl::unexpected(root.error());
+  if (root->empty() || !setup.host_id_there())
+    return fail(
+        Reason::kNoSuchKey,
+        "there are no keys for a standby to open: set up the token that cofferd uses first");
+  ground.root_id = std::move(*root);
+  return {};
+}
+
+Result<void> prepare(const Options& options, HostSetup& setup, Ground& ground, bool token_there,
+                     std::ostream& out) {
+  const auto standby = setup.is_standby();
+  if (!standby) return tl::unexpected(standby.error());
+  ground.standby = *standby;
+  if (ground.standby && ground.restore)
+    return fail(Reason::kInvalidArgs, "a backup is restored onto the token that cofferd uses");
+  if (ground.restore) {
+    ground.root_id = ground.restore->manifest().root_id;
+    return prepare_restore(setup, *ground.restore, token_there, out);
+  }
+  if (const auto none = hsm::HostRestore::require_none(options.places); !none) return none;
+  if (ground.standby) {
+    if (const auto ready = prepare_standby(setup, ground); !ready) return ready;
+  }
+  const auto host = setup.ensure_host_id();
+  if (!host) return tl::unexpected(host.error());
+  out << "host id          " << host->str() << "\n";
+  return {};
+}
+
+// Key records: a backup's, a first one, or those that are there.
+Result<void> settle_keys(const Options& options, HostSetup& setup, const Ground& ground,
+                         std::ostream& out) {
+  if (ground.standby) return {};
+  if (!ground.restore) return make_first_key(options, setup, out);
+  if (const auto put = put_stores(options, setup, *ground.restore, out); !put) return put;
+  // From here on either command ends it.
+  return ground.restore->end();
+}
+
+Result<void> set_up(const Options& options, HostSetup& setup, Ground& ground, std::ostream& out) {
+  const auto progress = setup.how_far();
+  if (progress == HostSetup::Progress::kConfigured) {
+    const auto there = setup.first_key_there();
+    if (!there) return tl::unexpected(there.error());
+    if (const auto running = refuse_complete(options, setup, *there); !running) return running;
+  }
+  if (const auto uses = setup.require_agent_uses_token(); !uses) return uses;
+  if (progress != HostSetup::Progress::kNothing)
+    out << "Finishing what an interrupted run of coffer init began.\n";
+
+  const bool token_there = progress != HostSetup::Progress::kNothing;
+  if (const auto ready = prepare(options, setup, ground, token_there, out); !ready) return ready;
+  if (!token_there) {
+    if (const auto made = make_token(options, setup, ground, out); !made) return made;
+  }
+  if (progress != HostSetup::Progress::kConfigured) {
+    if (const auto configured = setup.configure(); !configured) return configured;
+  }
+  if (const auto settled = settle_keys(options, setup, ground, out); !settled) return settled;
   return setup.publish_host_id();
 }
 
@@ -214,8 +322,8 @@ bool start_units(const Options& options, std::ostream& out, std::ostream& err) {
 
 // What was set up by the vault's program alone has to work inside its unit, too: the token has to
 // be up there, within the time that the options give it.
-Result<void> await_token(const Options& options, std::ostream& out) {
-  const auto up = wait_provider_up(options.bus, options.places.token_name,
+Result<void> await_token(const Options& options, const Ground& ground, std::ostream& out) {
+  const auto up = wait_provider_up(options.bus, ground.standby ? "" : options.places.token_name,
                                    Deadline::after(std::chrono::seconds(options.wait_seconds)));
   if (up) {
     out << "token is         up: " << printable(*up, 500) << "\n";
@@ -228,6 +336,13 @@ Result<void> await_token(const Options& options, std::ostream& out) {
         " (the vault's unit reaches no network and no device unless a drop-in lets it, as those "
         "in /usr/share/doc/coffer/examples do)";
   return pass(up.error(), what);
+}
+
+// What a restore is for. The command tells it volume by volume.
+int open_volumes(const Options& options) {
+  std::vector<std::string> arguments{"/proc/self/exe", "unlock", "--all"};
+  if (!options.bus.empty()) arguments.insert(arguments.end(), {"--bus", options.bus});
+  return run_program(arguments);
 }
 
 // Whether the units have what they need though this run failed: it has stopped the agent, or the
@@ -244,23 +359,33 @@ int init(Options& options, Invocation& invocation) {
   };
   if (const auto safe = forbid_core_dumps(); !safe) return report(safe.error());
   if (::geteuid() != 0) return report(Error(Reason::kAccessDenied, "coffer init runs as root"));
-  const bool has_recovery =
-      !options.no_recovery && !options.generate_in_token && options.from_shares.empty();
+  const bool has_recovery = !options.no_recovery && !options.generate_in_token &&
+                            options.from_shares.empty() && options.restore.empty();
   if (options.shares.ask_nothing && options.shares.folder.empty() && has_recovery)
     options.shares.folder = options.places.prefix + "/root/coffer-recovery";
 
-  HostSetup setup(options.places, [&](std::string_view step) {
+  const auto after_step = [&](std::string_view step) {
     if (step == options.stop_after) ::_exit(kExitStopped);
-  });
+  };
+  HostSetup setup(options.places, after_step);
+  Ground ground;
+  if (!options.restore.empty()) {
+    auto opened = hsm::HostRestore::open(options.places, options.restore, after_step);
+    if (!opened) return report(opened.error());
+    ground.restore.emplace(std::move(*opened));
+  }
   if (options.plain_pin) setup.keep_pin_plain();
-  const auto done = set_up(options, setup, invocation.out);
+  const auto done = set_up(options, setup, ground, invocation.out);
   const bool starting = has_units(options) && (done || is_ready(setup));
+  // cofferd knows of a standby from its start.
+  if (starting && ground.standby) units_of(options).stop_agent();
   const bool started = !starting || start_units(options, invocation.out, invocation.err);
   if (!done) return report(done.error());
   if (!started) return kExitWrongState;
   if (!starting || options.wait_seconds == 0) return kExitOk;
-  const auto up = await_token(options, invocation.out);
-  return up ? kExitOk : report(up.error());
+  const auto up = await_token(options, ground, invocation.out);
+  if (!up) return report(up.error());
+  return ground.restore ? open_volumes(options) : kExitOk;
 }
 
 void declare_hidden(CLI::App& command, Options& options) {
@@ -296,10 +421,15 @@ void declare_init(CLI::App& parent, Invocation& invocation) {
                       "Files to read shares back from, instead of typing them");
   command->add_option("--from-shares", options->from_shares,
                       "Files with shares: make the token anew with the keys they stand for");
-  command->add_flag("--no-recovery", options->no_recovery,
-                    "No shares: a lost token loses every volume");
-  command->add_flag("--generate-in-token", options->generate_in_token,
-                    "Keys nobody can back up: a lost token loses every volume");
+  auto* none = command->add_flag("--no-recovery", options->no_recovery,
+                                 "No shares: a lost token loses every volume");
+  auto* generate = command->add_flag("--generate-in-token", options->generate_in_token,
+                                     "Keys nobody can back up: a lost token loses every volume");
+  command
+      ->add_option("--restore", options->restore,
+                   "Folder that `coffer backup` made: its keys and volumes, on the token made anew")
+      ->excludes(none)
+      ->excludes(generate);
   command->add_flag("--plain-pin", options->plain_pin,
                     "Keep the PIN in a file of root's, not as an encrypted credential");
   command->add_flag("--yes", options->shares.ask_nothing,

@@ -115,6 +115,19 @@ Result<void> print_all(const std::vector<RecoveryShare>& shares, std::ostream& o
   return {};
 }
 
+// The next share that is typed, asked for again until it is one. `needed` is 0 as long as no share
+// has said how many it takes.
+Result<RecoveryShare> ask_share(std::size_t have, std::uint8_t needed, std::ostream& out) {
+  for (;;) {
+    out << "Type the four lines of a share (" << have + 1;
+    if (needed != 0) out << " of " << int{needed};
+    out << "):\n" << std::flush;
+    auto share = read_typed_share();
+    if (share || share.error().reason() != Reason::kInvalidArgs) return share;
+    out << share.error().message() << "; again.\n";
+  }
+}
+
 Result<std::vector<RecoveryShare>> read_back(const std::vector<std::string>& files,
                                              std::uint8_t needed, std::ostream& out) {
   std::vector<RecoveryShare> shares;
@@ -124,14 +137,7 @@ Result<std::vector<RecoveryShare>> read_back(const std::vector<std::string>& fil
     shares.push_back(std::move(*share));
   }
   while (files.empty() && shares.size() < needed) {
-    out << "Type the four lines of a share (" << shares.size() + 1 << " of " << int{needed}
-        << "):\n"
-        << std::flush;
-    auto share = read_typed_share();
-    if (!share && share.error().reason() == Reason::kInvalidArgs) {
-      out << share.error().message() << "; again.\n";
-      continue;
-    }
+    auto share = ask_share(shares.size(), needed, out);
     if (!share) return tl::unexpected(share.error());
     shares.push_back(std::move(*share));
   }
@@ -172,6 +178,17 @@ Result<SecretBytes> seed_from_files(const std::vector<std::string>& files) {
     if (!share) return tl::unexpected(share.error());
     shares.push_back(std::move(*share));
   }
+  return hsm::combine_shares(shares);
+}
+
+Result<SecretBytes> seed_from_input(std::ostream& out) {
+  std::vector<RecoveryShare> shares;
+  do {
+    const std::uint8_t needed = shares.empty() ? std::uint8_t{0} : shares.front().scheme.needed;
+    auto share = ask_share(shares.size(), needed, out);
+    if (!share) return tl::unexpected(share.error());
+    shares.push_back(std::move(*share));
+  } while (shares.size() < shares.front().scheme.needed);
   return hsm::combine_shares(shares);
 }
 

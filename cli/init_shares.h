@@ -29,4 +29,9 @@ Result<void> hand_out_shares(const SecretBytes& seed, const ShareOptions& option
 // The seed that the shares in the files give.
 Result<SecretBytes> seed_from_files(const std::vector<std::string>& files);
 
+// The same of shares that are typed, or come through standard input, as many as the first one
+// needs.
+//   kConfirmMismatch  the input ended before.
+Result<SecretBytes> seed_from_input(std::ostream& out);
+
 }  // namespace coffer::cli

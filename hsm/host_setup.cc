@@ -28,6 +28,8 @@ constexpr std::string_view kFirstKeyAlias = "default";
 constexpr const char* kTokenByDefault = "local";  // Of a cofferd without configuration.
 constexpr std::size_t kHostIdBytesMax = 128;
 constexpr std::size_t kPinMarkBytesMax = 4096;
+constexpr std::size_t kRootIdBytesMax = 64;
+constexpr std::chrono::seconds kFirstKeyTime{90};
 
 Result<void> make_folder(const std::string& path, mode_t mode) {
   std::error_code error;
@@ -117,16 +119,6 @@ Result<void> sync_tree(const std::string& folder) {
   return sync_folder(folder);
 }
 
-Result<HostId> read_host_id(const std::string& path) {
-  const auto file = read_file(path, kHostIdBytesMax);
-  if (!file) return tl::unexpected(file.error());
-  std::string_view text = as_text(*file);
-  if (text.ends_with('\n')) text.remove_suffix(1);
-  auto id = HostId::parse(text);
-  if (!id) return fail(Reason::kConfigInvalid, path + " does not hold a host id");
-  return id;
-}
-
 struct AgentParts {
   std::unique_ptr<audit::Journal> journal;
   std::unique_ptr<keyring::KeyStore> store;
@@ -145,7 +137,9 @@ Result<AgentParts> open_agent_state(const std::string& folder, const HostId& hos
   return parts;
 }
 
-Result<void> create_first_key(const std::string& folder, const HostId& host, int vault_socket) {
+// In the child: `work` with what is in `folder`, and the vault at the other end of `vault_socket`.
+Result<void> work_as_agent(const std::string& folder, const HostId& host, int vault_socket,
+                           const std::function<Result<void>(const HostSetup::Agent&)>& work) {
   auto parts = open_agent_state(folder, host);
   if (!parts) return tl::unexpected(parts.error());
   VaultClient::Options options;
@@ -160,18 +154,32 @@ Result<void> create_first_key(const std::string& folder, const HostId& host, int
   keyring::Keyring keyring({vault, *parts->store, *parts->journal, system_clock()});
   if (const auto reconciled = keyring.reconcile(); !reconciled)
     return tl::unexpected(reconciled.error());
+  return work({vault, *parts->store, keyring, host});
+}
+
+Result<void> create_first_key(const HostSetup::Agent& agent) {
   keyring::CmkParameters parameters;
   parameters.alias = kFirstKeyAlias;
   parameters.description = "Made by coffer init.";
   audit::Actor actor;
   actor.origin = audit::Origin::kCli;
   actor.uid = 0;
-  const auto created = keyring.create(parameters, actor);
+  const auto created = agent.keyring.create(parameters, actor);
   if (!created) return tl::unexpected(created.error());
   return {};
 }
 
 }  // namespace
+
+Result<HostId> read_host_id(const std::string& path) {
+  const auto file = read_file(path, kHostIdBytesMax);
+  if (!file) return tl::unexpected(file.error());
+  std::string_view text = as_text(*file);
+  if (text.ends_with('\n')) text.remove_suffix(1);
+  auto id = HostId::parse(text);
+  if (!id) return fail(Reason::kConfigInvalid, path + " does not hold a host id");
+  return id;
+}
 
 HostSetup::HostSetup(HostPlaces places, AfterStep after_step)
     : places_(std::move(places)), after_step_(std::move(after_step)) {}
@@ -187,22 +195,37 @@ HostSetup::Progress HostSetup::how_far() const {
   return Progress::kNothing;
 }
 
-Result<void> HostSetup::require_agent_uses_token() const {
+Result<std::string> HostSetup::ask_agent(const std::string& setting) const {
+  auto line = first_line_of(
+      {places_.agent_program, "--config", places_.agent_config(), "--print", setting});
+  if (!line) return fail(Reason::kConfigInvalid, line.error().message());
+  return line;
+}
+
+Result<std::string> HostSetup::token_of_agent() const {
   std::error_code error;
-  std::string used = kTokenByDefault;
-  if (fs::exists(places_.agent_config(), error)) {
-    const auto line = first_line_of(
-        {places_.agent_program, "--config", places_.agent_config(), "--print", "vault-token"});
-    if (!line) return fail(Reason::kConfigInvalid, line.error().message());
-    used = *line;
-  } else {
-    HostPlaces by_default = places_;
-    by_default.token_name = kTokenByDefault;
-    // Nothing that the agent uses would be taken from it.
-    if (!fs::exists(by_default.config(), error)) return {};
-  }
-  if (used == places_.token_name) return {};
-  return fail(Reason::kInvalidArgs, "cofferd uses the vault \"" + printable(used, 64) +
+  if (fs::exists(places_.agent_config(), error)) return ask_agent("vault-token");
+  HostPlaces by_default = places_;
+  by_default.token_name = kTokenByDefault;
+  // Nothing that the agent uses would be taken from it.
+  return fs::exists(by_default.config(), error) ? std::string(kTokenByDefault) : places_.token_name;
+}
+
+Result<bool> HostSetup::is_standby() const {
+  std::error_code error;
+  if (!fs::exists(places_.agent_config(), error)) return false;
+  const auto standby = ask_agent("vault-standby");
+  if (!standby) return tl::unexpected(standby.error());
+  return *standby == places_.token_name;
+}
+
+Result<void> HostSetup::require_agent_uses_token() const {
+  const auto used = token_of_agent();
+  if (!used) return tl::unexpected(used.error());
+  const auto standby = is_standby();
+  if (!standby) return tl::unexpected(standby.error());
+  if (*used == places_.token_name || *standby) return {};
+  return fail(Reason::kInvalidArgs, "cofferd uses the vault \"" + printable(*used, 64) +
                                         "\": set token in [vault] of " + places_.agent_config() +
                                         " to \"" + places_.token_name + "\" first");
 }
@@ -355,6 +378,10 @@ Result<SetupAnswer> HostSetup::make(const SetupRequest& request, const std::stri
 
   if (const auto stored = store_pin(request.pin); !stored) return tl::unexpected(stored.error());
   after("credential");
+  if (bring_) {
+    if (const auto brought = bring_(places_.staging()); !brought)
+      return tl::unexpected(brought.error());
+  }
   if (const auto finished = finish_staging(); !finished) return tl::unexpected(finished.error());
   after("state");
   return answer;
@@ -428,6 +455,28 @@ bool HostSetup::key_store_there() const {
   return fs::exists(places_.agent_state() + "/keyring.db", error);
 }
 
+Result<std::string> HostSetup::root_of_keys() const {
+  if (!key_store_there()) return std::string();
+  const auto told = make_memfd("coffer-root", 0);
+  if (!told) return tl::unexpected(told.error());
+  const auto looked = run_as(places_.agent_user, [&]() -> Result<void> {
+    const auto store = keyring::open_sqlite_key_store(places_.agent_state() + "/keyring.db");
+    if (!store) return tl::unexpected(store.error());
+    keyring::KeyQuery query;
+    query.count_max = 1;
+    const auto page = (*store)->list(query);
+    if (!page) return tl::unexpected(page.error());
+    if (page->empty()) return {};
+    const auto record = keyring::CmkRecord::decode(page->front().record);
+    if (!record) return tl::unexpected(record.error());
+    return write_exactly_at(told->get(), as_bytes(record->root_id), 0);
+  });
+  if (!looked) return tl::unexpected(looked.error());
+  const auto root = read_file("/proc/self/fd/" + std::to_string(told->get()), kRootIdBytesMax);
+  if (!root) return tl::unexpected(root.error());
+  return std::string(as_text(*root));
+}
+
 Result<bool> HostSetup::first_key_there() {
   const auto folder = places_.agent_state();
   if (!key_store_there()) return false;
@@ -445,11 +494,11 @@ Result<bool> HostSetup::first_key_there() {
   return there;
 }
 
-Result<void> HostSetup::make_first_key(const SecretBytes& pin) {
+Result<void> HostSetup::as_agent(const std::string& folder, const SecretBytes& pin,
+                                 std::chrono::seconds time_max,
+                                 const std::function<Result<void>(const Agent&)>& work) {
   const auto host = ensure_host_id();
   if (!host) return tl::unexpected(host.error());
-  if (const auto made = make_own_folder(places_.agent_state(), places_.agent_user); !made)
-    return made;
   SecretBytes read;
   if (pin.empty()) {
     auto from_credential = read_pin();
@@ -463,13 +512,19 @@ Result<void> HostSetup::make_first_key(const SecretBytes& pin) {
                              places_.vault_user, file->fd());
   if (!vault) return tl::unexpected(vault.error());
   auto socket = vault->take_socket();
-  const auto created = run_as(places_.agent_user, [&] {
-    return create_first_key(places_.agent_state(), *host, socket.get());
-  });
+  const auto worked = run_as(
+      places_.agent_user, [&] { return work_as_agent(folder, *host, socket.get(), work); },
+      time_max);
   socket.reset();
   const auto ended = vault->wait();
+  return worked ? ended : worked;
+}
+
+Result<void> HostSetup::make_first_key(const SecretBytes& pin) {
+  const auto folder = places_.agent_state();
+  if (const auto made = make_own_folder(folder, places_.agent_user); !made) return made;
+  const auto created = as_agent(folder, pin, kFirstKeyTime, create_first_key);
   if (!created) return created;
-  if (!ended) return ended;
   after("first-key");
   return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "core/base/id.h"
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
+#include "core/keyring/keyring.h"
 #include "hsm/setup_launcher.h"
 #include "hsm/setup_protocol.h"
 
@@ -27,6 +29,9 @@ struct HostPlaces {
   std::string host_id() const { return prefix + "/etc/coffer/host-id"; }
   // The id of a host that is not set up yet: cofferd begins when it finds the other.
   std::string pending_host_id() const { return host_id() + ".pending"; }
+  // The manifest of the backup that is being restored, from the first thing made until the host's
+  // id is published: what was begun is then finished, and nothing else is.
+  std::string restore_mark() const { return host_id() + ".restore"; }
   std::string config() const { return prefix + "/etc/coffer/vault-" + token_name + ".toml"; }
   std::string agent_config() const { return prefix + "/etc/coffer/cofferd.toml"; }
   std::string credential() const {
@@ -42,6 +47,9 @@ struct HostPlaces {
   std::string pin_marks() const { return vault_state() + ".pin"; }
   std::string agent_state() const { return prefix + "/var/lib/coffer/agent"; }
 };
+
+// Reads a file that holds a host's id.   kNoSuchFile; kConfigInvalid: it holds something else.
+Result<HostId> read_host_id(const std::string& path);
 
 // HostSetup is what `coffer init` does, step by step. Each step leaves the old state or the new
 // one, and how_far() tells from the files alone which were done, so that a run that was cut off at
@@ -69,10 +77,16 @@ class HostSetup {
 
   Progress how_far() const;
 
-  // Before anything is made: the agent uses this vault, or will by step 5. A configuration that is
-  // there is the admin's, and is not changed.   kInvalidArgs: it uses another; kConfigInvalid: it
-  // does not take its configuration.
+  // Before anything is made: the agent uses this vault, as its first or as standby, or will by
+  // step 5. A configuration that is there is the admin's, and is not changed.   kInvalidArgs: it
+  // uses another; kConfigInvalid: it does not take its configuration.
   Result<void> require_agent_uses_token() const;
+  // The vault that the agent uses, or will.   kConfigInvalid
+  Result<std::string> token_of_agent() const;
+  // Whether this vault is the standby of the one that the agent uses.   kConfigInvalid
+  Result<bool> is_standby() const;
+  // The root key of the agent's key records; "": there are none.
+  Result<std::string> root_of_keys() const;
 
   // Reads the host's id, or draws it.   kConfigInvalid: the file holds something else.
   Result<HostId> ensure_host_id();
@@ -97,8 +111,27 @@ class HostSetup {
   // Whether it has Coffer's keys already; changes nothing.
   Result<SetupAnswer> look_at(const Existing& token, const SecretBytes& pin);
 
+  // Called by make and take before the token counts as made, with the folder that becomes the
+  // vault's state: what else is to be in it.
+  void before_token_counts(std::function<Result<void>(const std::string& staging)> bring) {
+    bring_ = std::move(bring);
+  }
+
   // Step 5, from what step 2 left in the state folder.
   Result<void> configure();
+
+  // What as_agent() hands to its work.
+  struct Agent {
+    keyring::KeyVault& vault;  // Of this token, in a process started for it.
+    keyring::KeyStore& store;
+    keyring::Keyring& keyring;
+    HostId host;
+  };
+  // Runs `work` in a child, as the agent's user, over the store and the journal in `folder`, which
+  // it makes where they are not there. `pin` is empty to take it from the credential.
+  Result<void> as_agent(const std::string& folder, const SecretBytes& pin,
+                        std::chrono::seconds time_max,
+                        const std::function<Result<void>(const Agent&)>& work);
 
   // Step 6: alias `default`, made by the vault, recorded in the agent's journal and store. `pin` is
   // empty to take it from the credential, which must then be a plain file.
@@ -117,6 +150,7 @@ class HostSetup {
   Result<SecretBytes> read_pin() const;
 
  private:
+  Result<std::string> ask_agent(const std::string& setting) const;
   Result<void> point_agent() const;
   Result<void> begin_staging() const;
   Result<void> take_over_pin_mark() const;  // Of a vault that served the token before.
@@ -131,6 +165,7 @@ class HostSetup {
   bool plain_wanted_ = false;
   CredentialKind credential_kind_ = CredentialKind::kPlain;
   std::string credential_note_;
+  std::function<Result<void>(const std::string&)> bring_;
 };
 
 }  // namespace coffer::hsm

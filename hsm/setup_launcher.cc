@@ -139,7 +139,8 @@ Result<Child> start_program(const std::vector<std::string>& arguments, const Run
   return Child(forked->pid, std::move(forked->end));
 }
 
-Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work) {
+Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work,
+                    std::chrono::seconds time_max) {
   auto forked = fork_for(user);
   if (!forked) return tl::unexpected(forked.error());
   if (forked->pid == 0) {
@@ -151,7 +152,7 @@ Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work
     ::_exit(sent ? EXIT_SUCCESS : EXIT_FAILURE);
   }
   ipc::Channel channel(std::move(forked->end), Reason::kInternal);
-  const auto answer = channel.receive(Deadline::after(kSetupDeadline));
+  const auto answer = channel.receive(Deadline::after(time_max));
   Child child(forked->pid, UniqueFd());
   if (!answer) {
     const auto ended = child.wait();

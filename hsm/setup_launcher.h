@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -45,8 +46,10 @@ class Child {
 Result<Child> start_program(const std::vector<std::string>& arguments, const RunAs& user,
                             int inherited = -1);
 
-// Runs `work` in a child as `user`; what it returns comes back.
-Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work);
+// Runs `work` in a child as `user`; what it returns comes back.   kTimedOut: not within `time_max`;
+// the child is waited for all the same.
+Result<void> run_as(const RunAs& user, const std::function<Result<void>()>& work,
+                    std::chrono::seconds time_max = std::chrono::seconds(90));
 
 // Runs a program to its end, as the caller; the first line that it writes, without its end. What it
 // says on its standard error goes where the caller's does.   kInternal: it ended with a failure.

@@ -9,7 +9,6 @@
 #include <span>
 #include <vector>
 
-#include "core/base/encoding.h"
 #include "core/crypto/digest.h"
 #include "hsm/pkcs11_errors.h"
 #include "hsm/pkcs11_template.h"
@@ -241,20 +240,6 @@ std::string_view token_key_label(TokenKeyRole role) noexcept {
   return "";
 }
 
-std::string_view token_key_id(TokenKeyRole role) noexcept {
-  switch (role) {
-    case TokenKeyRole::kRoot:
-      return "coffer-root-1";
-    case TokenKeyRole::kSeal:
-      return "coffer-seal-1";
-    case TokenKeyRole::kWrap:
-      return "coffer-wrap-1";
-    case TokenKeyRole::kRooted:
-      return "coffer-rooted-1";
-  }
-  return "";
-}
-
 Result<RootForm> root_form(const ObjectAccess& access) {
   CK_SESSION_INFO session{};
   CK_RV rv = access.module.call(&CK_FUNCTION_LIST::C_GetSessionInfo, access.owner, &session);
@@ -350,19 +335,16 @@ Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root) 
 }
 
 Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys) {
-  constexpr std::string_view kPurpose = "coffer root id v1";
   const std::scoped_lock lock(access.objects);
   const auto closed = keys.form == RootForm::kWraps ? wrap_zeros(access, keys.root)
                                                     : encrypt_zeros(access, keys.root);
   if (!closed) return tl::unexpected(closed.error());
-  const auto seal = sign_with(access, keys.seal, as_bytes(kPurpose));
+  const auto seal = sign_with(access, keys.seal, as_bytes(kRootIdPurpose));
   if (!seal) return tl::unexpected(seal.error());
-  const auto wrap = sign_with(access, keys.wrap, as_bytes(kPurpose));
+  const auto wrap = sign_with(access, keys.wrap, as_bytes(kRootIdPurpose));
   if (!wrap) return tl::unexpected(wrap.error());
 
-  ByteWriter all;
-  all.text(kPurpose).bytes(*closed).bytes(*seal).bytes(*wrap);
-  return to_hex(ByteView(crypto::sha256(all.view())).first(16));
+  return root_id_of(*closed, *seal, *wrap);
 }
 
 Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole role,

@@ -11,18 +11,9 @@
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
 #include "hsm/pkcs11_module.h"
+#include "hsm/token_seed.h"
 
 namespace coffer::hsm {
-
-// The keys of a Coffer token. Each is found by class, CKA_ID and label together, as neither is
-// unique alone.
-//
-//   root     AES-256, closes CMKs and nothing else, in one of two forms (RootForm).
-//   seal     HMAC-SHA-256 over records.
-//   wrap     HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
-//   rooted   AES-256, encrypts rooted keys and nothing else. Where the root key encrypts it is that
-//            one; a token set up before there were rooted keys has none, and keeps none.
-enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3, kRooted = 4 };
 
 // What the root key does, which the token's mechanisms decide.
 //
@@ -36,7 +27,6 @@ enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3, kRoote
 //              Such a token makes and takes no keys through PKCS#11 either: its own tool does.
 enum class RootForm : std::uint8_t { kWraps = 1, kEncrypts = 2 };
 std::string_view token_key_label(TokenKeyRole role) noexcept;  // "coffer root", …
-std::string_view token_key_id(TokenKeyRole role) noexcept;     // CKA_ID: "coffer-root-1", …
 
 struct TokenKeys {
   RootForm form = RootForm::kWraps;

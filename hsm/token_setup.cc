@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/crypto/kdf.h"
 #include "hsm/pkcs11_errors.h"
 #include "hsm/pkcs11_session_pool.h"
 #include "hsm/token_keys.h"
@@ -64,17 +63,11 @@ CK_RV set_user_pin(const Pkcs11Module& module, CK_SLOT_ID slot, const SecretByte
   return rv;
 }
 
-// HKDF with the seed as key and the role's name as purpose: equal seeds give equal tokens.
-Result<SecretBytes> derive(const SecretBytes& seed, TokenKeyRole role) {
-  return crypto::hkdf_sha256(seed.reveal(),
-                             {as_bytes("coffer token keys v1"), as_bytes(token_key_id(role))}, 32);
-}
-
 Result<void> make_all(const ObjectAccess& access, const SecretBytes* seed) {
   for (const auto role : kRoles) {
     std::optional<SecretBytes> value;
     if (seed != nullptr) {
-      auto derived = derive(*seed, role);
+      auto derived = derive_token_key(*seed, role);
       if (!derived) return tl::unexpected(derived.error());
       value = std::move(*derived);
     }

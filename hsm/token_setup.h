@@ -10,13 +10,12 @@
 #include "hsm/pin_mark.h"
 #include "hsm/pkcs11_module.h"
 #include "hsm/pkcs11_uri.h"
+#include "hsm/token_seed.h"
 
 namespace coffer::hsm {
 
 // What `coffer init` does to a token, in steps of which each can be asked whether it is done. The
 // module is initialised; nothing else uses it meanwhile.
-
-inline constexpr std::size_t kSeedBytes = 32;
 
 // A new token in a free slot, with `pin` as its user's PIN. The security officer's PIN is drawn and
 // forgotten: a token whose PIN is lost is made anew from the recovery shares.

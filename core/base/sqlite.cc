@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "core/base/files.h"
+#include "core/base/sqlite_copy.h"
 #include "core/base/unique_fd.h"
 
 namespace coffer {
@@ -129,6 +130,31 @@ Result<void> SqliteDatabase::execute(const char* sql) {
 
 tl::unexpected<Error> SqliteDatabase::failure(std::string_view doing) const {
   return failure_of(db_.get(), doing);
+}
+
+Result<void> copy_sqlite_file(const std::string& from, const std::string& to) {
+  if (auto made = make_private_file(to); !made) return made;
+  ::sqlite3* raw = nullptr;
+  const int opened = ::sqlite3_open_v2(
+      from.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
+      nullptr);
+  const std::unique_ptr<::sqlite3, decltype(&::sqlite3_close_v2)> database(raw, ::sqlite3_close_v2);
+  if (opened != SQLITE_OK) return failure_of(raw, "open " + from);
+  ::sqlite3_extended_result_codes(raw, 1);
+  ::sqlite3_busy_timeout(raw, kBusyTimeoutMs);
+  ::sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  ::sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  const auto doing = "copy " + from;
+  ::sqlite3_stmt* prepared = nullptr;
+  const int ready = ::sqlite3_prepare_v2(raw, "VACUUM INTO ?1", -1, &prepared, nullptr);
+  const std::unique_ptr<::sqlite3_stmt, decltype(&::sqlite3_finalize)> statement(
+      prepared, ::sqlite3_finalize);
+  if (ready != SQLITE_OK) return failure_of(raw, doing);
+  if (::sqlite3_bind_text(prepared, 1, to.c_str(), -1, SQLITE_TRANSIENT) != SQLITE_OK ||
+      ::sqlite3_step(prepared) != SQLITE_DONE) {
+    return failure_of(raw, doing);
+  }
+  return {};
 }
 
 void SqliteStatement::Finalize::operator()(::sqlite3_stmt* statement) const noexcept {

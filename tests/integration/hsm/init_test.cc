@@ -25,6 +25,7 @@
 #include "hsm/host_setup.h"
 #include "hsm/pin_mark.h"
 #include "hsm/vault_config.h"
+#include "tests/integration/hsm/init_host.h"
 #include "tests/integration/hsm/waiting_agent.h"
 #include "tests/support/command.h"
 #include "tests/support/fault_script_file.h"
@@ -40,34 +41,17 @@ namespace fs = std::filesystem;
 using tests::Succeeds;
 using tests::WaitingAgent;
 
-// Two users that every Debian has, in place of the vault's and the agent's.
-constexpr const char* kVaultUser = "daemon";
-constexpr const char* kAgentUser = "bin";
-
 using tests::CommandEnd;
-
-std::string read_text(const fs::path& path) {
-  const auto bytes = read_file(path.string(), 1 << 20);
-  return bytes ? std::string(as_text(*bytes)) : std::string();
-}
+using tests::kAgentUser;
+using tests::kVaultUser;
+using tests::mode_of;
+using tests::read_text;
 
 std::string owner_of(const fs::path& path) {
   struct stat status{};
   if (::lstat(path.c_str(), &status) != 0) return "nobody: not there";
   const passwd* user = ::getpwuid(status.st_uid);
   return user != nullptr ? user->pw_name : "?";
-}
-
-unsigned mode_of(const fs::path& path) {
-  struct stat status{};
-  return ::lstat(path.c_str(), &status) == 0 ? status.st_mode & 07777U : 0;
-}
-
-bool others_reach(fs::path path) {
-  for (; path != path.root_path(); path = path.parent_path()) {
-    if ((mode_of(path) & 0001U) == 0) return false;
-  }
-  return true;
 }
 
 // Whether the file system has not even chosen blocks for what was written to the file: a power cut
@@ -83,62 +67,9 @@ bool only_in_page_cache(const fs::path& path) {
          (head->fm_extents[0].fe_flags & FIEMAP_EXTENT_DELALLOC) != 0;
 }
 
-class InitTest : public testing::Test {
+class InitTest : public tests::InitHostTest {
  protected:
-  InitTest() = default;
-  explicit InitTest(const fs::path& parent) : dir_(parent) {}
-  void SetUp() override {
-    if (tests::softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";
-    if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become the vault's user";
-    fs::permissions(dir_.path(), fs::perms(0755));
-    if (!others_reach(dir_.path()) || !others_reach(tests::bin_dir()))
-      GTEST_SKIP() << "other users cannot reach the folders of this test";
-  }
-
-  fs::path at(const std::string& host, std::string_view path) const {
-    return dir_.path() / host / path;
-  }
-  HostPlaces places(const std::string& host) const {
-    HostPlaces places;
-    places.prefix = (dir_.path() / host).string();
-    places.vault_program = (tests::bin_dir() / "coffer-vault").string();
-    places.vault_user.user = kVaultUser;
-    places.agent_user.user = kAgentUser;
-    return places;
-  }
-
-  // Runs `coffer init` for the host in folder `host`, with `input` as its standard input.
-  CommandEnd init(const std::string& host, std::vector<std::string> more,
-                  const std::string& input = "/dev/null") const {
-    fs::create_directories(dir_.path() / host);
-    std::vector<std::string> arguments{(tests::bin_dir() / "coffer").string(),
-                                       "init",
-                                       "--module",
-                                       module_.empty() ? tests::softhsm_module_path() : module_,
-                                       "--prefix",
-                                       (dir_.path() / host).string(),
-                                       "--vault-program",
-                                       (tests::bin_dir() / "coffer-vault").string(),
-                                       "--agent-program",
-                                       (tests::bin_dir() / "cofferd").string(),
-                                       "--vault-user",
-                                       kVaultUser,
-                                       "--agent-user",
-                                       kAgentUser,
-                                       "--plain-pin"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return tests::run_command(
-        std::move(arguments),
-        {.input_path = input, .output_path = (dir_.path() / "output").string()});
-  }
-
-  std::vector<std::string> shares_of(const std::string& host) const {
-    std::vector<std::string> files;
-    for (const auto& entry : fs::directory_iterator(at(host, "root/coffer-recovery")))
-      files.push_back(entry.path().string());
-    std::ranges::sort(files);
-    return files;
-  }
+  using InitHostTest::InitHostTest;
 
   // The line of the output that tells the root key.
   static std::string root_of(const CommandEnd& outcome) {
@@ -156,9 +87,6 @@ class InitTest : public testing::Test {
     EXPECT_FALSE(fs::exists(places(host).staging()));
     EXPECT_THAT(VaultConfig::read(places(host).config()), Succeeds());
   }
-
-  tests::TempDir dir_;
-  std::string module_;  // "": SoftHSM itself.
 };
 
 TEST_F(InitTest, MakesATokenThatOnlyTheVaultReadsAndAFirstKey) {
@@ -473,6 +401,39 @@ TEST_F(InitTest, TokenThatIsThereAlreadyIsTakenWithItsKeys) {
   ASSERT_EQ(second.status, 0) << second.output;
   EXPECT_NE(second.output.find("was there already"), std::string::npos) << second.output;
   EXPECT_EQ(root_of(second), root_of(first));
+}
+
+TEST_F(InitTest, StandbyHasTheRootKeyOfTheKeysThatAreThere) {
+  std::ofstream(dir_.path() / "standby.toml") << "[vault]\ntoken = \"local\"\nstandby = \"b\"\n";
+  const auto stand_by = [&] {
+    fs::copy_file(dir_.path() / "standby.toml", places("host").agent_config(),
+                  fs::copy_options::overwrite_existing);
+  };
+  fs::create_directories(at("host", "etc/coffer"));
+  stand_by();
+  const auto alone = init("host", {"--yes", "--token-name", "b"});
+  EXPECT_NE(alone.output.find("NoSuchKey"), std::string::npos) << alone.output;
+  const auto first = init("host", {"--yes"});
+  ASSERT_EQ(first.status, 0) << first.output;
+  const auto shares = shares_of("host");
+  HostPlaces standby = places("host");
+  standby.token_name = "b";
+
+  ASSERT_EQ(init("other", {"--yes"}).status, 0);
+  const auto others = shares_of("other");
+  const auto wrong =
+      init("host", {"--yes", "--token-name", "b", "--from-shares", others[0], others[1]});
+  EXPECT_NE(wrong.output.find("ConfirmMismatch"), std::string::npos) << wrong.output;
+  EXPECT_FALSE(fs::exists(standby.vault_state()));
+
+  const auto second =
+      init("host", {"--yes", "--token-name", "b", "--from-shares", shares[1], shares[2]});
+  ASSERT_EQ(second.status, 0) << second.output;
+  EXPECT_EQ(root_of(second), root_of(first));
+  EXPECT_TRUE(fs::exists(standby.config()));
+  EXPECT_EQ(second.output.find("first key"), std::string::npos) << second.output;
+  EXPECT_NE(init("host", {"--yes", "--token-name", "c"}).output.find("cofferd uses the vault"),
+            std::string::npos);
 }
 
 TEST_F(InitTest, PinThatTheTokenRefusedIsNotGivenToItAgainNorItsLastTryUsed) {

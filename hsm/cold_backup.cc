@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/cold_backup.h"
+
+#include <fcntl.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "core/base/clock.h"
+#include "core/base/files.h"
+#include "core/base/sqlite_copy.h"
+#include "core/base/unique_fd.h"
+#include "core/keyring/key_store.h"
+#include "hsm/setup_launcher.h"
+
+namespace coffer::hsm {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kManifest = "manifest";
+constexpr std::size_t kPieceBytes = 1 << 16;
+constexpr std::size_t kKeysPerPage = 256;
+constexpr std::chrono::minutes kCopyTime{60};
+
+struct Source {
+  std::string_view name;
+  std::string path;
+  RunAs owner;
+  bool required = false;
+};
+
+// What the copy of the keys holds.
+struct Census {
+  std::uint64_t keys = 0;
+  std::string root_id;
+};
+
+// The folder that an owner's copy lies in, with all that is in it until the object is gone.
+class TemporaryFolder {
+ public:
+  static Result<TemporaryFolder> make() {
+    const char* parent = ::secure_getenv("TMPDIR");
+    std::string path = std::string(parent != nullptr ? parent : "/var/tmp") + "/coffer-XXXXXX";
+    if (::mkdtemp(path.data()) == nullptr) return fail_errno(errno, "make a folder " + path);
+    return TemporaryFolder(std::move(path));
+  }
+  TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  TemporaryFolder& operator=(TemporaryFolder&&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  const std::string& path() const noexcept { return path_; }
+
+ private:
+  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+Result<UniqueFd> make_new_file(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.valid()) return fail_errno(errno, "make " + path);
+  if (::fchmod(fd.get(), 0600) != 0) return fail_errno(errno, "set the mode of " + path);
+  return fd;
+}
+
+Result<UniqueFd> open_to_read(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) return fail_errno(errno, "open " + path);
+  return fd;
+}
+
+// Reads `from` to its end, and writes what it reads to `to` unless that is -1.
+Result<BackupManifest::File> pass_through(std::string_view name, int from, int to) {
+  BackupManifest::File out{.name = std::string(name)};
+  crypto::Sha256 hash;
+  Bytes piece(kPieceBytes);
+  for (;;) {
+    const ssize_t count =
+        ::pread(from, piece.data(), piece.size(), static_cast<off_t>(out.size_bytes));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "read " + out.name);
+    if (count == 0) break;
+    const ByteView read = ByteView(piece).first(static_cast<std::size_t>(count));
+    if (to >= 0) {
+      const auto written = write_exactly_at(to, read, static_cast<off_t>(out.size_bytes));
+      if (!written) return pass(written.error(), "write " + out.name);
+    }
+    hash.update(read);
+    out.size_bytes += read.size();
+  }
+  out.digest = hash.finish();
+  return out;
+}
+
+Result<void> require_same(const BackupManifest::File& wanted, const BackupManifest::File& found) {
+  if (wanted == found) return {};
+  return fail(Reason::kStoreDamaged, wanted.name + " of the backup is not what was backed up");
+}
+
+Result<Census> count_keys(const std::string& path) {
+  const auto store = keyring::open_sqlite_key_store(path);
+  if (!store) return tl::unexpected(store.error());
+  Census census;
+  keyring::KeyQuery query;
+  query.count_max = kKeysPerPage;
+  for (;;) {
+    const auto page = (*store)->list(query);
+    if (!page) return tl::unexpected(page.error());
+    for (const auto& stored : *page) {
+      const auto record = keyring::CmkRecord::decode(stored.record);
+      if (!record) return pass(record.error(), "back up key " + stored.id.str());
+      if (census.root_id.empty()) census.root_id = record->root_id;
+      if (record->root_id != census.root_id)
+        return fail(Reason::kRecordInvalid,
+                    "key " + stored.id.str() + " is under another root key than those before it");
+      ++census.keys;
+    }
+    if (page->size() < kKeysPerPage) return census;
+    query.after = page->back().id;
+  }
+}
+
+// As its owner: a consistent copy goes to `to`. Of the keys, what the copy holds goes to `tell`.
+Result<void> copy_as_owner(const Source& source, int to, int tell) {
+  const auto folder = TemporaryFolder::make();
+  if (!folder) return tl::unexpected(folder.error());
+  const auto copy = folder->path() + "/" + std::string(source.name);
+  if (const auto copied = copy_sqlite_file(source.path, copy); !copied) return copied;
+  if (source.name == BackupManifest::kKeys) {
+    const auto census = count_keys(copy);
+    if (!census) return tl::unexpected(census.error());
+    const Bytes text = ByteWriter().u64(census->keys).text(census->root_id).take();
+    if (const auto told = write_exactly_at(tell, text, 0); !told) return told;
+  }
+  const auto fd = open_to_read(copy);
+  if (!fd) return tl::unexpected(fd.error());
+  const auto passed = pass_through(source.name, fd->get(), to);
+  if (!passed) return tl::unexpected(passed.error());
+  return {};
+}
+
+Result<Census> read_census(int fd) {
+  Bytes text(256);
+  const ssize_t count = ::pread(fd, text.data(), text.size(), 0);
+  ByteReader in(ByteView(text).first(static_cast<std::size_t>(std::max<ssize_t>(count, 0))));
+  Census out;
+  out.keys = in.u64();
+  out.root_id = in.text(64);
+  if (const auto whole = in.finish(Reason::kInternal, "number of keys"); !whole)
+    return tl::unexpected(whole.error());
+  return out;
+}
+
+// Makes the copy of one source in `folder`. None: the host has no such file.
+Result<std::optional<BackupManifest::File>> copy_one(const Source& source,
+                                                     const std::string& folder, int tell) {
+  std::error_code error;
+  if (!source.required && !fs::exists(source.path, error)) return std::nullopt;
+  const auto path = folder + "/" + std::string(source.name);
+  const auto fd = make_new_file(path);
+  if (!fd) return tl::unexpected(fd.error());
+  const auto copied =
+      run_as(source.owner, [&] { return copy_as_owner(source, fd->get(), tell); }, kCopyTime);
+  if (!copied) return pass(copied.error(), "back up " + source.path);
+  if (::fsync(fd->get()) != 0) return fail_errno(errno, "fsync " + path);
+  auto file = pass_through(source.name, fd->get(), -1);
+  if (!file) return tl::unexpected(file.error());
+  return std::optional(std::move(*file));
+}
+
+Result<void> begin_folder(const std::string& partial) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(partial, error)) {
+    const auto name = entry.path().filename().string();
+    const bool ours = name == kManifest || name == std::string(kManifest) + ".new" ||
+                      name == BackupManifest::kFloors || name == BackupManifest::kKeys ||
+                      name == BackupManifest::kRegistry;
+    if (!ours) return fail(Reason::kNameTaken, partial + " holds " + name + ", no backup's file");
+  }
+  fs::remove_all(partial, error);
+  if (::mkdir(partial.c_str(), 0700) != 0) return fail_errno(errno, "make folder " + partial);
+  return {};
+}
+
+Result<BackupManifest> fill(const HostPlaces& places, const HostId& host, const std::string& folder,
+                            const std::function<void(std::string_view)>& after) {
+  const auto agent = places.agent_state() + "/";
+  // In this order: cold_backup.h says why.
+  const std::array<Source, 3> sources{
+      {{BackupManifest::kFloors, places.vault_state() + "/floors.db", places.vault_user},
+       {BackupManifest::kRegistry, agent + "registry.db", places.agent_user},
+       {BackupManifest::kKeys, agent + "keyring.db", places.agent_user, true}}};
+  const auto tell = make_memfd("coffer-census", 0);
+  if (!tell) return tl::unexpected(tell.error());
+  BackupManifest manifest{.host = host, .root_id = {}, .made = system_clock().wall()};
+  manifest.made = std::chrono::floor<std::chrono::seconds>(manifest.made);
+  for (const auto& source : sources) {
+    auto file = copy_one(source, folder, tell->get());
+    if (!file) return tl::unexpected(file.error());
+    if (*file) manifest.files.push_back(std::move(**file));
+    after(source.name);
+  }
+  std::ranges::sort(manifest.files, {}, &BackupManifest::File::name);
+  const auto census = read_census(tell->get());
+  if (!census) return tl::unexpected(census.error());
+  if (census->keys == 0) return fail(Reason::kNoSuchKey, "there are no keys to back up");
+  manifest.keys = census->keys;
+  manifest.root_id = census->root_id;
+
+  const auto text = manifest.to_text();
+  // What no restore would take must not count as a backup.
+  if (const auto read = BackupManifest::parse(text); !read) return read;
+  const auto written =
+      write_file_durably(folder + "/" + std::string(kManifest), as_bytes(text), 0600);
+  if (!written) return tl::unexpected(written.error());
+  after(kManifest);
+  return manifest;
+}
+
+}  // namespace
+
+Result<BackupManifest> make_backup(const HostPlaces& places, const std::string& folder,
+                                   const std::function<void(std::string_view step)>& after_step) {
+  const auto after = [&](std::string_view step) {
+    if (after_step) after_step(step);
+  };
+  std::error_code error;
+  if (folder.empty() || folder.ends_with('/'))
+    return fail(Reason::kInvalidArgs, "the folder of a backup is a name without a slash behind it");
+  if (fs::exists(fs::symlink_status(folder, error)))
+    return fail(Reason::kNameTaken, folder + " is there already");
+  const auto host = read_host_id(places.host_id());
+  if (!host) return pass(host.error(), "back up this host");
+  const auto partial = folder + ".partial";
+  if (const auto begun = begin_folder(partial); !begun) return tl::unexpected(begun.error());
+  after("folder");
+
+  auto manifest = fill(places, *host, partial, after);
+  if (!manifest) {
+    fs::remove_all(partial, error);
+    return manifest;
+  }
+  if (::rename(partial.c_str(), folder.c_str()) != 0)
+    return fail_errno(errno, "put " + folder + " in place");
+  const auto parent = fs::path(folder).parent_path().string();
+  if (const auto synced = sync_folder(parent.empty() ? "." : parent); !synced)
+    return tl::unexpected(synced.error());
+  return manifest;
+}
+
+Result<BackupManifest> check_backup(const std::string& folder) {
+  const auto text = read_file(folder + "/" + std::string(kManifest), BackupManifest::kTextBytesMax);
+  if (!text) return pass(text.error(), "read the backup");
+  auto manifest = BackupManifest::parse(as_text(*text));
+  if (!manifest) return manifest;
+  for (const auto& file : manifest->files) {
+    const auto fd = open_to_read(folder + "/" + file.name);
+    if (!fd) return pass(fd.error(), "read the backup");
+    const auto found = pass_through(file.name, fd->get(), -1);
+    if (!found) return tl::unexpected(found.error());
+    if (const auto same = require_same(file, *found); !same) return tl::unexpected(same.error());
+  }
+  return manifest;
+}
+
+Result<void> take_from_backup(const std::string& folder, const BackupManifest::File& file,
+                              const std::string& path) {
+  const auto from = open_to_read(folder + "/" + file.name);
+  if (!from) return tl::unexpected(from.error());
+  const auto to = make_new_file(path);
+  if (!to) return tl::unexpected(to.error());
+  const auto found = pass_through(file.name, from->get(), to->get());
+  if (!found) return tl::unexpected(found.error());
+  if (::fsync(to->get()) != 0) return fail_errno(errno, "fsync " + path);
+  return require_same(file, *found);
+}
+
+}  // namespace coffer::hsm

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsm/host_restore.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+
+#include "core/base/bytes.h"
+#include "core/base/files.h"
+#include "core/base/unique_fd.h"
+#include "hsm/cold_backup.h"
+#include "hsm/setup_launcher.h"
+
+namespace coffer::hsm {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view kMark = "restored";
+constexpr std::chrono::hours kDrillTime{6};
+
+// What the drill tells its parent, beside its outcome.
+Result<void> tell(int fd, const DrillReport& report) {
+  return write_exactly_at(fd, ByteWriter().u64(report.opened).u64(report.sealed).take(), 0);
+}
+Result<DrillReport> hear(int fd) {
+  std::array<std::byte, 16> text{};
+  if (const auto read = read_exactly_at(fd, text, 0); !read) return tl::unexpected(read.error());
+  ByteReader in(text);
+  DrillReport report;
+  report.opened = in.u64();
+  report.sealed = in.u64();
+  return report;
+}
+
+}  // namespace
+
+Result<HostRestore> HostRestore::open(HostPlaces places, std::string folder,
+                                      HostSetup::AfterStep after_step) {
+  auto manifest = check_backup(folder);
+  if (!manifest) return tl::unexpected(manifest.error());
+  return HostRestore(std::move(places), std::move(folder), std::move(*manifest),
+                     std::move(after_step));
+}
+
+void HostRestore::after(std::string_view step) const {
+  if (after_step_) after_step_(step);
+}
+
+bool HostRestore::holds_stores(const std::string& folder) const {
+  const auto mark = read_file(folder + "/" + std::string(kMark), BackupManifest::kTextBytesMax);
+  return mark && as_text(*mark) == manifest_.to_text();
+}
+
+Result<void> HostRestore::require_none(const HostPlaces& places) {
+  std::error_code error;
+  const auto mark = places.restore_mark();
+  if (!fs::exists(mark, error)) return {};
+  return fail(Reason::kNameTaken,
+              "a restore was begun here: finish it with --restore (" + mark + ")");
+}
+
+Result<void> HostRestore::require_room() const {
+  const auto mark = read_file(places_.restore_mark(), BackupManifest::kTextBytesMax);
+  if (mark && as_text(*mark) != manifest_.to_text())
+    return fail(Reason::kNameTaken,
+                "another backup is being restored: finish that (" + places_.restore_mark() + ")");
+  if (!mark && mark.error().reason() != Reason::kNoSuchFile) return tl::unexpected(mark.error());
+  for (const auto& path : {places_.host_id(), places_.pending_host_id()}) {
+    const auto id = read_host_id(path);
+    if (!id && id.error().reason() == Reason::kNoSuchFile) continue;
+    if (!id) return tl::unexpected(id.error());
+    if (*id != manifest_.host)
+      return fail(Reason::kWrongHost, path + " says " + id->str() + ", and the backup is of host " +
+                                          manifest_.host.str());
+  }
+  std::error_code error;
+  const auto state = places_.agent_state();
+  if (!fs::exists(state, error) || fs::is_empty(state, error) || holds_stores(state)) return {};
+  return fail(Reason::kNameTaken, state + " holds this host's own state: put it aside first");
+}
+
+Result<void> HostRestore::require_root(const std::string& root_id) const {
+  if (root_id == manifest_.root_id) return {};
+  return fail(Reason::kNameTaken, "the token holds the root key " + printable(root_id, 64) +
+                                      ", the keys of the backup are under " + manifest_.root_id);
+}
+
+Result<void> HostRestore::begin() const {
+  std::error_code error;
+  const auto path = places_.pending_host_id();
+  fs::create_directories(fs::path(path).parent_path(), error);
+  const auto marked =
+      write_file_durably(places_.restore_mark(), as_bytes(manifest_.to_text()), 0600);
+  if (!marked) return marked;
+  after("mark");
+  if (fs::exists(places_.host_id(), error)) return {};
+  const auto written = write_file_durably(path, as_bytes(manifest_.host.str() + "\n"), 0644);
+  if (!written) return written;
+  after("host-id");
+  return {};
+}
+
+Result<void> HostRestore::end() const {
+  const auto mark = places_.restore_mark();
+  if (::unlink(mark.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + mark);
+  return sync_folder(fs::path(mark).parent_path().string());
+}
+
+Result<void> HostRestore::put_floors(const std::string& vault_staging) const {
+  const auto* file = manifest_.find(BackupManifest::kFloors);
+  if (file == nullptr) return {};
+  const auto path = vault_staging + "/" + file->name;
+  if (const auto taken = take_from_backup(folder_, *file, path); !taken) return taken;
+  const auto given = places_.vault_user.change_owner(path);
+  if (!given) return given;
+  after("floors");
+  return {};
+}
+
+Result<void> HostRestore::fill_staging() const {
+  if (holds_stores(staging())) return {};
+  std::error_code error;
+  fs::remove_all(staging(), error);
+  if (error) return fail_errno(error.value(), "remove what an interrupted run left");
+  fs::create_directories(fs::path(staging()).parent_path(), error);
+  if (::mkdir(staging().c_str(), 0700) != 0) return fail_errno(errno, "make folder " + staging());
+  for (const auto name : {BackupManifest::kRegistry, BackupManifest::kKeys}) {
+    const auto* file = manifest_.find(name);
+    if (file == nullptr) continue;
+    const auto path = staging() + "/" + file->name;
+    if (const auto taken = take_from_backup(folder_, *file, path); !taken) return taken;
+    if (const auto given = places_.agent_user.change_owner(path); !given) return given;
+    after(name);
+  }
+  const auto mark = staging() + "/" + std::string(kMark);
+  if (const auto written = write_file_durably(mark, as_bytes(manifest_.to_text())); !written)
+    return written;
+  after("stores");
+  return {};
+}
+
+Result<DrillReport> HostRestore::drill(HostSetup& setup, const SecretBytes& pin) const {
+  const auto heard = make_memfd("coffer-drill", 0);
+  if (!heard) return tl::unexpected(heard.error());
+  const auto drilled =
+      setup.as_agent(staging(), pin, kDrillTime, [&](const HostSetup::Agent& agent) {
+        const auto health = agent.vault.health();
+        if (health.state != keyring::VaultState::kUp)
+          return Result<void>(fail(Reason::kHsmAbsent, "the token is not up: " + health.detail));
+        if (const auto same = require_root(health.root_id); !same) return same;
+        const auto report = drill_keys(agent);
+        return report ? tell(heard->get(), *report) : Result<void>(tl::unexpected(report.error()));
+      });
+  if (!drilled) return tl::unexpected(drilled.error());
+  return hear(heard->get());
+}
+
+Result<std::optional<DrillReport>> HostRestore::put_stores(HostSetup& setup,
+                                                           const SecretBytes& pin) const {
+  if (holds_stores(places_.agent_state())) return std::nullopt;
+  if (const auto filled = fill_staging(); !filled) return tl::unexpected(filled.error());
+  const auto given = places_.agent_user.change_owner(staging());
+  if (!given) return tl::unexpected(given.error());
+  const auto report = drill(setup, pin);
+  if (!report) return pass(report.error(), "drill");
+  after("drill");
+  // Its files are on the disk, and so is what the drill wrote. An empty folder is replaced by it.
+  if (::rename(staging().c_str(), places_.agent_state().c_str()) != 0)
+    return fail_errno(errno, "put " + places_.agent_state() + " in place");
+  const auto parent = fs::path(staging()).parent_path().string();
+  if (const auto synced = sync_folder(parent); !synced) return tl::unexpected(synced.error());
+  after("in-place");
+  return std::optional(*report);
+}
+
+}  // namespace coffer::hsm

@@ -18,7 +18,7 @@
 
 // Asked by ThreadSanitizer, which does not see the locks of libraries that were not built with it:
 // the way to the TPM's broker is GLib's.
-// NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): its name.
+// NOLINTNEXTLINE(bugprone-reserved-identifier,readability-identifier-naming): its name.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:libglib-2.0.so\nrace:libgobject-2.0.so\nrace:libgio-2.0.so\n";
 }

@@ -187,7 +187,10 @@ Result<void> begin_folder(const std::string& partial) {
     const bool ours = name == kManifest || name == std::string(kManifest) + ".new" ||
                       name == BackupManifest::kFloors || name == BackupManifest::kKeys ||
                       name == BackupManifest::kRegistry;
-    if (!ours) return fail(Reason::kNameTaken, partial + " holds " + name + ", no backup's file");
+    if (ours) continue;
+    std::string text = partial;
+    text.append(" holds ").append(name).append(", no backup's file");
+    return fail(Reason::kNameTaken, text);
   }
   fs::remove_all(partial, error);
   if (::mkdir(partial.c_str(), 0700) != 0) return fail_errno(errno, "make folder " + partial);

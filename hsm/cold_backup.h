@@ -21,8 +21,9 @@ namespace coffer::hsm {
 //
 // `folder` is not there yet; what is under way is in `folder`.partial, which an interrupted run
 // leaves and the next one begins anew. As root, with one thread.
+//   kInvalidArgs    `folder` is no name of a folder.
 //   kNameTaken      `folder` is there, or `folder`.partial holds what no backup left.
-//   kConfigInvalid  the host has no id: it was not set up.
+//   kNoSuchFile     the host has no id: it was not set up.
 //   kNoSuchKey      there are no keys to back up.
 //   kRecordInvalid  a record is malformed, or not all are under one root key; names the key.
 //   kStoreUnavailable, kStoreDamaged, kIoError   nothing is left but the folders that were there.

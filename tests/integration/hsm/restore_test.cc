@@ -308,6 +308,50 @@ TEST_F(RestoreTest, BackupThatStoppedAfterAnyStepIsNoneAndIsMadeByTheNext) {
   expect_nothing("other");
 }
 
+TEST_F(RestoreTest, BackupTakesNoPlaceThatIsTakenAndNoHostThatHasNothing) {
+  make_host("host");
+  fs::create_directories(backup() + ".partial");
+  std::ofstream(backup() + ".partial/mine") << "x";
+  EXPECT_THAT(back_up("host").output, HasSubstr("NameTaken"));
+  EXPECT_EQ(tests::read_text(backup() + ".partial/mine"), "x");
+  fs::remove_all(backup() + ".partial");
+  EXPECT_THAT(make_backup(places("host"), backup() + "/", nullptr),
+              FailsWith(Reason::kInvalidArgs));
+
+  fs::create_directories(dir_.path() / "bare");
+  EXPECT_THAT(back_up("bare").output, HasSubstr("NoSuchFile"));
+  ASSERT_EQ(init("bare", {"--yes", "--no-first-key"}).status, 0);
+  HostSetup setup(places("bare"));
+  fs::create_directories(places("bare").agent_state());
+  const RunAs agent{tests::kAgentUser};
+  ASSERT_THAT(agent.change_owner(places("bare").agent_state()), Succeeds());
+  EXPECT_THAT(back_up("bare").output, HasSubstr("StoreUnavailable"));
+  // As its agent leaves it that has begun.
+  ASSERT_THAT(setup.as_agent(places("bare").agent_state(), SecretBytes(), std::chrono::seconds(90),
+                             [](const HostSetup::Agent&) -> Result<void> { return {}; }),
+              Succeeds());
+  EXPECT_THAT(back_up("bare").output, HasSubstr("NoSuchKey"));
+  EXPECT_FALSE(fs::exists(backup()));
+  EXPECT_FALSE(fs::exists(backup() + ".partial"));
+}
+
+TEST_F(RestoreTest, KeysUnderTwoRootKeysAreNoBackup) {
+  ASSERT_EQ(init("host", {"--yes"}).status, 0);
+  ASSERT_EQ(init("other", {"--yes"}).status, 0);
+  HostSetup other(places("other"));
+  ASSERT_THAT(other.as_agent(places("other").agent_state(), SecretBytes(), std::chrono::seconds(90),
+                             make_keys),
+              Succeeds());
+  const auto theirs = record_of("other", "sm4");
+  ASSERT_TRUE(theirs);
+  const auto store = keyring::open_sqlite_key_store(places("host").agent_state() + "/keyring.db");
+  ASSERT_THAT(store, Succeeds());
+  ASSERT_THAT((*store)->put(*theirs, 0, 1), Succeeds());
+  const auto failed = back_up("host");
+  EXPECT_THAT(failed.output, HasSubstr("RecordInvalid")) << failed.output;
+  EXPECT_FALSE(fs::exists(backup()));
+}
+
 TEST_F(RestoreTest, FullDiskLeavesNoBackupAndARestoreThatCanBeFinished) {
   make_host("host");
   // Files of more than 16 KiB cannot be written: what a full disk does, in the middle of a file.

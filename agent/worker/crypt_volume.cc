@@ -123,9 +123,32 @@ Result<CryptVolume::Handle> CryptVolume::open(const Paths& paths) {
 Result<CryptVolume> CryptVolume::load(const Paths& paths) {
   auto device = open(paths);
   if (!device) return tl::unexpected(device.error());
-  if (const int r = ::crypt_load(device->get(), CRYPT_LUKS2, nullptr); r < 0)
+  return load(std::move(*device));
+}
+
+Result<CryptVolume> CryptVolume::load(Handle device) {
+  if (const int r = ::crypt_load(device.get(), CRYPT_LUKS2, nullptr); r < 0)
     return say(Reason::kHeaderUnusual, "load the checked header", r);
-  return CryptVolume(std::move(*device));
+  return CryptVolume(std::move(device));
+}
+
+Result<CryptVolume> CryptVolume::load_header(const std::string& path) {
+  set_up_library();
+  crypt_device* raw = nullptr;
+  if (const int r = ::crypt_init(&raw, path.c_str()); r < 0)
+    return say(Reason::kInternal, "open memory with a header", r);
+  Handle device(raw);
+  ::crypt_set_log_callback(raw, keep_words, nullptr);
+  return load(std::move(device));
+}
+
+Result<void> CryptVolume::replace_token(std::uint32_t id, const std::string& token_json) {
+  const int r = ::crypt_token_json_set(device_.get(), static_cast<int>(id), token_json.c_str());
+  if (r == static_cast<int>(id)) return {};
+  // What the library says of a text that does not fit into the area; the token itself is good.
+  const bool full = r == -ENOSPC || r == -EINVAL;
+  return say(full ? Reason::kTokenSpace : Reason::kTokenInvalid, "put the token into the header",
+             r);
 }
 
 Result<void> CryptVolume::format(const Paths& paths, const luks2::Profile& profile,

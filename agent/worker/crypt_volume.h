@@ -48,6 +48,13 @@ class CryptVolume {
   static Result<void> format(const Paths& paths, const luks2::Profile& profile,
                              const SecretBytes& key, const Labels& labels);
 
+  // The same for who asks nothing of the data device.
+  static Result<CryptVolume> load_header(const std::string& path);
+
+  // Puts the token in the place of the one with that number, in both copies of the header.
+  //   kTokenSpace  there is no room for it.   kTokenInvalid: the library refuses it; its words.
+  Result<void> replace_token(std::uint32_t id, const std::string& token_json);
+
   // What the library read is what `profile` says. kProfileMismatch names the field.
   Result<void> require_profile(const luks2::Profile& profile) const;
 
@@ -67,6 +74,7 @@ class CryptVolume {
 
   explicit CryptVolume(Handle device) noexcept : device_(std::move(device)) {}
   static Result<Handle> open(const Paths& paths);
+  static Result<CryptVolume> load(Handle device);
 
   Handle device_;
 };

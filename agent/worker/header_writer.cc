@@ -59,6 +59,23 @@ Result<bool> stands_there(int fd, std::size_t index, const crypto::Sha256Digest&
   return crypto::sha256(block) == digest;
 }
 
+Result<void> reached(const AfterStep& after_step, WriteStep step) {
+  return after_step ? after_step(step) : Result<void>{};
+}
+
+// Writes one copy and flushes it.
+Result<void> write_copy(int fd, ByteView header, WriteStep which, const AfterStep& after_step) {
+  const auto copy_bytes = header.size() / 2;
+  const bool first = which == WriteStep::kFirstCopy;
+  const std::size_t offset = first ? 0 : copy_bytes;
+  const std::string name = first ? "first header copy" : "second header copy";
+  const auto copy = header.subspan(offset, copy_bytes);
+  if (const auto written = write_exactly_at(fd, copy, static_cast<off_t>(offset)); !written)
+    return pass(written.error(), "write the " + name);
+  if (const auto flushed = flush(fd, name); !flushed) return flushed;
+  return reached(after_step, which);
+}
+
 }  // namespace
 
 Result<HeaderPrint> print_header(ByteView header) {
@@ -89,23 +106,24 @@ Result<void> clear_area(int fd, std::uint64_t offset_bytes, std::uint64_t length
 }
 
 Result<void> write_new_header(int fd, const NewHeader& what, const AfterStep& after_step) {
-  const auto copy_bytes = what.header.size() / 2;
-  const auto done = [&](WriteStep step) { return after_step ? after_step(step) : Result<void>{}; };
-  const auto write_copy = [&](std::size_t offset, std::string_view name) -> Result<void> {
-    const auto copy = what.header.subspan(offset, copy_bytes);
-    if (const auto written = write_exactly_at(fd, copy, static_cast<off_t>(offset)); !written)
-      return pass(written.error(), std::string("write the ") + std::string(name));
-    return flush(fd, name);
-  };
-
   if (const auto cleared = clear_area(fd, 0, what.area_bytes); !cleared)
     return pass(cleared.error(), "clear the header's place");
-  if (const auto go_on = done(WriteStep::kCleared); !go_on) return go_on;
+  if (const auto go_on = reached(after_step, WriteStep::kCleared); !go_on) return go_on;
   // A device is a LUKS2 volume to everybody from its first copy on, so that comes last.
-  if (const auto written = write_copy(copy_bytes, "second header copy"); !written) return written;
-  if (const auto go_on = done(WriteStep::kSecondCopy); !go_on) return go_on;
-  if (const auto written = write_copy(0, "first header copy"); !written) return written;
-  return done(WriteStep::kFirstCopy);
+  for (const auto step : {WriteStep::kSecondCopy, WriteStep::kFirstCopy})
+    if (const auto written = write_copy(fd, what.header, step, after_step); !written)
+      return written;
+  return {};
+}
+
+Result<void> rewrite_header(int fd, ByteView header, luks2::Copies before,
+                            const AfterStep& after_step) {
+  const bool second_is_bad = before == luks2::Copies::kSecondaryBad;
+  const auto first = second_is_bad ? WriteStep::kSecondCopy : WriteStep::kFirstCopy;
+  const auto last = second_is_bad ? WriteStep::kFirstCopy : WriteStep::kSecondCopy;
+  for (const auto step : {first, last})
+    if (const auto written = write_copy(fd, header, step, after_step); !written) return written;
+  return {};
 }
 
 Result<HeaderPresence> find_printed(int fd, const HeaderPrint& print) {

@@ -138,7 +138,7 @@ OneShotEnd KeyJobs::run(const KeyJob& job, OneShotRequest::Mode mode, const Secr
   request.no_write_workqueue = job.spec.no_write_workqueue;
   request.data_path = *path;
   const std::array fds{memfd->get(), job.device->device.fd.get()};
-  return runner_.run(request, fds, key, deadline);
+  return runner_.run(request, fds, &key, deadline);
 }
 
 Result<Activated> KeyJobs::activate(const KeyJob& job, const SecretBytes& key, Deadline deadline) {
@@ -221,7 +221,7 @@ Result<BuiltHeader> KeyJobs::build_header(const KeptKey& kept, const std::string
   request.header_bytes = job.device->where_header_is().identity.size_bytes;
   request.label = label;
   request.token_json = token_json;
-  const auto end = runner_.run(request, {}, *kept.key, deadline);
+  const auto end = runner_.run(request, {}, kept.key.get(), deadline);
   const auto& reply = end.reply;
   if (!reply) return pass(reply.error(), "build the header");
 

@@ -99,7 +99,7 @@ Result<OneShotRequest> OneShotRequest::decode(ByteView bytes) {
   ByteReader in(bytes);
   OneShotRequest request;
   const auto mode = in.u8();
-  if (mode < 1 || mode > 3) in.reject();
+  if (mode < 1 || mode > 4) in.reject();
   request.mode = static_cast<Mode>(mode);
   const auto profile = luks2::decode_profile(in.bytes(luks2::kProfileBytesMax));
   request.mapping = in.text(kMappingNameBytesMax);
@@ -183,19 +183,18 @@ Result<OneShotReply> read_answer(ipc::Message& message) {
 
 // cut_off says here that no answer came.
 OneShotEnd OneShotRunner::talk(ipc::Channel& channel, const OneShotRequest& request,
-                               std::span<const int> fds, const SecretBytes& key,
+                               std::span<const int> fds, const SecretBytes* key,
                                Deadline deadline) {
-  if (const auto sent = channel.send(request.encode(), fds, deadline); !sent)
-    return {tl::unexpected(sent.error()), true};
-  if (const auto sent = channel.send(key.reveal(), {}, deadline); !sent)
-    return {tl::unexpected(sent.error()), true};
+  auto sent = channel.send(request.encode(), fds, deadline);
+  if (sent && key != nullptr) sent = channel.send(key->reveal(), {}, deadline);
+  if (!sent) return {tl::unexpected(sent.error()), true};
   auto message = channel.receive(deadline);
   if (!message) return {tl::unexpected(message.error()), true};
   return {read_answer(*message), false};
 }
 
 OneShotEnd OneShotRunner::run(const OneShotRequest& request, std::span<const int> fds,
-                              const SecretBytes& key, Deadline deadline) {
+                              const SecretBytes* key, Deadline deadline) {
   auto pair = ipc::channel_pair(Reason::kActivationFailed);
   if (!pair) return {tl::unexpected(pair.error())};
   auto& [ours, theirs] = *pair;

@@ -17,10 +17,10 @@ namespace coffer::agent {
 
 // What one start of `coffer-worker --one-shot` does: one call of libcryptsetup on one volume. The
 // library is neither thread-safe nor free of state, and a forked child would inherit key memory:
-// hence a program of its own for each. It gets the request and then the key over a socket pair
-// (never argument or environment), answers, and exits.
+// hence a program of its own for each. It gets the request and then the key, if it needs one, over
+// a socket pair (never argument or environment), answers, and exits.
 struct OneShotRequest {
-  enum class Mode : std::uint8_t { kVerify = 1, kActivate = 2, kBuild = 3 };
+  enum class Mode : std::uint8_t { kVerify = 1, kActivate = 2, kBuild = 3, kReplaceToken = 4 };
 
   Mode mode = Mode::kVerify;
   luks2::Profile profile;
@@ -29,11 +29,11 @@ struct OneShotRequest {
   bool allow_discards = false;
   bool no_read_workqueue = false;
   bool no_write_workqueue = false;
-  std::string data_path;           // The node of the data device; kBuild has none.
+  std::string data_path;           // kVerify, kActivate: the node of the data device.
   std::uint64_t data_bytes = 0;    // Its length.
   std::uint64_t header_bytes = 0;  // Length of the device that the header is for.
   std::string label;               // kBuild.
-  std::string token_json;          // kBuild.
+  std::string token_json;          // kBuild, kReplaceToken.
 
   Bytes encode() const;
   static Result<OneShotRequest> decode(ByteView bytes);  // kMessageInvalid
@@ -41,8 +41,9 @@ struct OneShotRequest {
 
 struct OneShotReply {
   std::uint64_t boot_usec = 0;  // When the mapping answered.
-  Bytes outcome;                // kBuild: an encoded luks2::CheckOutcome.
-  UniqueFd header;              // kBuild: a sealed memfd of both copies.
+  // kBuild, kReplaceToken:
+  Bytes outcome;    // An encoded luks2::CheckOutcome.
+  UniqueFd header;  // A sealed memfd of both copies.
 };
 
 struct OneShotEnd {
@@ -55,7 +56,7 @@ struct OneShotEnd {
 
 // The child's side: takes one request from `socket`, carries it out, answers. The process ends
 // then; its status is 0 when the answer was a success. fds of kVerify and kActivate: header, data
-// device.
+// device; of kReplaceToken: header.
 int run_one_shot(UniqueFd socket);
 
 // The parent's side: starts `program --one-shot` for one request and waits for its end. A child
@@ -67,12 +68,13 @@ class OneShotRunner {
  public:
   explicit OneShotRunner(std::string program) : program_(std::move(program)) {}
 
-  OneShotEnd run(const OneShotRequest& request, std::span<const int> fds, const SecretBytes& key,
+  // `key` is null exactly for kReplaceToken, which needs none.
+  OneShotEnd run(const OneShotRequest& request, std::span<const int> fds, const SecretBytes* key,
                  Deadline deadline);
 
  private:
   OneShotEnd talk(ipc::Channel& channel, const OneShotRequest& request, std::span<const int> fds,
-                  const SecretBytes& key, Deadline deadline);
+                  const SecretBytes* key, Deadline deadline);
 
   const std::string program_;
 };

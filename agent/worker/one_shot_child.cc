@@ -8,6 +8,7 @@
 #include "agent/reader/header_batch.h"
 #include "agent/worker/crypt_volume.h"
 #include "agent/worker/one_shot.h"
+#include "agent/worker/token_writer.h"
 #include "core/base/files.h"
 #include "core/ipc/frame.h"
 #include "core/luks2/token.h"
@@ -73,6 +74,15 @@ Result<void> require_built(const OneShotRequest& request, const luks2::CheckOutc
   return {};
 }
 
+Result<OneShotReply> reply_with_header(const luks2::CheckOutcome& outcome, const Bytes& both) {
+  OneShotReply reply;
+  reply.outcome = luks2::encode_outcome(outcome);
+  auto sealed = sealed_memfd_of("coffer-new-header", both);
+  if (!sealed) return tl::unexpected(sealed.error());
+  reply.header = std::move(*sealed);
+  return reply;
+}
+
 Result<OneShotReply> build_header(const OneShotRequest& request, const SecretBytes& key) {
   if (const auto token = luks2::parse_token(request.token_json); !token)
     return pass(token.error(), "check the token");
@@ -96,12 +106,34 @@ Result<OneShotReply> build_header(const OneShotRequest& request, const SecretByt
   auto volume = CryptVolume::load({fd_path(*header), fd_path(*data)});
   if (!volume) return tl::unexpected(volume.error());
   if (const auto right = volume->verify(key); !right) return tl::unexpected(right.error());
-  OneShotReply reply;
-  reply.outcome = luks2::encode_outcome(outcome);
-  auto sealed = sealed_memfd_of("coffer-new-header", both);
-  if (!sealed) return tl::unexpected(sealed.error());
-  reply.header = std::move(*sealed);
-  return reply;
+  return reply_with_header(outcome, both);
+}
+
+// The header stands in a file of ours: what the library writes, it writes there.
+Result<OneShotReply> replace_token(const OneShotRequest& request,
+                                   const std::vector<UniqueFd>& fds) {
+  if (fds.size() != 1) return fail(Reason::kMessageInvalid, "the header is missing");
+  const auto token = luks2::parse_token(request.token_json);
+  if (!token) return pass(token.error(), "check the token");
+  Bytes both(2 * request.profile.metadata_bytes);
+  const auto read_both = [&] { return read_exactly_at(fds[0].get(), both, 0); };
+  if (const auto got = read_both(); !got) return tl::unexpected(got.error());
+  const auto before = luks2::as_result(luks2::check_header(both, request.header_bytes));
+  if (!before) return pass(before.error(), "read the checked header");
+
+  auto volume = CryptVolume::load_header(fd_path(fds[0]));
+  if (!volume) return tl::unexpected(volume.error());
+  if (const auto pinned = volume->require_profile(request.profile); !pinned)
+    return tl::unexpected(pinned.error());
+  if (const auto set = volume->replace_token(before->token_id, request.token_json); !set)
+    return tl::unexpected(set.error());
+  if (const auto got = read_both(); !got) return tl::unexpected(got.error());
+  const auto outcome = luks2::check_header(both, request.header_bytes);
+  const auto after = luks2::as_result(outcome);
+  if (!after) return pass(after.error(), "read the new header back");
+  if (const auto right = require_only_token_changed(*before, *after, *token); !right)
+    return tl::unexpected(right.error());
+  return reply_with_header(outcome, both);
 }
 
 Result<OneShotReply> carry_out(ipc::Channel& channel) {
@@ -110,6 +142,8 @@ Result<OneShotReply> carry_out(ipc::Channel& channel) {
   if (!message) return tl::unexpected(message.error());
   const auto request = OneShotRequest::decode(message->bytes);
   if (!request) return tl::unexpected(request.error());
+  if (request->mode == OneShotRequest::Mode::kReplaceToken)
+    return replace_token(*request, message->fds);
   const auto key = channel.receive_secret(patience);
   if (!key) return pass(key.error(), "receive the key");
   if (key->bytes.size() != request->profile.key_bytes)

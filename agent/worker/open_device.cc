@@ -134,6 +134,15 @@ Result<std::string> node_path(const OpenDevice& device) {
   return path;
 }
 
+Result<UniqueFd> open_shared(const OpenDevice& device) {
+  const auto& node = device.identity.node;
+  if (device.identity.read_only) return fail(Reason::kAccessDenied, node + " is read-only");
+  UniqueFd fd(::open(fd_path(device.fd.get()).c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) return fail_errno(errno, "open " + node + " to change its header");
+  if (const auto same = require_same(fd.get(), device); !same) return tl::unexpected(same.error());
+  return fd;
+}
+
 Result<UniqueFd> open_exclusively(const OpenDevice& device, Access access) {
   const bool write = access == Access::kWrite;
   if (write && device.identity.read_only)

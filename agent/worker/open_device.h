@@ -35,6 +35,11 @@ Result<void> require_unchanged(const OpenDevice& device);
 // kDeviceChanged. Of a file: its path under /proc/self/fd.
 Result<std::string> node_path(const OpenDevice& device);
 
+// Opens the same device again to write to it, whoever else has it open: a volume's header is
+// changed while the volume is in use.
+//   kAccessDenied  it is read-only.   kDeviceChanged, kIoError
+Result<UniqueFd> open_shared(const OpenDevice& device);
+
 // Opens the same device again, for nobody else but us.
 //   kBusy  mounted, mapped or held.    kDeviceChanged  what was opened is another disk.
 //   kAccessDenied  it is read-only and would be written.

@@ -235,6 +235,18 @@ class Worker {
   virtual Result<HeaderPresence> wipe_header(DeviceHandle handle, const HeaderPrint& print,
                                              Deadline deadline) = 0;
 
+  // Puts `token_json` in the place of the coffer token in the header that was scanned, also of a
+  // volume that is open. Wraps and records may be others; nothing else of token and header changes
+  // but the header's sequence id. Both copies are made anew, the one that was bad first, so that a
+  // whole one stands there at any instant; both are read back.
+  //   kTokenMissing, kTokenInvalid   it is no token, the header had none, or more would change.
+  //   kTokenSpace     the header has no room for it.
+  //   kDeviceChanged  what stands there is not the header that was scanned: nothing was written.
+  //   kBusy           another program is changing the header: nothing was written.
+  //   kAccessDenied   the device is read-only.   kIoError, kHeaderUnusual
+  virtual Result<void> replace_token(DeviceHandle handle, const std::string& token_json,
+                                     Deadline deadline) = 0;
+
   // Makes a file system on a mapping of ours; one of that type that is there already is left alone,
   // and a success.
   //   kUnsupported  not "ext4" or "xfs", or its program is not installed.

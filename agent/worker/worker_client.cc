@@ -153,6 +153,14 @@ class WorkerClient final : public Worker {
     return printed(WorkerRequest::kWipeHeader, handle, print, deadline);
   }
 
+  Result<void> replace_token(DeviceHandle handle, const std::string& token_json,
+                             Deadline deadline) override {
+    if (token_json.size() > luks2::kTokenJsonBytesMax)
+      return fail(Reason::kTokenSpace, "the token is longer than a header takes");
+    return command(WorkerRequest::kReplaceToken, start(deadline).u64(handle).text(token_json),
+                   deadline);
+  }
+
   Result<void> make_file_system(const std::string& mapping, const VolumeId& volume,
                                 const std::string& type, const std::string& label,
                                 Deadline deadline) override {

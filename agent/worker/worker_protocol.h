@@ -14,20 +14,21 @@ namespace coffer::agent {
 // may be long (lists of devices, keys, mappings) travels in a sealed memfd beside the frame, the
 // rest in its body; docs/formats/ipc.md. No key is ever part of one.
 enum class WorkerRequest : std::uint16_t {
-  kScan = 1,            // memfd: items.            -> memfd: results
-  kRelease = 2,         // handles
-  kExpect = 3,          // ticket; memfd: keys
-  kWait = 4,            // ticket, count seen       -> outcomes, finished
-  kCancel = 5,          // ticket
-  kListMappings = 6,    //                          -> memfd: mappings
-  kDeactivate = 7,      // mapping, volume, mode
-  kCleanMappings = 8,   //                          -> memfd: mappings
-  kCheckEmpty = 9,      // handle                   -> emptiness
-  kBuildHeader = 10,    // ticket, index, label, token  -> built header
-  kWriteHeader = 11,    // ticket, index, confirmation
-  kCheckWritten = 12,   // handle, print            -> presence
-  kWipeHeader = 13,     // handle, print            -> presence before
-  kMakeFileSystem = 14  // mapping, volume, type, label
+  kScan = 1,             // memfd: items.            -> memfd: results
+  kRelease = 2,          // handles
+  kExpect = 3,           // ticket; memfd: keys
+  kWait = 4,             // ticket, count seen       -> outcomes, finished
+  kCancel = 5,           // ticket
+  kListMappings = 6,     //                          -> memfd: mappings
+  kDeactivate = 7,       // mapping, volume, mode
+  kCleanMappings = 8,    //                          -> memfd: mappings
+  kCheckEmpty = 9,       // handle                   -> emptiness
+  kBuildHeader = 10,     // ticket, index, label, token  -> built header
+  kWriteHeader = 11,     // ticket, index, confirmation
+  kCheckWritten = 12,    // handle, print            -> presence
+  kWipeHeader = 13,      // handle, print            -> presence before
+  kMakeFileSystem = 14,  // mapping, volume, type, label
+  kReplaceToken = 15     // handle, token
 };
 
 inline constexpr std::size_t kListBytesMax = std::size_t{160} << 20U;  // Of a memfd.

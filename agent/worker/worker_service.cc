@@ -78,6 +78,7 @@ WorkerService::WorkerService(Options options)
       mappings_(std::move(options.mark_folder), std::move(options.device_mapper)),
       scanner_(or_default(std::move(options.batch_reader)), reader_, options.jobs.files),
       jobs_(options.jobs, tickets_, mappings_),
+      token_writer_(options.jobs.program),
       deliver_(or_own(options.vault_users),
                [this](hsm::Delivery delivery) { return jobs_.take(std::move(delivery)); }) {
   ipc::Server::Options control;
@@ -155,6 +156,8 @@ Result<ipc::Reply> WorkerService::answer(ipc::Request& request) {
       return printed(request, true);
     case WorkerRequest::kMakeFileSystem:
       return make_file_system(request);
+    case WorkerRequest::kReplaceToken:
+      return replace_token(request);
   }
   return fail(Reason::kMessageInvalid, "the worker knows no such request");
 }
@@ -344,6 +347,19 @@ Result<ipc::Reply> WorkerService::printed(const ipc::Request& request, bool wipe
   ipc::Reply reply;
   reply.body = ByteWriter().u8(static_cast<std::uint8_t>(*presence)).take();
   return reply;
+}
+
+Result<ipc::Reply> WorkerService::replace_token(const ipc::Request& request) {
+  ByteReader in(request.body);
+  const auto deadline = get_deadline(in);
+  const auto handle = in.u64();
+  const auto token = in.text(luks2::kTokenJsonBytesMax);
+  if (const auto good = end(in); !good) return tl::unexpected(good.error());
+  const auto device = devices_.find(handle, request.connection);
+  if (!device) return tl::unexpected(device.error());
+  const auto replaced = token_writer_.replace(**device, token, deadline);
+  if (!replaced) return tl::unexpected(replaced.error());
+  return ipc::Reply{};
 }
 
 Result<ipc::Reply> WorkerService::make_file_system(const ipc::Request& request) {

@@ -8,6 +8,7 @@
 #include "agent/worker/delivery_server.h"
 #include "agent/worker/header_scanner.h"
 #include "agent/worker/key_jobs.h"
+#include "agent/worker/token_writer.h"
 #include "agent/worker/worker_protocol.h"
 #include "core/ipc/client.h"
 #include "core/ipc/event_loop.h"
@@ -64,6 +65,7 @@ class WorkerService {
   Result<ipc::Reply> build_header(const ipc::Request& request);
   Result<ipc::Reply> write_header(const ipc::Request& request);
   Result<ipc::Reply> printed(const ipc::Request& request, bool wipe);
+  Result<ipc::Reply> replace_token(const ipc::Request& request);
   Result<ipc::Reply> make_file_system(const ipc::Request& request);
   Result<KeyJob> accept_key(const keyring::Ticket& ticket, ExpectedKey spec,
                             std::uint64_t connection);
@@ -74,6 +76,7 @@ class WorkerService {
   Mappings mappings_;
   HeaderScanner scanner_;
   KeyJobs jobs_;
+  TokenWriter token_writer_;
   DeliveryServer deliver_;
   std::unique_ptr<ipc::Server> control_;
 };

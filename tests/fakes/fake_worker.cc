@@ -2,6 +2,7 @@
 #include "tests/fakes/fake_worker.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/luks2/token.h"
 
@@ -79,6 +80,11 @@ void FakeWorker::succeed_again() {
   failures_.clear();
 }
 
+void FakeWorker::cut_next_replacement() {
+  const Lock lock(mutex_);
+  cut_replacement_ = true;
+}
+
 void FakeWorker::hold(const std::string& call) {
   const Lock lock(mutex_);
   held_.insert(call);
@@ -104,6 +110,11 @@ int FakeWorker::called(const std::string& call) const {
 int FakeWorker::delivered() const {
   const Lock lock(mutex_);
   return delivered_;
+}
+
+std::size_t FakeWorker::held() const {
+  const Lock lock(mutex_);
+  return handles_.size();
 }
 
 Result<FakeWorker::Lock> FakeWorker::begin(const std::string& call) {
@@ -147,6 +158,7 @@ Result<std::vector<Result<ScannedDevice>>> FakeWorker::scan(std::span<const Scan
     if (head != data) scanned.header_device = head->second.identity;
     if (head->second.header) {
       scanned.header = *head->second.header;
+      headers_[scanned.handle] = {head->first, head->second.header->epoch};
     } else {
       scanned.header = tl::unexpected(head->second.header_error);
     }
@@ -414,6 +426,28 @@ Result<HeaderPresence> FakeWorker::wipe_header(Handle handle, const HeaderPrint&
   disk.key_digest.reset();
   ++disk.writes;
   return presence;
+}
+
+Result<void> FakeWorker::replace_token(Handle handle, const std::string& token_json,
+                                       Deadline /*deadline*/) {
+  const auto lock = begin("replace_token");
+  if (!lock) return tl::unexpected(lock.error());
+  const auto token = luks2::parse_token(token_json);
+  if (!token) return tl::unexpected(token.error());
+  if (const auto path = path_of(handle); !path) return tl::unexpected(path.error());
+  const HeaderAt scanned = headers_[handle];
+  FakeDisk& disk = disks_.at(scanned.path);
+  if (!disk.header || disk.header->epoch != scanned.epoch) {
+    return fail(Reason::kDeviceChanged, "the header was changed meanwhile");
+  }
+  if (token_json.size() > disk.token_bytes_max) return fail(Reason::kTokenSpace, "it is full");
+  disk.header->token = *token;
+  ++disk.header->epoch;
+  ++disk.writes;
+  const bool cut = std::exchange(cut_replacement_, false);
+  disk.header->copies = cut ? luks2::Copies::kSecondaryBad : luks2::Copies::kBoth;
+  if (cut) return fail(Reason::kWorkerLost, "cut off between the copies");
+  return {};
 }
 
 Result<void> FakeWorker::make_file_system(const std::string& mapping, const VolumeId& volume,

@@ -23,6 +23,7 @@ struct FakeDisk {
   std::string foreign;  // "" or what check_empty() finds.
   std::string file_system;
   std::uint32_t writes = 0;
+  std::size_t token_bytes_max = luks2::kTokenJsonBytesMax;  // The room that its header has.
 };
 
 // FakeWorker keeps disks and mappings in memory and does what coffer-worker does with them, down to
@@ -45,6 +46,8 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
   void fail_every(const std::string& call, Reason reason);
   void fail_always(Reason reason);
   void succeed_again();
+  // The next replace_token() is cut off once one copy of the header is written.
+  void cut_next_replacement();
   // Calls of that name wait until they are let go.
   void hold(const std::string& call);
   void let_go(const std::string& call);
@@ -52,6 +55,7 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
   bool wait_called(const std::string& call, int count);
   int called(const std::string& call) const;
   int delivered() const;
+  std::size_t held() const;  // Handles that are not released.
 
   Result<std::vector<Result<agent::ScannedDevice>>> scan(std::span<const agent::ScanItem> items,
                                                          Deadline deadline) override;
@@ -76,6 +80,8 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
                                               Deadline deadline) override;
   Result<agent::HeaderPresence> wipe_header(Handle handle, const agent::HeaderPrint& print,
                                             Deadline deadline) override;
+  Result<void> replace_token(Handle handle, const std::string& token_json,
+                             Deadline deadline) override;
   Result<void> make_file_system(const std::string& mapping, const VolumeId& volume,
                                 const std::string& type, const std::string& label,
                                 Deadline deadline) override;
@@ -105,6 +111,12 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
   std::condition_variable changed_;
   std::map<std::string, FakeDisk> disks_;
   std::map<Handle, std::string> handles_;
+  struct HeaderAt {
+    std::string path;
+    std::uint64_t epoch = 0;
+  };
+  std::map<Handle, HeaderAt> headers_;  // As they were scanned.
+  bool cut_replacement_ = false;
   std::map<std::string, agent::Mapping> mappings_;
   std::map<keyring::Ticket, std::vector<Expected>> tickets_;
   struct Failure {

@@ -20,7 +20,7 @@ OneShotEnd end_of(const std::string& command) {
   std::filesystem::permissions(program, std::filesystem::perms::owner_all);
   OneShotRunner runner(program.string());
   const auto key = SecretBytes::random(64).value();
-  return runner.run(OneShotRequest(), {}, key, Deadline::after(std::chrono::seconds(30)));
+  return runner.run(OneShotRequest(), {}, &key, Deadline::after(std::chrono::seconds(30)));
 }
 
 TEST(OneShotRunnerTest, ProcessThatFailedByItselfMadeNothing) {

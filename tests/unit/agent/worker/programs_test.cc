@@ -111,7 +111,7 @@ TEST_F(ProgramsTest, OneShotThatWasKilledIsToldFromOneThatAnswered) {
   const auto run = [&](const std::string& program, Deadline deadline) {
     OneShotRequest request;  // No header and no device: the program refuses that.
     request.profile = new_volume_profile(Uuid::random().value(), false);
-    return OneShotRunner(program).run(request, {}, key, deadline);
+    return OneShotRunner(program).run(request, {}, &key, deadline);
   };
   const auto script = [&](const std::string& body) {
     const auto file = path("one-shot");

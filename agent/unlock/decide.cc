@@ -89,28 +89,13 @@ Result<void> decide_one(UnlockTarget& target, const UnlockParts& parts) {
   if (target.row.locked_by_admin && !target.asked_by_name) {
     return fail(Reason::kLockedByAdmin, "an admin locked it");
   }
-  if (target.row.state != RowState::kReady) {
-    return fail(Reason::kInProgress, "it is being provisioned");
-  }
-  const auto chosen = choose_device(target);
-  if (!chosen) return tl::unexpected(chosen.error());
-  const luks2::CheckedHeader& header = *(*chosen)->device.header;
-  target.header = header;
-
-  if (const auto pinned = require_pinned(target.row, header); !pinned) return pinned;
-  const DeviceIdentity& device = (*chosen)->device.device;
-  if (const auto whole = require_whole(target.row, device); !whole) return whole;
-  auto key = choose_key(target.row, header, parts.keyring);
+  if (auto chosen = choose_header(target); !chosen) return chosen;
+  auto key = choose_key(target.row, *target.header, parts.keyring);
   if (!key) return tl::unexpected(key.error());
-
-  target.profile = *header.profile;
   target.key = std::move(*key);
-  target.handle = (*chosen)->device.handle;
-  target.device_path = (*chosen)->candidate.path;
-  target.device_bytes = (*chosen)->device.device.size_bytes;
-  if (header.copies == luks2::Copies::kPrimaryBad) {
+  if (target.header->copies == luks2::Copies::kPrimaryBad) {
     target.add_note("its first header copy is damaged: opened from the second");
-  } else if (header.copies == luks2::Copies::kSecondaryBad) {
+  } else if (target.header->copies == luks2::Copies::kSecondaryBad) {
     target.add_note("its second header copy is damaged");
   }
   return {};
@@ -140,18 +125,41 @@ Result<void> require_whole(const VolumeRow& row, const DeviceIdentity& device) {
                                            std::to_string(row.device_bytes));
 }
 
-Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
-                                      const keyring::Keyring& keyring) {
+Result<void> choose_header(UnlockTarget& target) {
+  if (target.row.state != RowState::kReady) {
+    return fail(Reason::kInProgress, "it is being provisioned");
+  }
+  const auto chosen = choose_device(target);
+  if (!chosen) return tl::unexpected(chosen.error());
+  const luks2::CheckedHeader& header = *(*chosen)->device.header;
+  target.header = header;
+
+  if (auto pinned = require_pinned(target.row, header); !pinned) return pinned;
+  const DeviceIdentity& device = (*chosen)->device.device;
+  if (auto whole = require_whole(target.row, device); !whole) return whole;
+  target.profile = *header.profile;
+  target.handle = (*chosen)->device.handle;
+  target.device_path = (*chosen)->candidate.path;
+  target.device_bytes = device.size_bytes;
+  return {};
+}
+
+Result<keyring::KeyContext> check_token(const VolumeRow& row, const luks2::CheckedHeader& header) {
   if (!header.token) {
     if (header.token_refusal) return tl::unexpected(header.token_refusal->error());
     return fail(Reason::kTokenMissing, "the header has no token of type coffer");
   }
-  const luks2::Token& token = *header.token;
-  if (const auto current = require_generation(row, token.generation); !current) {
+  if (const auto current = require_generation(row, header.token->generation); !current) {
     return tl::unexpected(current.error());
   }
-  auto context = require_context(row, token);
+  return require_context(row, *header.token);
+}
+
+Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
+                                      const keyring::Keyring& keyring) {
+  const auto context = check_token(row, header);
   if (!context) return tl::unexpected(context.error());
+  const luks2::Token& token = *header.token;
   if (token.threshold > 1) {
     return fail(Reason::kThresholdNotMet,
                 "the token wants " + std::to_string(token.threshold) + " keys together");

@@ -23,6 +23,14 @@ namespace coffer::agent {
 void decide(UnlockBatch& batch, const UnlockParts& parts);
 
 // The parts of it, for volumes that are looked at for another purpose.
+//
+// The scanned device that is the volume, its header, held to what the registry pins. Fills in the
+// target from `header` to `handle`, `header` also where the rest is refused. The errors above up to
+// kDeviceTooSmall, and kInProgress: it is being provisioned.
+Result<void> choose_header(UnlockTarget& target);
+// The context of the header's token, which is the volume's own. The errors above from kTokenMissing
+// to kWrongPurpose.
+Result<keyring::KeyContext> check_token(const VolumeRow& row, const luks2::CheckedHeader& header);
 Result<void> require_pinned(const VolumeRow& row, const luks2::CheckedHeader& header);
 // kDeviceTooSmall: `device` is shorter than the one that was registered; names both sizes. The data
 // segment of our volumes reaches to the end of the device, wherever that is, so their header does

@@ -42,7 +42,7 @@ void close_intents(audit::AuditLog& log, const std::vector<audit::Record>& inten
     event.outcome =
         std::string(done ? audit::kOutcomeOk : reason_info(Reason::kAgentUnreachable).name);
     event.text =
-        done ? "found done after a restart of the agent" : "not done: the agent ended before";
+        done ? "found done after a restart of the agent" : "not found done: the agent ended before";
     log.append_deferred(std::move(event));
   }
 }

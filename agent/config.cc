@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "agent/engine_types.h"
 #include "core/base/bytes.h"
 #include "core/base/files.h"
 #include "core/base/plain_toml.h"
@@ -74,8 +75,8 @@ class Reader {
 
  private:
   static bool known_table(std::string_view name) {
-    constexpr std::array<std::string_view, 6> kTables = {"paths",  "vault", "boot",
-                                                         "unlock", "jobs",  "retry"};
+    constexpr std::array<std::string_view, 7> kTables = {"paths", "vault",  "boot", "unlock",
+                                                         "jobs",  "rewrap", "retry"};
     return std::find(kTables.begin(), kTables.end(), name) != kTables.end();
   }
 
@@ -128,6 +129,7 @@ void read_all(Reader& reader, Config& config) {
   reader.count("unlock", "batch_max", 1024, config.batch_max);
   reader.count("jobs", "jobs_max", 4096, config.jobs_max);
   reader.count("jobs", "jobs_per_caller_max", 4096, config.jobs_per_caller_max);
+  reader.count("rewrap", "per_minute", kRewrapsPerMinuteMax, config.rewraps_per_minute);
   reader.seconds("retry", "min_seconds", 600, config.retry_min);
   reader.seconds("retry", "max_seconds", 3600, config.retry_max);
   reader.require(config.retry_min <= config.retry_max,

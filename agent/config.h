@@ -38,6 +38,9 @@ struct Config {
   std::uint32_t jobs_max = 256;  // Queued and running ones.
   std::uint32_t jobs_per_caller_max = 128;
 
+  // [rewrap]
+  std::uint32_t rewraps_per_minute = 600;  // Volumes, where a rewrap does not say otherwise.
+
   // [retry]: probes of a token that is away.
   std::chrono::seconds retry_min{2};
   std::chrono::seconds retry_max{10};

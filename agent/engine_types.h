@@ -104,7 +104,7 @@ struct JobItem {
 
 struct JobInfo {
   JobId id = 0;
-  std::string operation;  // "unlock", "lock", "provision", "adopt", "verify", "test-provider"
+  std::string operation;  // "unlock", "lock", "provision", "adopt", "verify", "rewrap", …
   JobState state = JobState::kQueued;
   std::uint32_t total = 0;
   std::uint32_t done = 0;  // Finished items, good or bad.
@@ -201,6 +201,10 @@ struct ProvisionOptions {
   bool automatic = true;
   bool dry_run = false;
 };
+struct RewrapOptions {
+  std::uint32_t per_minute = 0;  // Volumes, at most; 0: the configured number.
+};
+inline constexpr std::uint32_t kRewrapsPerMinuteMax = 60'000;
 struct AdoptOptions {
   std::string name{};
   std::string header_device{};

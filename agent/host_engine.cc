@@ -205,9 +205,12 @@ Result<void> HostEngine::cancel(JobId id, const Caller& caller) {
   found->second.cancelled->store(true);
   for (const VolumeId& volume : *cancelled) {
     std::erase(found->second.ready, volume);
+    std::erase(found->second.waiting, volume);
+    rewraps_.erase({id, volume});
     if (!queue_.leave(volume, id)) leave_queue(volume);
   }
   end_work_if_over(id);
+  pace_rewraps();  // Another rewrap may take its places.
   return {};
 }
 
@@ -260,6 +263,8 @@ void HostEngine::launch(JobId job) {
       launch_provision(job, id);
     } else if (operation == "adopt") {
       launch_adopt(job, id);
+    } else if (operation == "rewrap") {
+      launch_rewrap(job, id);
     } else {
       launch_recover(job, id);
     }
@@ -285,7 +290,9 @@ void HostEngine::leave_queue(const VolumeId& id) {
 void HostEngine::end_work_if_over(JobId job) {
   const auto info = jobs_.job(job);
   const bool over = !info || info->state > JobState::kRunning;
-  if (!over || works_.erase(job) == 0) return;
+  const auto ended = over ? works_.extract(job) : decltype(works_)::node_type();
+  if (ended.empty()) return;
+  if (ended.mapped().operation == "rewrap") forget_rewrap(ended.mapped().rewrap);
   if (observer_ != nullptr) observer_->manager_changed();
   check_boot();
   request_refresh();

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/config.h"
@@ -101,6 +104,19 @@ class HostEngine final : public Engine {
                       const Caller& caller) override;
   Result<JobId> scan(const Caller& caller) override;
   void forget(const VolumeId& id, const Caller& caller, Done<void> done) override;
+
+  // Moves every volume's wraps under the key to its current version: a job with one item per volume
+  // that uses the key, open or not. No more than `per_minute` are begun in a minute. It ends when
+  // each volume has its result; after a restart of the agent it goes on as another job.
+  //   kNoSuchKey, kKeyDisabled, …, kKeyUsage   the key does not wrap.
+  //   kInProgress   such a job runs already.   kInvalidArgs, kLimitsExceeded
+  Result<JobId> rewrap_all(const CmkId& key, const RewrapOptions& options, const Caller& caller);
+  // Destroys a version of a key, once the header of every registered volume was read and none has
+  // a wrap of it (agent/volume/version_proof.h).
+  //   kKeyBound   a volume has, or may have; names them.   And as Keyring::destroy_version().
+  void destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
+                       const Done<void>& done);
+
   std::vector<JobInfo> jobs() const override;
   Result<JobInfo> job(JobId id) const override;
   Result<std::vector<JobItem>> job_items(JobId id) const override;
@@ -151,7 +167,10 @@ class HostEngine final : public Engine {
     std::string device;
     ProvisionOptions provision;
     AdoptOptions adopt;
-    bool identified = false;  // Of adopt: its item is the volume itself, not a stand-in.
+    OpenRewrap rewrap{CmkId(Uuid())};
+    std::deque<VolumeId> waiting;  // Of rewrap: volumes whose turn has not come.
+    SteadyTime next_at{};          // When the next one's does.
+    bool identified = false;       // Of adopt: its item is the volume itself, not a stand-in.
     std::vector<VolumeId> ready;
     std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
   };
@@ -212,6 +231,16 @@ class HostEngine final : public Engine {
   void launch_recover(JobId job, const VolumeId& id);
   void launch_first_opening(JobId job, Volume& volume);
 
+  // host_engine_rewrap.cc
+  void pace_rewraps();
+  void begin_rewrap(JobId job, Work& work);
+  void launch_rewrap(JobId job, const VolumeId& id);
+  void leave_rewrap(JobId job, const VolumeId& id);
+  void note_rewrap(JobId job);
+  void forget_rewrap(const OpenRewrap& rewrap);
+  void resume_rewraps();
+  void take_open_rewraps(const std::vector<OpenRewrap>& open);
+
   // host_engine_watch.cc: what is there, and what should be open.
   void request_refresh();
   void take_view(View view);
@@ -269,6 +298,9 @@ class HostEngine final : public Engine {
   std::map<JobId, Work> works_;
   std::map<std::string, Settling> settling_;  // By name of the mapping.
   std::vector<JobId> scan_jobs_;
+  std::set<std::pair<JobId, VolumeId>> rewraps_;  // Whose turn has come, and which have not ended.
+  ipc::EventSource rewrap_timer_;                 // For the next one's turn.
+  bool rewraps_resumed_ = false;
   std::function<void()> boot_listener_;
 
   bool started_ = false;

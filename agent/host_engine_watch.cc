@@ -420,6 +420,7 @@ void HostEngine::tick() {
     reconcile_keys();
   }
   check_boot();
+  resume_rewraps();
   record_floods();
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/volume/registry.h"
 
+#include <limits>
+
 namespace coffer::agent {
 namespace {
 
@@ -10,6 +12,8 @@ constexpr SqliteDatabase::Kind kKind{
     kApplicationId, 1,
     "CREATE TABLE volume(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, "
     "mapped_name TEXT NOT NULL UNIQUE, body BLOB NOT NULL) STRICT, WITHOUT ROWID"};
+
+constexpr std::uint64_t kNumberMax = std::numeric_limits<std::uint32_t>::max();
 
 // A row whose columns say something else than its sealed body was edited.
 Result<VolumeRow> read_row(const SqliteStatement& statement) {
@@ -27,6 +31,11 @@ Result<VolumeRow> read_row(const SqliteStatement& statement) {
 Result<std::unique_ptr<Registry>> Registry::open(const std::string& path) {
   auto database = SqliteDatabase::open(path, kKind);
   if (!database) return pass(database.error(), "registry");
+  // Came later than the rest; who does not know it leaves it alone.
+  const auto made = database->execute(
+      "CREATE TABLE IF NOT EXISTS rewrap(cmk TEXT PRIMARY KEY, per_minute INTEGER NOT NULL, "
+      "uid INTEGER NOT NULL, started INTEGER NOT NULL) STRICT, WITHOUT ROWID");
+  if (!made) return pass(made.error(), "registry");
   return std::unique_ptr<Registry>(new Registry(std::move(*database)));
 }
 
@@ -119,6 +128,50 @@ Result<void> Registry::erase(const VolumeId& id) {
   statement->bind(id.str());
   if (auto done = statement->run(); !done) return pass(done.error(), "erase volume " + id.str());
   return {};
+}
+
+Result<void> Registry::note_rewrap(const OpenRewrap& rewrap) {
+  const std::lock_guard lock(mutex_);
+  const std::string doing = "note the rewrap of key " + rewrap.key.str();
+  auto statement = SqliteStatement::prepare(
+      database_, "INSERT OR REPLACE INTO rewrap(cmk, per_minute, uid, started) VALUES(?,?,?,?)");
+  if (!statement) return pass(statement.error(), doing);
+  statement->bind(rewrap.key.str())
+      .bind(std::uint64_t{rewrap.per_minute})
+      .bind(std::uint64_t{rewrap.uid})
+      .bind(usec(rewrap.started));
+  if (auto done = statement->run(); !done) return pass(done.error(), doing);
+  return {};
+}
+
+Result<void> Registry::end_rewrap(const OpenRewrap& rewrap) {
+  const std::lock_guard lock(mutex_);
+  const std::string doing = "end the rewrap of key " + rewrap.key.str();
+  auto statement =
+      SqliteStatement::prepare(database_, "DELETE FROM rewrap WHERE cmk = ? AND started = ?");
+  if (!statement) return pass(statement.error(), doing);
+  statement->bind(rewrap.key.str()).bind(usec(rewrap.started));
+  if (auto done = statement->run(); !done) return pass(done.error(), doing);
+  return {};
+}
+
+Result<std::vector<OpenRewrap>> Registry::open_rewraps() {
+  const std::lock_guard lock(mutex_);
+  auto statement = SqliteStatement::prepare(
+      database_, "SELECT cmk, per_minute, uid, started FROM rewrap ORDER BY started, cmk");
+  if (!statement) return pass(statement.error(), "read the open rewraps");
+  std::vector<OpenRewrap> all;
+  while (true) {
+    const auto more = statement->step();
+    if (!more) return pass(more.error(), "read the open rewraps");
+    if (!*more) return all;
+    const auto key = CmkId::parse(statement->text(0));
+    const std::uint64_t per_minute = statement->number(1);
+    const std::uint64_t uid = statement->number(2);
+    if (!key || per_minute > kNumberMax || uid > kNumberMax) continue;
+    all.push_back({*key, static_cast<std::uint32_t>(per_minute), static_cast<std::uint32_t>(uid),
+                   wall_from_usec(statement->number(3))});
+  }
 }
 
 }  // namespace coffer::agent

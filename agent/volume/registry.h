@@ -65,6 +65,17 @@ struct VolumeRow {
   friend bool operator==(const VolumeRow&, const VolumeRow&) = default;
 };
 
+// A rewrap of all volumes of a key that was asked for and has not ended. Which volumes are left is
+// not kept: their headers say so.
+struct OpenRewrap {
+  CmkId key;
+  std::uint32_t per_minute = 0;
+  std::uint32_t uid = 0;  // Who asked.
+  WallTime started{};     // Tells it from a later one of the same key.
+
+  friend bool operator==(const OpenRewrap&, const OpenRewrap&) = default;
+};
+
 // kInvalidArgs: not a name for a volume (and so for /dev/mapper) as described above.
 Result<void> require_volume_name(std::string_view name);
 
@@ -96,6 +107,12 @@ class Registry {
   // Stores all or none, in one transaction.
   Result<void> put_all(const std::vector<VolumeRow>& rows);
   Result<void> erase(const VolumeId& id);  // Also when there is none.
+
+  // The rewraps to go on with after a restart: one per key, the newest. Those that cannot be read
+  // back are left out.
+  Result<void> note_rewrap(const OpenRewrap& rewrap);
+  Result<void> end_rewrap(const OpenRewrap& rewrap);  // Also when there is none.
+  Result<std::vector<OpenRewrap>> open_rewraps();
 
   Registry(const Registry&) = delete;
   Registry& operator=(const Registry&) = delete;

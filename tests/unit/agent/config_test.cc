@@ -42,6 +42,8 @@ batch_max = 14
 [jobs]
 jobs_max = 15
 jobs_per_caller_max = 16
+[rewrap]
+per_minute = 17
 [retry]
 min_seconds = 1
 max_seconds = 2
@@ -62,6 +64,7 @@ max_seconds = 2
   EXPECT_EQ(config->batch_max, 14U);
   EXPECT_EQ(config->jobs_max, 15U);
   EXPECT_EQ(config->jobs_per_caller_max, 16U);
+  EXPECT_EQ(config->rewraps_per_minute, 17U);
   EXPECT_EQ(config->retry_min.count(), 1);
   EXPECT_EQ(config->retry_max.count(), 2);
 }

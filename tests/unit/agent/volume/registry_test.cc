@@ -147,6 +147,47 @@ TEST_F(RegistryTest, AMappedNameBelongsToOneVolumeToo) {
   EXPECT_THAT((*registry)->put(other), FailsWith(Reason::kNameTaken));
 }
 
+TEST_F(RegistryTest, OpenRewrapsComeBackUntilTheyEnd) {
+  const agent::OpenRewrap first{CmkId::random().value(), 60, 1000, wall_from_usec(5)};
+  const agent::OpenRewrap other{CmkId::random().value(), 0, 0, wall_from_usec(6)};
+  {
+    const auto registry = Registry::open(path);
+    ASSERT_THAT((*registry)->note_rewrap(first), Succeeds());
+    ASSERT_THAT((*registry)->note_rewrap(other), Succeeds());
+  }
+  const auto registry = Registry::open(path);
+  EXPECT_EQ((*registry)->open_rewraps().value(), (std::vector{first, other}));
+
+  // A later one of the same key takes its place, and does not end with it.
+  agent::OpenRewrap later = first;
+  later.started = wall_from_usec(7);
+  ASSERT_THAT((*registry)->note_rewrap(later), Succeeds());
+  ASSERT_THAT((*registry)->end_rewrap(first), Succeeds());
+  EXPECT_EQ((*registry)->open_rewraps().value(), (std::vector{other, later}));
+  ASSERT_THAT((*registry)->end_rewrap(later), Succeeds());
+  ASSERT_THAT((*registry)->end_rewrap(other), Succeeds());
+  EXPECT_TRUE((*registry)->open_rewraps()->empty());
+}
+
+TEST_F(RegistryTest, ARewrapThatCannotBeReadIsLeftOut) {
+  const agent::OpenRewrap good{CmkId::random().value(), 60, 1000, wall_from_usec(5)};
+  ASSERT_THAT((*Registry::open(path))->note_rewrap(good), Succeeds());
+  run_sql("INSERT INTO rewrap VALUES('no key', 1, 1, 1)");
+  run_sql("INSERT INTO rewrap VALUES('" + CmkId::random()->str() + "', 99999999999, 1, 1)");
+  EXPECT_EQ((*Registry::open(path))->open_rewraps().value(), std::vector{good});
+}
+
+// One that was made before there were any.
+TEST_F(RegistryTest, AnOlderFileGetsTheTableOfRewraps) {
+  const VolumeRow row = ready_row("data");
+  ASSERT_THAT((*Registry::open(path))->put(row), Succeeds());
+  run_sql("DROP TABLE rewrap");
+  const auto registry = Registry::open(path);
+  ASSERT_THAT(registry, Succeeds());
+  EXPECT_TRUE((*registry)->open_rewraps()->empty());
+  EXPECT_EQ((*registry)->find(row.id).value(), row);
+}
+
 TEST_F(RegistryTest, AFileThatIsNoDatabaseIsRefused) {
   std::ofstream(path) << std::string(8192, 'x');
   EXPECT_THAT(Registry::open(path), FailsWith(Reason::kStoreDamaged));

@@ -104,19 +104,6 @@ class HostEngine final : public Engine {
                       const Caller& caller) override;
   Result<JobId> scan(const Caller& caller) override;
   void forget(const VolumeId& id, const Caller& caller, Done<void> done) override;
-
-  // Moves every volume's wraps under the key to its current version: a job with one item per volume
-  // that uses the key, open or not. No more than `per_minute` are begun in a minute. It ends when
-  // each volume has its result; after a restart of the agent it goes on as another job.
-  //   kNoSuchKey, kKeyDisabled, …, kKeyUsage   the key does not wrap.
-  //   kInProgress   such a job runs already.   kInvalidArgs, kLimitsExceeded
-  Result<JobId> rewrap_all(const CmkId& key, const RewrapOptions& options, const Caller& caller);
-  // Destroys a version of a key, once the header of every registered volume was read and none has
-  // a wrap of it (agent/volume/version_proof.h).
-  //   kKeyBound   a volume has, or may have; names them.   And as Keyring::destroy_version().
-  void destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
-                       const Done<void>& done);
-
   std::vector<JobInfo> jobs() const override;
   Result<JobInfo> job(JobId id) const override;
   Result<std::vector<JobItem>> job_items(JobId id) const override;
@@ -128,6 +115,8 @@ class HostEngine final : public Engine {
                   Done<KeyInfo> done) override;
   void change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
                   Done<void> done) override;
+  Result<JobId> rewrap_all(const CmkId& id, const RewrapOptions& options,
+                           const Caller& caller) override;
   void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags, const Caller& caller,
                     Done<void> done) override;
   void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping, const Caller& caller,
@@ -240,6 +229,8 @@ class HostEngine final : public Engine {
   void forget_rewrap(const OpenRewrap& rewrap);
   void resume_rewraps();
   void take_open_rewraps(const std::vector<OpenRewrap>& open);
+  void destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
+                       const Done<void>& done);
 
   // host_engine_watch.cc: what is there, and what should be open.
   void request_refresh();

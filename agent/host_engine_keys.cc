@@ -131,6 +131,9 @@ void HostEngine::reconcile_keys() {
 
 void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
                             Done<void> done) {
+  if (change.change.kind == keyring::CmkChange::kDestroyVersion) {
+    return destroy_version(id, change.change.version, caller, done);
+  }
   // Rows count even where their bindings do not stand yet.
   const std::uint32_t volumes = volumes_.count_using(id);
   if (volumes > 0 && !change.force && keyring::takes_key_away(change.change)) {

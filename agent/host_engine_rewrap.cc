@@ -5,6 +5,7 @@
 
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
+#include "agent/volume/bindings.h"
 #include "agent/volume/rewrap.h"
 #include "agent/volume/version_proof.h"
 #include "core/keyring/key_states.h"
@@ -207,12 +208,17 @@ void HostEngine::take_open_rewraps(const std::vector<OpenRewrap>& open) {
 void HostEngine::destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
                                  const Done<void>& done) {
   const VersionUse use{key, version};
+  note_reason("key.destroy-version", key, caller);
   run_beside(
       pool_,
       [this, use, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
         // First of all: what is current wraps what is being made, and nothing older does.
         const auto record = parts_.keyring.get(use.key);
         if (!record) return record;
+        if (const auto free = require_only_volumes(use.key, parts_.keyring); !free) {
+          record_refused(parts_.log, use, actor, free.error());
+          return tl::unexpected(free.error());
+        }
         const keyring::KeyVersion* found = record->find_version(use.version);
         if (found != nullptr && found->state == keyring::VersionState::kDecryptOnly) {
           const auto disks = parts_.watch.list();
@@ -227,9 +233,8 @@ void HostEngine::destroy_version(const CmkId& key, std::uint32_t version, const 
         }
         return parts_.keyring.destroy_version(use.key, use.version, actor);
       },
-      [this, done](const Result<keyring::CmkRecord>& changed) {
+      [done](const Result<keyring::CmkRecord>& changed) {
         if (!changed) return done(tl::unexpected(changed.error()));
-        keys_.insert_or_assign(changed->id, *changed);
         done({});
       },
       [done](const Error& error) { done(tl::unexpected(error)); });

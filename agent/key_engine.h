@@ -49,8 +49,17 @@ class KeyEngine {
                           Done<KeyInfo> done) = 0;
   // Every change but those that are the agent's own doing (adopt, lease, destroy, expire).
   //   kKeyBound   volumes or other resources use the key, and `change` does not say force.
+  // A version is destroyed once the header of every registered volume was read and none has a wrap
+  // of it, whatever `change` says of force: kKeyBound names those that have, or cannot be read.
   virtual void change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
                           Done<void> done) = 0;
+  // Moves every volume's wraps under the key to its current version: a job with one item per volume
+  // that uses the key, open or not. It ends when each volume has its result; after a restart of the
+  // agent it goes on as another job.
+  //   kNoSuchKey, kKeyDisabled, …, kKeyUsage   the key does not wrap.
+  //   kInProgress   such a job runs already.   kInvalidArgs, kLimitsExceeded
+  virtual Result<JobId> rewrap_all(const CmkId& id, const RewrapOptions& options,
+                                   const Caller& caller) = 0;
   virtual void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                             const Caller& caller, Done<void> done) = 0;
 

@@ -51,6 +51,7 @@ constexpr auto kMethods = std::to_array<MethodAction>({
     {kKeyInterface, "SetRotation", kActionManageKeys, "key.set-rotation"},
     {kKeyInterface, "Describe", kActionManageKeys, "key.describe"},
     {kKeyInterface, "SetTags", kActionManageKeys, "key.tag"},
+    {kKeyInterface, "RewrapAll", kActionManageKeys, "key.rewrap-all"},
     {kKeyInterface, "DestroyVersion", kActionDeleteKeys, "key.destroy-version"},
     {kKeyInterface, "PrepareImport", kActionManageKeys, "key.prepare-import"},
     {kKeyInterface, "ImportMaterial", kActionManageKeys, "key.import"},

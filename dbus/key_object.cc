@@ -97,6 +97,8 @@ const sd_bus_vtable kVtable[] = {
                             &on_call<&on_describe>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("SetTags", SD_BUS_ARGS("a{ss}", tags, "a{sv}", options),
                             SD_BUS_NO_RESULT, &on_call<&on_set_tags>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("RewrapAll", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
+                            &on_call<&on_rewrap_all>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("DestroyVersion", SD_BUS_ARGS("u", version, "a{sv}", options),
                             SD_BUS_NO_RESULT, &on_call<&on_destroy_version>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("PrepareImport", SD_BUS_ARGS("a{sv}", options),

@@ -33,6 +33,7 @@ Result<Plan> on_rotate(Context& context, sd_bus_message* call);
 Result<Plan> on_set_rotation(Context& context, sd_bus_message* call);
 Result<Plan> on_describe(Context& context, sd_bus_message* call);
 Result<Plan> on_set_tags(Context& context, sd_bus_message* call);
+Result<Plan> on_rewrap_all(Context& context, sd_bus_message* call);
 Result<Plan> on_destroy_version(Context& context, sd_bus_message* call);
 Result<Plan> on_prepare_import(Context& context, sd_bus_message* call);
 Result<Plan> on_import_material(Context& context, sd_bus_message* call);

@@ -109,6 +109,20 @@ std::string resource_of(const VolumeId& id) {
   return std::string(kPrefix) + id.str();
 }
 
+Result<void> require_only_volumes(const CmkId& key, const keyring::Keyring& keyring) {
+  std::string after;
+  while (true) {
+    const auto page = keyring.bindings(key, after, kPage);
+    if (!page) return tl::unexpected(page.error());
+    for (const std::string& resource : *page) {
+      if (resource.starts_with(kPrefix)) continue;
+      return fail(Reason::kKeyBound, printable(resource, 200) + " uses key " + key.str());
+    }
+    if (page->size() < kPage) return {};
+    after = page->back();
+  }
+}
+
 Result<void> bind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor) {
   for (const CmkId& key : row.keys) {
     if (auto bound = keyring.bind(key, resource_of(row.id), actor); !bound) return bound;

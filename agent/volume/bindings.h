@@ -26,6 +26,10 @@ Result<void> bind_keys(const VolumeRow& row, keyring::Keyring& keyring, const au
 // Unbinds them, when the row is gone. What cannot be unbound now is settled at the next start.
 void unbind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor);
 
+// kKeyBound: something else than volumes is bound to the key, which no header tells of.
+//   kNoSuchKey, kStoreUnavailable
+Result<void> require_only_volumes(const CmkId& key, const keyring::Keyring& keyring);
+
 struct BindingsSettled {
   std::size_t bound = 0;
   std::size_t unbound = 0;

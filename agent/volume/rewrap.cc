@@ -85,6 +85,7 @@ class Mover {
     event.cmk = call_.key;
     event.cmk_version = key->current().number;
     event.text = row_.name + " on " + seen->device_path;
+    if (!call_.call.reason_text.empty()) event.text += ": " + call_.call.reason_text;
     const auto intent = parts_.unlock.log.append_one(event);
     if (!intent) return tl::unexpected(intent.error());
     parts_.reached("intent");

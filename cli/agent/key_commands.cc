@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "cli/agent/agent_command.h"
+#include "cli/agent/job_follower.h"
 #include "cli/agent/key_access.h"
 #include "cli/commands.h"
 
@@ -69,7 +70,7 @@ constexpr Change kChanges[] = {
     {"undelete", "Bring back a key that is to be destroyed", "CancelDeletion",
      "disabled; `coffer key enable` makes it usable"},
     {"rotate", "Make a new version of a key", "Rotate",
-     "rotated; volumes keep the version they have"},
+     "rotated; volumes keep the version they have until `coffer key rewrap`"},
     {"delete-material", "Drop the material of an imported key", "DeleteMaterial",
      "without its material; the same can be imported again", true},
 };
@@ -221,6 +222,30 @@ void declare_tag(CLI::App& group, Invocation& invocation) {
   choice->require_option(1);
 }
 
+void declare_rewrap(CLI::App& group, Invocation& invocation) {
+  struct Rewrap {
+    std::string key;
+    std::uint32_t per_minute = 0;
+  };
+  const auto own = std::make_shared<Rewrap>();
+  auto* command = add_agent_command(
+      group, invocation, "rewrap", "Move all volumes of a key to its newest version", kJobCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        const auto path = find_key(bus, own->key);
+        if (!path) return report_error(path.error(), options, run);
+        OptionList list;
+        if (own->per_minute > 0) list.number("per-minute", own->per_minute);
+        JobFollower follower(bus, options, run);
+        return follower.follow_answer(bus.call(
+            *path, "Key", "RewrapAll", [&](sd_bus_message* m) { return list.append(m, options); }));
+      });
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  command
+      ->add_option("--per-minute", own->per_minute,
+                   "How many volumes at most; as configured unless given")
+      ->check(CLI::Range(1, 60'000));
+}
+
 void declare_destroy_version(CLI::App& group, Invocation& invocation) {
   struct Destroy {
     std::string key;
@@ -232,8 +257,8 @@ void declare_destroy_version(CLI::App& group, Invocation& invocation) {
       group, invocation, "destroy-version", "Destroy an old version of a key for good",
       kChangeCommand, [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
         if (!own->yes) {
-          run.err << "coffer: what is wrapped under version " << own->version << " of " << own->key
-                  << " is lost for good; to do it, give --yes\n";
+          run.err << "coffer: what was encrypted under version " << own->version << " of "
+                  << own->key << " and is no volume's is lost for good; to do it, give --yes\n";
           return kExitUsage;
         }
         return call_key(
@@ -243,7 +268,7 @@ void declare_destroy_version(CLI::App& group, Invocation& invocation) {
       });
   command->add_option("KEY", own->key, "Id or alias")->required();
   command->add_option("VERSION", own->version, "Its number; not the newest one")->required();
-  command->add_flag("--yes", own->yes, "Nothing is wrapped under it any more");
+  command->add_flag("--yes", own->yes, "What programs encrypted with it may be lost");
 }
 
 }  // namespace
@@ -257,6 +282,7 @@ void declare_key(CLI::App& parent, Invocation& invocation) {
   declare_rotation(*group, invocation);
   declare_describe(*group, invocation);
   declare_tag(*group, invocation);
+  declare_rewrap(*group, invocation);
   declare_destroy_version(*group, invocation);
   declare_key_uses(*group, invocation);
   declare_key_imports(*group, invocation);

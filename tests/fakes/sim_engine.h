@@ -59,6 +59,7 @@ class SimEngine final : public agent::Engine {
   // "unlock a b", "create-key main", in order: everything that was allowed to change something.
   const std::vector<std::string>& effects() const noexcept { return effects_; }
   const agent::Caller& last_caller() const noexcept { return last_caller_; }
+  const agent::RewrapOptions& last_rewrap() const noexcept { return last_rewrap_; }
 
   // ---- agent::Engine
   void set_observer(agent::EngineObserver* observer) override;
@@ -89,6 +90,8 @@ class SimEngine final : public agent::Engine {
                   Done<agent::KeyInfo> done) override;
   void change_key(const CmkId& id, const agent::KeyChange& change, const agent::Caller& caller,
                   Done<void> done) override;
+  Result<agent::JobId> rewrap_all(const CmkId& id, const agent::RewrapOptions& options,
+                                  const agent::Caller& caller) override;
   void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                     const agent::Caller& caller, Done<void> done) override;
   void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
@@ -155,6 +158,7 @@ class SimEngine final : public agent::Engine {
   std::vector<Refusal> refusals_;
   std::vector<std::string> effects_;
   agent::Caller last_caller_;
+  agent::RewrapOptions last_rewrap_;
   bool held_ = false;
   std::vector<std::function<void()>> waiting_;
   std::map<std::uint64_t, ipc::EventSource> timers_;

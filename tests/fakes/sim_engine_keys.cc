@@ -207,6 +207,25 @@ void SimEngine::change_key(const CmkId& id, const agent::KeyChange& change,
            [change](KeyInfo& key) { apply(key.record, change.change); });
 }
 
+Result<agent::JobId> SimEngine::rewrap_all(const CmkId& id, const agent::RewrapOptions& options,
+                                           const agent::Caller& caller) {
+  if (next_failure_) return tl::unexpected(*std::exchange(next_failure_, std::nullopt));
+  const auto uses = [&](const agent::VolumeKey& used) { return used.cmk == id; };
+  std::vector<VolumeId> ids;
+  for (const auto& [volume_id, volume] : volumes_) {
+    if (std::ranges::any_of(volume.keys, uses)) ids.push_back(volume_id);
+  }
+  last_rewrap_ = options;
+  const auto version = keys_.at(id).record.current().number;
+  return start(
+      "rewrap", ids, agent::VolumeState::kAbsent, caller, [id, version](agent::VolumeInfo& volume) {
+        for (auto& used : volume.keys) {
+          if (used.cmk == id) used.version = version;
+        }
+        return agent::JobTable::Outcome{.note = "moved to version " + std::to_string(version)};
+      });
+}
+
 void SimEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                              const agent::Caller& caller, Done<void> done) {
   if (const auto good = keyring::require_tags(tags); !good) return done(good);

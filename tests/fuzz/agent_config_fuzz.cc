@@ -18,5 +18,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   coffer::fuzz::require(config->boot_deadline.count() >= 1 &&
                         config->boot_deadline.count() <= 3600);
   coffer::fuzz::require(config->retry_min <= config->retry_max);
+  coffer::fuzz::require(config->rewraps_per_minute >= 1 && config->rewraps_per_minute <= 60'000);
   return 0;
 }

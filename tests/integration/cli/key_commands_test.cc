@@ -101,6 +101,12 @@ TEST_F(KeyCommandsTest, EachChangeDoesWhatItIsCalled) {
   goes_to({"rotate", "second"}, "Disabled");
   EXPECT_EQ(shown("second").at("Version").to_number<int>(), 2);
   EXPECT_EQ(coffer({"key", "destroy-version", "second", "1"}).status, 2);
+  const auto moved = coffer({"key", "rewrap", "default", "--per-minute", "500"});
+  EXPECT_EQ(moved.status, 0) << moved.err;
+  EXPECT_THAT(moved.out + moved.err, HasSubstr("vol-a"));
+  EXPECT_EQ(engine->last_rewrap().per_minute, 500U);
+  EXPECT_NE(coffer({"key", "rewrap", "default", "--per-minute", "0"}).status, 0);
+  EXPECT_EQ(coffer({"key", "rewrap", "nobody"}).status, 66);
   goes_to({"destroy-version", "second", "1", "--yes"}, "Disabled");
   goes_to({"rotation", "second", "--days", "30"}, "Disabled");
   goes_to({"rotation", "second", "--off"}, "Disabled");

@@ -99,7 +99,7 @@ class AuthorizationTest : public DbusTest {
       return ::sd_bus_message_append_basic(m, 'h', &fd);
     };
     for (const char* m : {"Enable", "Disable", "Archive", "CancelArchive", "CancelDeletion",
-                          "Rotate", "Describe", "PrepareImport", "DeleteMaterial"})
+                          "Rotate", "RewrapAll", "Describe", "PrepareImport", "DeleteMaterial"})
       all.push_back({key, dbus::kKeyInterface, m, no_options});
     for (const char* m : {"ScheduleDeletion", "SetRotation", "DestroyVersion"})
       add(key, dbus::kKeyInterface, m, number);

@@ -272,7 +272,8 @@ TEST_F(KeysTest, EachChangeSaysWhatRefusesIt) {
   expect_errors(counted("SetRotation"), {Reason::kKeyUsage, Reason::kKeyImported});
   expect_errors([&] { return on_key("Describe", text("alias", "x")); },
                 {Reason::kNameTaken, Reason::kKeyPendingDeletion, Reason::kServiceKey});
-  expect_errors(counted("DestroyVersion"), {Reason::kInvalidArgs, Reason::kAuditUnavailable});
+  expect_errors(counted("DestroyVersion"),
+                {Reason::kKeyBound, Reason::kInvalidArgs, Reason::kAuditUnavailable});
   expect_errors(plain("PrepareImport"), {Reason::kKeyNotImported, Reason::kUnsupported});
   expect_errors(plain("DeleteMaterial"),
                 {Reason::kKeyBound, Reason::kKeyNotImported, Reason::kServiceKey});
@@ -283,6 +284,32 @@ TEST_F(KeysTest, EachChangeSaysWhatRefusesIt) {
     EXPECT_EQ(on_key(method, {}).error, kInvalidArgs) << method;
   }
   EXPECT_EQ(on_key("Rotate", flag("force")).error, kInvalidArgs);
+}
+
+TEST_F(KeysTest, VolumesOfAKeyAreRewrappedAsAJob) {
+  const auto volume = engine->add_volume("vol-a");
+  ASSERT_TRUE(on_key("Rotate", no_options).ok());
+  const auto paced = [](std::uint64_t number) {
+    return [=](sd_bus_message* m) {
+      return ::sd_bus_message_append(m, "a{sv}", 1, "per-minute", "t", number);
+    };
+  };
+  const auto answer = on_key("RewrapAll", paced(30));
+  ASSERT_TRUE(answer.ok()) << answer.error << answer.text;
+  const char* job = nullptr;
+  ASSERT_GT(::sd_bus_message_read(answer.message.get(), "o", &job), 0);
+  EXPECT_EQ(admin->text_property(job, dbus::kJobInterface, "Operation"), "rewrap");
+  EXPECT_EQ(engine->last_rewrap().per_minute, 30U);
+  ASSERT_TRUE(run_until(*loop, [&] { return engine->volume(volume)->keys.front().version == 2; }));
+
+  EXPECT_TRUE(on_key("RewrapAll", no_options).ok());
+  EXPECT_EQ(engine->last_rewrap().per_minute, 0U);
+  EXPECT_EQ(on_key("RewrapAll", paced(60'001)).error, kInvalidArgs);
+  EXPECT_EQ(on_key("RewrapAll", flag("dry-run")).error, ours("Unsupported"));
+  EXPECT_EQ(on_key("RewrapAll", {}).error, kInvalidArgs);
+  expect_errors([&] { return on_key("RewrapAll", no_options); },
+                {Reason::kInProgress, Reason::kKeyUsage, Reason::kKeyDisabled, Reason::kKeyArchived,
+                 Reason::kKeyPendingDeletion, Reason::kLimitsExceeded});
 }
 
 TEST_F(KeysTest, AKeyThatVolumesUseIsTakenAwayByForceAlone) {

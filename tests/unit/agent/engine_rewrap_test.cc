@@ -35,9 +35,12 @@ class EngineRewrapTest : public EngineFixture {
   Result<JobId> rewrap(const RewrapOptions& options = {.per_minute = 60'000}) {
     return engine->rewrap_all(key, options, admin());
   }
-  Result<void> destroy(std::uint32_t version) {
+  Result<void> destroy(std::uint32_t version, bool force = false) {
     std::optional<Result<void>> end;
-    engine->destroy_version(key, version, admin(), [&](const Result<void>& done) { end = done; });
+    keyring::CmkChange change = keyring::CmkChange::kDestroyVersion;
+    change.version = version;
+    engine->change_key(key, {change, force}, admin(),
+                       [&](const Result<void>& done) { end = done; });
     run_until([&] { return end.has_value(); });
     return *end;
   }
@@ -76,6 +79,7 @@ class EngineRewrapTest : public EngineFixture {
 TEST_F(EngineRewrapTest, OpenVolumesMoveAndTheOldVersionGoes) {
   rotate();
   EXPECT_THAT(destroy(1), FailsWith(Reason::kKeyBound));
+  EXPECT_THAT(destroy(1, true), FailsWith(Reason::kKeyBound));  // Not even by force.
   const auto job = rewrap();
   const JobInfo info = finish(job);
   EXPECT_EQ(info.state, JobState::kDone) << info.message;
@@ -251,6 +255,17 @@ TEST_F(EngineRewrapTest, KeyWithoutVolumesIsDoneAtOnce) {
 TEST_F(EngineRewrapTest, CurrentVersionIsNeverDestroyed) {
   EXPECT_THAT(destroy(1), FailsWith(Reason::kInvalidArgs));
   EXPECT_THAT(destroy(9), FailsWith(Reason::kInvalidArgs));
+}
+
+TEST_F(EngineRewrapTest, WhatIsNoVolumeStandsAgainstADestructionToo) {
+  rotate();
+  ASSERT_EQ(finish(rewrap()).state, JobState::kDone);
+  ASSERT_THAT(keyring->bind(key, "backup:nightly", {}), Succeeds());
+  const auto refused = destroy(1);
+  ASSERT_THAT(refused, FailsWith(Reason::kKeyBound));
+  EXPECT_NE(refused.error().message().find("backup:nightly"), std::string::npos);
+  ASSERT_THAT(keyring->unbind(key, "backup:nightly", {}), Succeeds());
+  EXPECT_THAT(destroy(1), Succeeds());
 }
 
 TEST_F(EngineRewrapTest, TokenThatIsAwayMovesNothing) {

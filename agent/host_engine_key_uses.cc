@@ -37,7 +37,13 @@ Result<Reencrypted> rewrap_one(Keyring& keyring, CallerBlob blob, const std::str
   if (!target) return tl::unexpected(target.error());
   const bool is_current =
       blob.wrapped.cmk == to && blob.wrapped.cmk_version == target->current().number;
-  if (is_current && application == application_then) return Reencrypted{blob.encode(), false};
+  if (is_current && application == application_then) {
+    // It says so of itself: that holds once it was opened.
+    const keyring::Presented claimed{blob.wrapped, blob.context(application)};
+    const auto opened = only(keyring.unwrap({&claimed, 1}, actor));
+    if (!opened) return tl::unexpected(opened.error());
+    return Reencrypted{blob.encode(), false};
+  }
   const keyring::Rewrapped key{{blob.wrapped, blob.context(application)},
                                blob.context(application_then)};
   auto wrapped = only(keyring.rewrap(to, {&key, 1}, actor));
@@ -98,7 +104,9 @@ void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
 void HostEngine::reencrypt(const CallerBlob& blob, const std::string& application, const CmkId& to,
                            const std::string& application_then, const Caller& caller,
                            Done<Reencrypted> done) {
+  // Both keys are used.
   note_reason("key.rewrap", blob.wrapped.cmk, caller);
+  if (blob.wrapped.cmk != to) note_reason("key.rewrap", to, caller);
   run_beside(
       unlock_pool_,
       [this, blob, application, to, application_then, actor = actor_of(caller)] {

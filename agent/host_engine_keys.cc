@@ -153,7 +153,9 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
         // The keyring's observer has told of it already.
         if (!changed) return done(tl::unexpected(changed.error()));
         done({});
-        if (what.kind == keyring::CmkChange::kEnable) take_enabled(changed->id);
+        const bool came_back = what.kind == keyring::CmkChange::kEnable ||
+                               what.kind == keyring::CmkChange::kCancelArchive;
+        if (came_back) take_enabled(changed->id);
         if (volumes > 0 && keyring::takes_key_away(what)) {
           print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
                        " by force: it opens " + std::to_string(volumes) +
@@ -212,6 +214,14 @@ void HostEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrappin
 
 void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial& material,
                                  const Caller& caller, Done<void> done) {
+  // Rows count even where their bindings do not stand yet.
+  if (const auto volumes = volumes_.count_using(id); volumes > 0 && material.valid_to) {
+    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + std::to_string(volumes) +
+                                             (volumes == 1 ? " volume" : " volumes") +
+                                             ": its material may not expire");
+    record_refusal("key.import", id.str(), bound, caller);
+    return done(tl::unexpected(bound));
+  }
   note_reason("key.import", id, caller);
   run_beside(
       unlock_pool_,

@@ -357,8 +357,9 @@ int run(int argc, char** argv) {
   }
   if (!settings->values.at("--print").empty()) return print_setting(*settings);
   static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
-  // It never holds a key, and shows nothing of what it does hold.
-  if (const auto hidden = forbid_core_dumps(); !hidden) print(4, hidden.error().str());
+  // No volume's key comes here, but what callers encrypt and decrypt does.
+  if (const auto hidden = forbid_core_dumps(); !hidden)
+    return give_up(hidden.error(), kExitUnavailable);
   const auto blocked = ipc::EventLoop::block_signals({SIGTERM, SIGINT});
   if (!blocked) return give_up(blocked.error(), kExitUnavailable);
   const auto boot = boot_socket(settings->values.at("--boot-socket"));

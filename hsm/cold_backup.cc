@@ -182,6 +182,9 @@ Result<std::optional<BackupManifest::File>> copy_one(const Source& source,
 
 Result<void> begin_folder(const std::string& partial) {
   std::error_code error;
+  const auto there = fs::symlink_status(partial, error).type();
+  if (there != fs::file_type::not_found && there != fs::file_type::directory)
+    return fail(Reason::kNameTaken, partial + " is there, and is no folder");
   for (const auto& entry : fs::directory_iterator(partial, error)) {
     const auto name = entry.path().filename().string();
     const bool ours = name == kManifest || name == std::string(kManifest) + ".new" ||

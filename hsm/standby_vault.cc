@@ -310,9 +310,9 @@ VaultHealth StandbyVault::health() {
   }
   if (serves == Side::kActive && !active_up && standby_up && !other_root) {
     switch_to(Side::kStandby, active.detail);
-  } else if (serves == Side::kStandby && active_up && !other_root &&
-             (well_long_enough || !standby_up)) {
-    switch_to(Side::kActive, "it is well again");
+  } else if (serves == Side::kStandby && active_up &&
+             (well_long_enough || !standby_up || other_root)) {
+    switch_to(Side::kActive, other_root ? "the standby has another root key" : "it is well again");
   }
 
   serves = serving();

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // `coffer key …` for what keys are used for. Secrets come by standard input and go by standard
 // output alone: never by arguments, which everybody sees.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -14,6 +17,7 @@
 #include "core/base/encoding.h"
 #include "core/base/files.h"
 #include "core/base/sealed_secret.h"
+#include "core/base/unique_fd.h"
 #include "core/crypto/digest.h"
 #include "core/crypto/sm2.h"
 #include "core/keyring/caller_blob.h"
@@ -32,6 +36,7 @@ struct Use {
   std::string key, scheme, to, ciphertext_file;
   std::vector<std::string> context, new_context;
   std::uint32_t bytes = 32;
+  bool no_context = false;
   bool base64 = false;
   bool is_digest = false;
   bool der = false;
@@ -129,7 +134,8 @@ Result<SecretBytes> decrypt(AgentBus& bus, const Use& own, const AgentOptions& o
 Result<Bytes> reencrypt(AgentBus& bus, const Use& own, const AgentOptions& options) {
   const auto context = named_values(own.context);
   if (!context) return tl::unexpected(context.error());
-  const auto then = named_values(own.new_context.empty() ? own.context : own.new_context);
+  const bool stays = own.new_context.empty() && !own.no_context;
+  const auto then = named_values(stays ? own.context : own.new_context);
   if (!then) return tl::unexpected(then.error());
   const auto ciphertext = read_ciphertext_input(kCiphertextBytesMax);
   if (!ciphertext) return tl::unexpected(ciphertext.error());
@@ -141,10 +147,27 @@ Result<Bytes> reencrypt(AgentBus& bus, const Use& own, const AgentOptions& optio
   });
 }
 
+// Keeps what nothing else can open again: a file that is there is never replaced. What a power cut
+// leaves of it belongs to a key that nobody was given.
+Result<void> require_new(const std::string& path) {
+  if (::access(path.c_str(), F_OK) != 0) return {};
+  return fail(Reason::kNameTaken, path + " is there already: it may be the only copy of a key");
+}
+Result<void> write_new_file(const std::string& path, ByteView content) {
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) return fail_errno(errno, "make " + path);
+  if (auto written = write_exactly_at(file.get(), content, 0); !written) return written;
+  if (::fsync(file.get()) != 0) return fail_errno(errno, "fsync " + path);
+  const auto folder = std::filesystem::path(path).parent_path();
+  return sync_folder(folder.empty() ? "." : folder.string());
+}
+
 int make_data_key(AgentBus& bus, const Use& own, const AgentOptions& options,
                   Invocation& invocation) {
   const auto context = named_values(own.context);
   if (!context) return report_error(context.error(), options, invocation);
+  const auto is_new = require_new(own.ciphertext_file);
+  if (!is_new) return report_error(is_new.error(), options, invocation);
   const auto path = find_key(bus, own.key);
   if (!path) return report_error(path.error(), options, invocation);
   Bytes ciphertext;
@@ -157,7 +180,7 @@ int make_data_key(AgentBus& bus, const Use& own, const AgentOptions& options,
       &ciphertext);
   if (!plain) return report_error(plain.error(), options, invocation);
   // The plain key is worth nothing to whoever could not keep the other one.
-  const auto kept = write_file_durably(own.ciphertext_file, ciphertext);
+  const auto kept = write_new_file(own.ciphertext_file, ciphertext);
   if (!kept) return report_error(kept.error(), options, invocation);
   return give_secret(plain, options, invocation);
 }
@@ -230,15 +253,15 @@ int show_public_key(AgentBus& bus, const Use& own, const AgentOptions& options,
 
 using UseOptions = std::shared_ptr<Use>;
 
-void add_context(CLI::App& command, const UseOptions& own) {
-  command.add_option("--context", own->context,
-                     "NAME=VALUE, bound to it: the same must be given to open it");
+CLI::Option* add_context(CLI::App& command, const UseOptions& own) {
+  return command.add_option("--context", own->context,
+                            "NAME=VALUE, bound to it: the same must be given to open it");
 }
 void add_base64(CLI::App& command, const UseOptions& own) {
   command.add_flag("--base64", own->base64, "Base64 instead of raw bytes");
 }
-void add_key(CLI::App& command, const UseOptions& own, bool required = true) {
-  command.add_option("KEY", own->key, "Id or alias")->required(required);
+CLI::Option* add_key(CLI::App& command, const UseOptions& own, bool required = true) {
+  return command.add_option("KEY", own->key, "Id or alias")->required(required);
 }
 
 void declare_encrypt(CLI::App& group, Invocation& invocation) {
@@ -261,11 +284,13 @@ void declare_decrypt(CLI::App& group, Invocation& invocation) {
         if (const auto refused = refuse_json(options, run)) return *refused;
         return give_secret(decrypt(bus, *own, options), options, run);
       });
-  add_key(*command, own, false);
-  add_context(*command, own);
-  command->add_option("--scheme", own->scheme,
-                      "Of what was encrypted to KEY's public key: rsa-oaep-sha256 (unless given), "
-                      "rsa-oaep-sha1, rsa-pkcs1, sm2");
+  auto* key = add_key(*command, own, false);
+  add_context(*command, own)->excludes(key);
+  command
+      ->add_option("--scheme", own->scheme,
+                   "Of what was encrypted to KEY's public key: rsa-oaep-sha256 (unless given), "
+                   "rsa-oaep-sha1, rsa-pkcs1, sm2")
+      ->needs(key);
 }
 
 void declare_reencrypt(CLI::App& group, Invocation& invocation) {
@@ -277,7 +302,9 @@ void declare_reencrypt(CLI::App& group, Invocation& invocation) {
       });
   command->add_option("--to", own->to, "The other key, id or alias");
   add_context(*command, own);
-  command->add_option("--new-context", own->new_context, "NAME=VALUE; else as --context");
+  auto* other =
+      command->add_option("--new-context", own->new_context, "NAME=VALUE; else as --context");
+  command->add_flag("--no-context", own->no_context, "None from now on")->excludes(other);
   add_base64(*command, own);
 }
 

@@ -172,6 +172,8 @@ TEST_F(KeyCommandsTest, PlaintextsHaveTheirLimitsAndAreNoJson) {
   EXPECT_EQ(key("x", "decrypt --json").status, 2);
   EXPECT_EQ(key("x", "encrypt default --context novalue").status, 64);
   EXPECT_EQ(key("x", "encrypt none").status, 66);
+  EXPECT_EQ(key("x", "decrypt default --context a=1").status, 2) << "of no use there";
+  EXPECT_EQ(key("x", "decrypt --scheme sm2").status, 2);
 }
 
 TEST_F(KeyCommandsTest, DataAreEncryptedAnew) {
@@ -182,6 +184,9 @@ TEST_F(KeyCommandsTest, DataAreEncryptedAnew) {
   const auto moved = key(first.out, "reencrypt --to other --context a=1 --new-context b=2");
   ASSERT_EQ(moved.status, 0) << moved.err;
   EXPECT_EQ(key(moved.out, "decrypt --context b=2").out, "text");
+  const auto bare = key(moved.out, "reencrypt --context b=2 --no-context");
+  ASSERT_EQ(bare.status, 0) << bare.err;
+  EXPECT_EQ(key(bare.out, "decrypt").out, "text");
 }
 
 TEST_F(KeyCommandsTest, ADataKeyComesPlainAndEncrypted) {
@@ -190,6 +195,10 @@ TEST_F(KeyCommandsTest, ADataKeyComesPlainAndEncrypted) {
   EXPECT_EQ(made.out.size(), 48U);
   const auto wrapped = read_file(file("wrapped"), 10'000);
   EXPECT_EQ(key(std::string(as_text(*wrapped)), "decrypt").out, made.out);
+  const auto again = key("", "data-key default --ciphertext " + file("wrapped"));
+  EXPECT_NE(again.status, 0) << "the only copy is replaced";
+  EXPECT_EQ(again.out, "");
+  EXPECT_EQ(*read_file(file("wrapped"), 10'000), *wrapped);
   EXPECT_EQ(key("", "data-key default --bytes 8 --ciphertext " + file("x")).status, 2);
   EXPECT_EQ(key("", "data-key default").status, 2);
 }

@@ -180,6 +180,15 @@ TEST_F(EngineKeyLifeTest, AVolumeWhoseKeyIsDisabledIsBoundWhenItIsEnabled) {
   EXPECT_TRUE(run_until([&] { return bound(key) == std::vector{resource_of(id)}; }));
 }
 
+TEST_F(EngineKeyLifeTest, AVolumeWhoseKeyIsArchivedIsBoundWhenItComesBack) {
+  const VolumeId id = provision(plug("vda"), "data");
+  const CmkId key = key_id();
+  ASSERT_THAT(change_key(key, CmkChange::kArchive, true), Succeeds());
+  ASSERT_THAT(keyring->unbind(key, resource_of(id), {}), Succeeds());
+  ASSERT_THAT(change_key(key, CmkChange::kCancelArchive), Succeeds());
+  EXPECT_TRUE(run_until([&] { return bound(key) == std::vector{resource_of(id)}; }));
+}
+
 TEST_F(EngineKeyLifeTest, BindingsThatCannotBeRecordedAreSettledLater) {
   const VolumeId id = provision(plug("vda"), "data");
   const CmkId key = key_id();

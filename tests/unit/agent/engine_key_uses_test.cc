@@ -86,6 +86,10 @@ TEST_F(EngineKeyUsesTest, DataAreEncryptedAnewWithoutBeingShown) {
   ASSERT_THAT(same, Succeeds());
   EXPECT_FALSE(same->changed);
   EXPECT_EQ(same->blob, blob->encode());
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "key.unwrap"), 1U) << "it was opened to know";
+  auto damaged = *blob;
+  damaged.wrapped.ciphertext.front() ^= std::byte{1};
+  EXPECT_THAT(reencrypt(damaged, key_id()), FailsWith(Reason::kBlobInvalid));
 
   ASSERT_THAT(change_key(key_id(), CmkChange::kRotate), Succeeds());
   const auto newer = CallerBlob::decode(reencrypt(*blob, key_id())->blob);

@@ -247,6 +247,19 @@ TEST(StandbyRootTest, ATokenWithAnotherRootKeyNeverStandsIn) {
   EXPECT_THAT(pair.switches, IsEmpty());
 }
 
+TEST(StandbyRootTest, ATokenWithAnotherRootKeyIsLeftOnceThatIsSeen) {
+  Pair pair(false);
+  keyring::CmkParameters parameters;
+  parameters.alias = "default";
+  const auto record = pair.active.create_cmk(parameters);
+  ASSERT_THAT(record, Succeeds());
+  pair.active.go_away();
+  static_cast<void>(pair.vault.health());  // Nobody knows yet what the active one's root key is.
+  pair.active.come_back();
+  EXPECT_THAT(pair.vault.health().detail, HasSubstr("another root key"));
+  EXPECT_THAT(pair.vault.present(*record), Succeeds());
+}
+
 TEST(StandbyRootTest, NoKeyIsMadeOnAStandbyWhoseActiveOneWasNeverSeen) {
   Pair pair;
   pair.active.go_away();

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "bench/keys_ciphers.h"
+#include "bench/keys_tokens.h"
 
 int main(int argc, char** argv) {
   try {
@@ -13,7 +14,11 @@ int main(int argc, char** argv) {
       std::cerr << "keys: takes --json or nothing\n";
       return 2;
     }
-    return coffer::bench::report(coffer::bench::measure_ciphers(), json);
+    auto figures = coffer::bench::measure_ciphers();
+    for (auto* const measure : {coffer::bench::measure_rooted, coffer::bench::measure_tokens}) {
+      for (auto& figure : measure()) figures.push_back(std::move(figure));
+    }
+    return coffer::bench::report(figures, json);
   } catch (const std::exception& e) {
     std::cerr << "keys: " << e.what() << "\n";
     return 2;

@@ -102,7 +102,7 @@ void DeliveryServer::stop() {
   }
   if (acceptor_.joinable()) {
     const std::uint64_t one = 1;
-    static_cast<void>(::write(wake_.get(), &one, sizeof(one)));
+    [[maybe_unused]] const auto ignored = ::write(wake_.get(), &one, sizeof(one));
     acceptor_.join();
   }
   // No thread is added any more, and each takes the mutex only to say that it is done.

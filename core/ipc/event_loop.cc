@@ -99,14 +99,14 @@ struct EventLoop::Impl {
   void wake_up() const noexcept {
     const std::uint64_t one = 1;
     // It can only fail when the counter is full, and then the loop wakes anyway.
-    static_cast<void>(::write(wake.get(), &one, sizeof(one)));
+    [[maybe_unused]] const auto ignored = ::write(wake.get(), &one, sizeof(one));
   }
 
   // Runs what was posted up to now; what these tasks post comes in the next round, so that fds and
   // timers have their turn.
   void run_posted() {
     std::uint64_t count = 0;
-    static_cast<void>(::read(wake.get(), &count, sizeof(count)));
+    [[maybe_unused]] const auto ignored = ::read(wake.get(), &count, sizeof(count));
     std::deque<Task> tasks;
     {
       const std::scoped_lock lock(mutex);

@@ -309,7 +309,7 @@ void Server::Impl::stop() {
     for (const auto& [id, connection] : connections_) connection->channel.shutdown_receiving();
   }
   const std::uint64_t one = 1;
-  static_cast<void>(::write(wake_.get(), &one, sizeof(one)));
+  [[maybe_unused]] const auto ignored = ::write(wake_.get(), &one, sizeof(one));
   for (auto& thread : acceptors) thread.join();
   // Each connection's thread ends once its requests have; none is added any more.
   for (;;) {

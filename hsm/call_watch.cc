@@ -22,8 +22,11 @@ CallWatch::Guard::Guard(CallWatch* watch) : watch_(watch) {
   bool wake = false;
   {
     const std::scoped_lock lock(watch_->mutex_);
-    watch_->ends_.push_back(std::chrono::steady_clock::now() + watch_->deadline_);
-    entry_ = std::prev(watch_->ends_.end());
+    auto& spare = watch_->spare_;
+    if (spare.empty()) spare.emplace_back();
+    entry_ = spare.begin();
+    *entry_ = std::chrono::steady_clock::now() + watch_->deadline_;
+    watch_->ends_.splice(watch_->ends_.end(), spare, entry_);
     wake = std::exchange(watch_->idle_, false);
   }
   if (wake) watch_->changed_.notify_all();
@@ -32,7 +35,7 @@ CallWatch::Guard::Guard(CallWatch* watch) : watch_(watch) {
 CallWatch::Guard::~Guard() {
   if (watch_ == nullptr) return;
   const std::scoped_lock lock(watch_->mutex_);
-  watch_->ends_.erase(entry_);
+  watch_->spare_.splice(watch_->spare_.begin(), watch_->ends_, entry_);
 }
 
 void CallWatch::watch() {

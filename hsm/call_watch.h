@@ -47,8 +47,9 @@ class CallWatch {
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable changed_;
   std::list<SteadyTime>
-      ends_;          // By when each call must be back: in order, as all have one deadline.
-  bool idle_ = true;  // The thread waits for a call to begin.
+      ends_;  // By when each call must be back: in order, as all have one deadline.
+  std::list<SteadyTime> spare_;  // Entries for calls to come, so that few are ever allocated.
+  bool idle_ = true;             // The thread waits for a call to begin.
   bool stopping_ = false;
 
   std::thread thread_;  // Last: it starts when all else is there.

@@ -91,6 +91,95 @@ CK_RV generate_and_wrap(const TokenLink::Session& session, Bytes& wrapped) {
   return size == wrapped.size() ? CKR_OK : CKR_WRAPPED_KEY_LEN_RANGE;
 }
 
+// Runs `rest` until each job has a result: of one that failed the error, and then those behind it.
+template <class T, class Rest>
+std::vector<Result<T>> each_in_turn(TokenLink& link, std::string_view step, std::size_t count,
+                                    const Rest& rest) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  while (results.size() < count) {
+    const auto done =
+        link.run(step, [&](const TokenLink::Session& session) { return rest(session, results); });
+    if (!done) results.emplace_back(tl::unexpected(done.error()));
+  }
+  return results;
+}
+
+template <class T>
+std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
+  std::vector<Result<T>> results;
+  results.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
+  return results;
+}
+
+CK_RV encrypt_one(const TokenLink::Session& session, CK_OBJECT_HANDLE key, KekProfile profile,
+                  const EncryptJob& job, Ciphertext& out) {
+  const bool gcm = profile == KekProfile::kAesGcm;
+  CipherMechanism mechanism(profile, out.nonce, job.aad);
+  CK_RV rv =
+      session.module.call(&CK_FUNCTION_LIST::C_EncryptInit, session.handle, mechanism.get(), key);
+  if (rv != CKR_OK) return rv;
+  const std::size_t expected =
+      gcm ? job.plain.size() + kGcmTagBytes : (job.plain.size() / kBlockBytes + 1) * kBlockBytes;
+  out.bytes.assign(expected, std::byte{0});
+  CK_ULONG size = out.bytes.size();
+  rv = session.module.call(&CK_FUNCTION_LIST::C_Encrypt, session.handle, p11_bytes(job.plain),
+                           CK_ULONG{job.plain.size()}, p11_bytes(out.bytes), &size);
+  if (rv != CKR_OK) return rv;
+  if (size != expected) return CKR_GENERAL_ERROR;
+  if (!gcm) return CKR_OK;
+  const auto tag_at = out.bytes.end() - static_cast<std::ptrdiff_t>(kGcmTagBytes);
+  out.tag.assign(tag_at, out.bytes.end());
+  out.bytes.erase(tag_at, out.bytes.end());
+  return CKR_OK;
+}
+
+bool is_shaped(KekProfile profile, const DecryptJob& job) {
+  return job.nonce.size() == nonce_bytes(profile) &&
+         (profile == KekProfile::kAesGcm
+              ? job.tag.size() == kGcmTagBytes
+              : !job.bytes.empty() && job.bytes.size() % kBlockBytes == 0);
+}
+
+// What is wrong with the job or what the token made of it stands in `out`.
+CK_RV decrypt_one(const TokenLink::Session& session, CK_OBJECT_HANDLE key, KekProfile profile,
+                  const DecryptJob& job, Result<SecretBytes>& out) {
+  const bool gcm = profile == KekProfile::kAesGcm;
+  if (!is_shaped(profile, job)) {
+    out = fail(Reason::kBlobInvalid, "a wrapped key has parts of a wrong length");
+    return CKR_OK;
+  }
+  Bytes sealed;
+  sealed.reserve(job.bytes.size() + job.tag.size());
+  sealed.assign(job.bytes.begin(), job.bytes.end());
+  if (gcm) sealed.insert(sealed.end(), job.tag.begin(), job.tag.end());
+  // As large as the ciphertext: SoftHSM refuses a buffer of the plaintext's size and then leaves
+  // the operation open.
+  auto plain = SecretBytes::zeroed(sealed.size());
+  if (!plain) {
+    out = std::move(plain);
+    return CKR_OK;
+  }
+  CipherMechanism mechanism(profile, job.nonce, job.aad);
+  session.judges_data = false;
+  CK_RV rv =
+      session.module.call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, mechanism.get(), key);
+  if (rv != CKR_OK) return rv;
+  CK_ULONG size = plain->size();
+  session.judges_data = true;
+  rv = session.module.call(&CK_FUNCTION_LIST::C_Decrypt, session.handle, p11_bytes(sealed),
+                           CK_ULONG{sealed.size()}, p11_bytes(plain->reveal_mutable()), &size);
+  if (rv != CKR_OK) return rv;
+  if (gcm ? size == job.bytes.size() : size < sealed.size()) {
+    plain->shrink(size);
+    out = std::move(plain);
+  } else {
+    out = fail(Reason::kHsmFailed, "the token's plaintext has a wrong length");
+  }
+  return CKR_OK;
+}
+
 VaultState state_of(Reason reason) {
   switch (reason) {
     case Reason::kHsmAbsent:
@@ -113,14 +202,15 @@ Pkcs11Token::Pkcs11Token(Options options)
       link_(std::move(options.link), [this] { handles_.forget_all(); }) {}
 
 Result<VaultToken::Identity> Pkcs11Token::identity() {
-  auto facts = link_.facts();
-  if (!facts) return tl::unexpected(facts.error());
-  const auto profile = profile_of(*facts);
+  const auto found = link_.facts();
+  if (!found) return tl::unexpected(found.error());
+  const auto& facts = **found;
+  const auto profile = profile_of(facts);
   if (!profile)
     return fail(Reason::kUnsupported, "the token has neither AES-GCM nor AES-CBC with padding");
   return Identity{
-      std::move(facts->root_id),
-      facts->token.hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware,
+      facts.root_id,
+      facts.token.hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware,
       *profile};
 }
 
@@ -150,7 +240,7 @@ Result<std::vector<keyring::KeySupport>> Pkcs11Token::supports() {
   const auto facts = link_.facts();
   if (!facts) return tl::unexpected(facts.error());
   std::vector<keyring::KeySupport> all;
-  if (facts->keys.form == RootForm::kWraps) all.emplace_back();
+  if ((*facts)->keys.form == RootForm::kWraps) all.emplace_back();
   return all;
 }
 
@@ -178,100 +268,69 @@ Result<void> Pkcs11Token::destroy(const CmkId& cmk, std::uint32_t number) {
 
 std::vector<Result<Ciphertext>> Pkcs11Token::encrypt(const TokenKey& key,
                                                      std::span<const EncryptJob> jobs) {
-  std::vector<Result<Ciphertext>> out;
-  out.reserve(jobs.size());
-  for (const auto& job : jobs) out.push_back(encrypt_one(key, job));
-  return out;
+  if (const auto known = require_known(key.version.profile); !known)
+    return all_fail<Ciphertext>(jobs.size(), known.error());
+  return each_in_turn<Ciphertext>(link_, "encrypt under key " + key.record.id.str(), jobs.size(),
+                                  [&](const auto& session, auto& results) {
+                                    return encrypt_rest(session, key, jobs, results);
+                                  });
 }
 
-Result<Ciphertext> Pkcs11Token::encrypt_one(const TokenKey& key, const EncryptJob& job) {
+CK_RV Pkcs11Token::encrypt_rest(const TokenLink::Session& session, const TokenKey& key,
+                                std::span<const EncryptJob> jobs,
+                                std::vector<Result<Ciphertext>>& results) {
   const auto profile = key.version.profile;
-  if (const auto known = require_known(profile); !known) return tl::unexpected(known.error());
-  const bool gcm = profile == KekProfile::kAesGcm;
-  Ciphertext out;
-  const auto work = [&](const TokenLink::Session& session) {
-    // Anew for each attempt: a nonce is never used twice.
-    out.nonce.assign(nonce_bytes(profile), std::byte{0});
-    CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle,
-                                   p11_bytes(out.nonce), CK_ULONG{out.nonce.size()});
+  // Anew for each attempt: a nonce is never used twice.
+  Bytes nonces(nonce_bytes(profile) * (jobs.size() - results.size()));
+  CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_GenerateRandom, session.handle,
+                                 p11_bytes(nonces), CK_ULONG{nonces.size()});
+  if (rv != CKR_OK) return rv;
+  CmkHandles::Handle cmk;
+  rv = handles_.get(session.objects, session.facts.keys.root, {key.record.id, key.version.number},
+                    key.version.material, cmk);
+  if (rv != CKR_OK) return rv;
+  for (ByteView rest = nonces; results.size() < jobs.size();
+       rest = rest.subspan(nonce_bytes(profile))) {
+    const ByteView nonce = rest.first(nonce_bytes(profile));
+    Ciphertext made{.nonce = {nonce.begin(), nonce.end()}, .bytes = {}, .tag = {}};
+    rv = encrypt_one(session, *cmk, profile, jobs[results.size()], made);
     if (rv != CKR_OK) return rv;
-    CmkHandles::Handle cmk;
-    rv = handles_.get(session.objects, session.facts.keys.root, {key.record.id, key.version.number},
-                      key.version.material, cmk);
-    if (rv != CKR_OK) return rv;
-    CipherMechanism mechanism(profile, out.nonce, job.aad);
-    rv = session.module.call(&CK_FUNCTION_LIST::C_EncryptInit, session.handle, mechanism.get(),
-                             *cmk);
-    if (rv != CKR_OK) return rv;
-    const std::size_t expected =
-        gcm ? job.plain.size() + kGcmTagBytes : (job.plain.size() / kBlockBytes + 1) * kBlockBytes;
-    out.bytes.assign(expected, std::byte{0});
-    CK_ULONG size = out.bytes.size();
-    rv = session.module.call(&CK_FUNCTION_LIST::C_Encrypt, session.handle, p11_bytes(job.plain),
-                             CK_ULONG{job.plain.size()}, p11_bytes(out.bytes), &size);
-    if (rv != CKR_OK) return rv;
-    return size == expected ? CK_RV{CKR_OK} : CK_RV{CKR_GENERAL_ERROR};
-  };
-  if (const auto done = link_.run("encrypt under key " + key.record.id.str(), work); !done)
-    return tl::unexpected(done.error());
-  if (gcm) {
-    const auto tag_at = out.bytes.end() - static_cast<std::ptrdiff_t>(kGcmTagBytes);
-    out.tag.assign(tag_at, out.bytes.end());
-    out.bytes.erase(tag_at, out.bytes.end());
+    results.emplace_back(std::move(made));
+    session.moved_on = true;
   }
-  return out;
+  return CKR_OK;
 }
 
 std::vector<Result<SecretBytes>> Pkcs11Token::decrypt(const TokenKey& key,
                                                       std::span<const DecryptJob> jobs) {
-  std::vector<Result<SecretBytes>> out;
-  out.reserve(jobs.size());
-  for (const auto& job : jobs) out.push_back(decrypt_one(key, job));
-  return out;
+  if (const auto known = require_known(key.version.profile); !known)
+    return all_fail<SecretBytes>(jobs.size(), known.error());
+  return each_in_turn<SecretBytes>(link_, "decrypt under key " + key.record.id.str(), jobs.size(),
+                                   [&](const auto& session, auto& results) {
+                                     return decrypt_rest(session, key, jobs, results);
+                                   });
 }
 
-Result<SecretBytes> Pkcs11Token::decrypt_one(const TokenKey& key, const DecryptJob& job) {
-  const auto profile = key.version.profile;
-  if (const auto known = require_known(profile); !known) return tl::unexpected(known.error());
-  const bool gcm = profile == KekProfile::kAesGcm;
-  const bool shaped = job.nonce.size() == nonce_bytes(profile) &&
-                      (gcm ? job.tag.size() == kGcmTagBytes
-                           : !job.bytes.empty() && job.bytes.size() % kBlockBytes == 0);
-  if (!shaped) return fail(Reason::kBlobInvalid, "a wrapped key has parts of a wrong length");
-
-  Bytes sealed(job.bytes.begin(), job.bytes.end());
-  if (gcm) sealed.insert(sealed.end(), job.tag.begin(), job.tag.end());
-  // As large as the ciphertext: SoftHSM refuses a buffer of the plaintext's size and then leaves
-  // the operation open.
-  auto plain = SecretBytes::zeroed(sealed.size());
-  if (!plain) return plain;
-  CK_ULONG size = 0;
-  const auto work = [&](const TokenLink::Session& session) {
-    CmkHandles::Handle cmk;
-    CK_RV rv = handles_.get(session.objects, session.facts.keys.root,
-                            {key.record.id, key.version.number}, key.version.material, cmk);
-    if (rv != CKR_OK) return rv;
-    CipherMechanism mechanism(profile, job.nonce, job.aad);
-    rv = session.module.call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, mechanism.get(),
-                             *cmk);
-    if (rv != CKR_OK) return rv;
-    size = plain->size();
-    session.judges_data = true;
-    return session.module.call(&CK_FUNCTION_LIST::C_Decrypt, session.handle, p11_bytes(sealed),
-                               CK_ULONG{sealed.size()}, p11_bytes(plain->reveal_mutable()), &size);
-  };
-  const auto done = link_.run("decrypt under key " + key.record.id.str(), work);
-  if (!done) return tl::unexpected(done.error());
-  const bool fits = gcm ? size == job.bytes.size() : size < sealed.size();
-  if (!fits) return fail(Reason::kHsmFailed, "the token's plaintext has a wrong length");
-  plain->shrink(size);
-  return plain;
+CK_RV Pkcs11Token::decrypt_rest(const TokenLink::Session& session, const TokenKey& key,
+                                std::span<const DecryptJob> jobs,
+                                std::vector<Result<SecretBytes>>& results) {
+  CmkHandles::Handle cmk;
+  CK_RV rv = handles_.get(session.objects, session.facts.keys.root,
+                          {key.record.id, key.version.number}, key.version.material, cmk);
+  while (rv == CKR_OK && results.size() < jobs.size()) {
+    Result<SecretBytes> made;
+    rv = decrypt_one(session, *cmk, key.version.profile, jobs[results.size()], made);
+    if (rv != CKR_OK) break;
+    results.push_back(std::move(made));
+    session.moved_on = true;
+  }
+  return rv;
 }
 
 Result<bool> Pkcs11Token::keeps_rooted() {
   const auto facts = link_.facts();
   if (!facts) return tl::unexpected(facts.error());
-  return facts->keys.rooted != CK_INVALID_HANDLE && facts->mechanisms.contains(CKM_AES_CBC);
+  return (*facts)->keys.rooted != CK_INVALID_HANDLE && (*facts)->mechanisms.contains(CKM_AES_CBC);
 }
 
 Result<void> Pkcs11Token::require_rooted() {
@@ -311,16 +370,17 @@ Result<SecretBytes> Pkcs11Token::random(std::size_t size_bytes) {
 
 keyring::VaultHealth Pkcs11Token::health() {
   const auto start = std::chrono::steady_clock::now();
-  const auto facts = link_.probe();
+  const auto found = link_.probe();
   keyring::VaultHealth out;
   out.latency = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - start);
   out.failures = link_.failures();
-  if (!facts) {
-    out.state = state_of(facts.error().reason());
-    out.detail = facts.error().message();
+  if (!found) {
+    out.state = state_of(found.error().reason());
+    out.detail = found.error().message();
     return out;
   }
+  const auto& facts = *found;
   out.state = VaultState::kUp;
   out.token_label = facts->token.identity.label;
   out.token_serial = facts->token.identity.serial;

@@ -62,8 +62,12 @@ class Pkcs11Token final : public VaultToken {
 
  private:
   Result<void> require_rooted();
-  Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
-  Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
+  // One attempt at the jobs that have no result yet, in one session: appends to `results` until a
+  // call fails, which is what it returns.
+  CK_RV encrypt_rest(const TokenLink::Session& session, const TokenKey& key,
+                     std::span<const EncryptJob> jobs, std::vector<Result<Ciphertext>>& results);
+  CK_RV decrypt_rest(const TokenLink::Session& session, const TokenKey& key,
+                     std::span<const DecryptJob> jobs, std::vector<Result<SecretBytes>>& results);
 
   CmkHandles handles_;
   TokenLink link_;

@@ -15,6 +15,17 @@ constexpr std::size_t kKnownRecordsMax = 4096;
 // What a record that rotates leaves free: a change of state writes up to three times of 8 bytes.
 constexpr std::size_t kHeadroomBytes = 64;
 
+// What a token gave for so many jobs; errors when it is not one answer for each.
+template <class T>
+std::vector<Result<T>> one_per_job(std::vector<Result<T>> results, std::size_t count) {
+  if (results.size() == count) return results;
+  results.clear();
+  for (std::size_t i = 0; i < count; ++i) {
+    results.emplace_back(fail(Reason::kInternal, "the token gave not one answer for each key"));
+  }
+  return results;
+}
+
 bool is_xts(const KeyContext& context) {
   return context.cipher.find("-xts-") != std::string::npos;
 }
@@ -173,6 +184,8 @@ Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t co
                                            std::to_string(version.wraps_leased) + " uses");
   }
   used += count;
+  // The versions before it wrap no more.
+  uses_.erase(uses_.lower_bound({record.id, 0}), uses_.find({record.id, version.number}));
   return {};
 }
 
@@ -204,25 +217,66 @@ Result<CmkRecord> RuledVault::Core::open_to_use(ByteView sealed, keyring::KeyUsa
 
 void RuledVault::Core::give_back_uses(const CmkRecord& record, std::size_t count) {
   const std::lock_guard lock(mutex_);
-  uses_[{record.id, record.current().number}] -= count;
+  // Of a version that was rotated meanwhile nothing is counted any more.
+  const auto found = uses_.find({record.id, record.current().number});
+  if (found != uses_.end()) found->second -= count;
+}
+
+RuledVault::Core::Wrapping RuledVault::Core::begin_wrap(const CmkRecord& record,
+                                                        const KeyContext& context) {
+  Wrapping wrapping{{record.current().profile, record.id, record.current().number, {}, {}, {}}, {}};
+  wrapping.aad = wrap_aad(wrapping.blob, context);
+  return wrapping;
+}
+
+Result<WrappedKey> RuledVault::Core::finish_wrap(Wrapping wrapping, Result<Ciphertext> made) {
+  auto& [blob, aad] = wrapping;
+  if (!made) return pass(made.error(), "wrap under key " + blob.cmk.str());
+  blob.nonce = std::move(made->nonce);
+  blob.ciphertext = std::move(made->bytes);
+  blob.tag = std::move(made->tag);
+  if (is_gcm(blob.profile)) return std::move(blob);
+  const auto mac =
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+  if (!mac) return tl::unexpected(mac.error());
+  blob.tag.assign(mac->begin(), mac->end());
+  return std::move(blob);
 }
 
 Result<WrappedKey> RuledVault::Core::encrypt(const CmkRecord& record,
                                              std::span<const std::byte> plain,
                                              const KeyContext& context) {
-  WrappedKey blob{record.current().profile, record.id, record.current().number, {}, {}, {}};
-  const Bytes aad = wrap_aad(blob, context);
-  auto made = encrypt_one({record, record.current()}, {plain, aad});
-  if (!made) return pass(made.error(), "wrap under key " + record.id.str());
-  blob.nonce = std::move(made->nonce);
-  blob.ciphertext = std::move(made->bytes);
-  blob.tag = std::move(made->tag);
-  if (is_gcm(blob.profile)) return blob;
-  const auto mac =
-      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
-  if (!mac) return tl::unexpected(mac.error());
-  blob.tag.assign(mac->begin(), mac->end());
-  return blob;
+  auto wrapping = begin_wrap(record, context);
+  const EncryptJob job{plain, wrapping.aad};
+  auto made = run({record, record.current()}, {&job, 1});
+  return finish_wrap(std::move(wrapping), std::move(made.front()));
+}
+
+std::vector<Result<WrappedKey>> RuledVault::Core::encrypt_some(
+    const CmkRecord& record, std::span<const keyring::KeyVault::Plain> keys) {
+  std::vector<Result<WrappedKey>> results(
+      keys.size(), tl::unexpected(Error(Reason::kInternal, "the key was not wrapped")));
+  std::vector<std::size_t> places;  // Of those that the token is asked for.
+  std::vector<Wrapping> begun;
+  begun.reserve(keys.size());  // The jobs point into it.
+  std::vector<EncryptJob> jobs;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const auto& [key, context] = keys[i];
+    if (auto allowed = require_context(context, PurposeRule::kNoVolume); !allowed) {
+      results[i] = tl::unexpected(allowed.error());
+    } else if (key.size() != context.key_bytes) {
+      results[i] = tl::unexpected(wrong_length(Reason::kInvalidArgs));
+    } else {
+      places.push_back(i);
+      begun.push_back(begin_wrap(record, context));
+      jobs.push_back({key.reveal(), begun.back().aad});
+    }
+  }
+  auto made = run({record, record.current()}, jobs);
+  for (std::size_t k = 0; k < places.size(); ++k) {
+    results[places[k]] = finish_wrap(std::move(begun[k]), std::move(made[k]));
+  }
+  return results;
 }
 
 Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad) {
@@ -234,38 +288,124 @@ Result<void> RuledVault::Core::require_mac(const WrappedKey& blob, ByteView aad)
   return fail(Reason::kBlobInvalid, "the wrapped key does not authenticate with its context");
 }
 
-Result<SecretBytes> RuledVault::Core::decrypt(const CmkRecord& record, const Presented& key,
-                                              PurposeRule rule) {
+Result<RuledVault::Core::Unwrapping> RuledVault::Core::begin_unwrap(const CmkRecord& record,
+                                                                    const Presented& key,
+                                                                    PurposeRule rule) {
   const auto& [blob, context] = key;
   if (auto allowed = require_context(context, rule); !allowed) {
     return tl::unexpected(allowed.error());
   }
   const auto version = version_of(record, blob);
   if (!version) return tl::unexpected(version.error());
-  const Bytes aad = wrap_aad(blob, context);
+  Unwrapping unwrapping{*version, wrap_aad(blob, context)};
   // Checked before the token decrypts: these mechanisms bind nothing themselves.
-  if (auto bound = require_mac(blob, aad); !bound) return tl::unexpected(bound.error());
+  if (auto bound = require_mac(blob, unwrapping.aad); !bound) {
+    return tl::unexpected(bound.error());
+  }
+  return unwrapping;
+}
 
-  const DecryptJob job{blob.nonce, blob.ciphertext,
-                       is_gcm(blob.profile) ? ByteView(blob.tag) : ByteView(), aad};
-  auto one = decrypt_one({record, **version}, job);
-  if (one && one->size() != context.key_bytes)
+DecryptJob RuledVault::Core::job_of(const Presented& key, const Unwrapping& unwrapping) {
+  const auto& blob = key.blob;
+  return {blob.nonce, blob.ciphertext, is_gcm(blob.profile) ? ByteView(blob.tag) : ByteView(),
+          unwrapping.aad};
+}
+
+Result<SecretBytes> RuledVault::Core::finish_unwrap(const Presented& key,
+                                                    Result<SecretBytes> plain) {
+  if (plain && plain->size() != key.context.key_bytes)
     return tl::unexpected(wrong_length(Reason::kBlobInvalid));
-  return one;
+  return plain;
 }
 
-Result<Ciphertext> RuledVault::Core::encrypt_one(const TokenKey& key, const EncryptJob& job) {
-  if (key.record.protection == keyring::Protection::kRooted) return rooted.encrypt(key, job);
-  auto made = parts.token.encrypt(key, {&job, 1});
-  if (made.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
-  return std::move(made.front());
+Result<SecretBytes> RuledVault::Core::decrypt(const CmkRecord& record, const Presented& key,
+                                              PurposeRule rule) {
+  const auto begun = begin_unwrap(record, key, rule);
+  if (!begun) return tl::unexpected(begun.error());
+  const auto job = job_of(key, *begun);
+  auto plain = run({record, *begun->version}, std::span(&job, 1));
+  return finish_unwrap(key, std::move(plain.front()));
 }
 
-Result<SecretBytes> RuledVault::Core::decrypt_one(const TokenKey& key, const DecryptJob& job) {
-  if (key.record.protection == keyring::Protection::kRooted) return rooted.decrypt(key, job);
-  auto plain = parts.token.decrypt(key, {&job, 1});
-  if (plain.size() != 1) return fail(Reason::kInternal, "the token gave no answer");
-  return std::move(plain.front());
+std::vector<Result<SecretBytes>> RuledVault::Core::decrypt_some(const CmkRecord& record,
+                                                                std::span<const Presented> keys) {
+  std::vector<Result<SecretBytes>> results(keys.size());
+  // Those of each version together: what the token is asked for at once has one key.
+  std::map<const KeyVersion*, std::vector<std::size_t>> places;
+  std::vector<Unwrapping> begun(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    auto one = begin_unwrap(record, keys[i], PurposeRule::kNoVolume);
+    if (!one) {
+      results[i] = tl::unexpected(one.error());
+      continue;
+    }
+    begun[i] = std::move(*one);
+    places[begun[i].version].push_back(i);
+  }
+  for (const auto& [version, mine] : places) {
+    std::vector<DecryptJob> jobs;
+    jobs.reserve(mine.size());
+    for (const auto i : mine) jobs.push_back(job_of(keys[i], begun[i]));
+    auto plain = run({record, *version}, jobs);
+    for (std::size_t k = 0; k < mine.size(); ++k) {
+      results[mine[k]] = finish_unwrap(keys[mine[k]], std::move(plain[k]));
+    }
+  }
+  return results;
+}
+
+class RuledVault::Core::GroupTurn {
+ public:
+  GroupTurn(Core& core, std::size_t count) : core_(count > 1 ? &core : nullptr) {
+    if (core_ == nullptr) return;
+    std::unique_lock lock(core_->turn_mutex_);
+    const bool mine =
+        core_->turn_over_.wait_for(lock, kGroupTimeMax, [this] { return !core_->turn_taken_; });
+    if (mine) {
+      core_->turn_taken_ = true;
+    } else {
+      core_ = nullptr;
+    }
+  }
+  ~GroupTurn() {
+    if (core_ == nullptr) return;
+    {
+      const std::lock_guard lock(core_->turn_mutex_);
+      core_->turn_taken_ = false;
+    }
+    core_->turn_over_.notify_one();
+  }
+  GroupTurn(const GroupTurn&) = delete;
+  GroupTurn& operator=(const GroupTurn&) = delete;
+
+ private:
+  Core* core_;  // Null: it has no turn to give back.
+};
+
+std::vector<Result<Ciphertext>> RuledVault::Core::run(const TokenKey& key,
+                                                      std::span<const EncryptJob> jobs) {
+  std::vector<Result<Ciphertext>> made;
+  if (key.record.protection == keyring::Protection::kRooted) {
+    made.reserve(jobs.size());
+    for (const auto& job : jobs) made.push_back(rooted.encrypt(key, job));
+  } else {
+    const GroupTurn turn(*this, jobs.size());
+    made = parts.token.encrypt(key, jobs);
+  }
+  return one_per_job(std::move(made), jobs.size());
+}
+
+std::vector<Result<SecretBytes>> RuledVault::Core::run(const TokenKey& key,
+                                                       std::span<const DecryptJob> jobs) {
+  std::vector<Result<SecretBytes>> plain;
+  if (key.record.protection == keyring::Protection::kRooted) {
+    plain.reserve(jobs.size());
+    for (const auto& job : jobs) plain.push_back(rooted.decrypt(key, job));
+  } else {
+    const GroupTurn turn(*this, jobs.size());
+    plain = parts.token.decrypt(key, jobs);
+  }
+  return one_per_job(std::move(plain), jobs.size());
 }
 
 Result<Bytes> RuledVault::Core::sign(const CmkRecord& record, keyring::SignScheme scheme,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -19,6 +21,9 @@ using keyring::KeyVersion;
 using keyring::Presented;
 using keyring::SealedRecord;
 using keyring::WrappedKey;
+
+// What a group of keys that the token is given at once may take.
+constexpr std::chrono::milliseconds kGroupTimeMax{2};
 
 inline Error wrong_length(Reason reason) {
   return {reason, "the key has another length than its context says"};
@@ -43,6 +48,12 @@ class RuledVault::Core {
   Result<WrappedKey> encrypt(const CmkRecord& record, std::span<const std::byte> plain,
                              const KeyContext& context);
   Result<SecretBytes> decrypt(const CmkRecord& record, const Presented& key, PurposeRule rule);
+  // The same of several that the token is given at once, after all that is asked of each was
+  // checked. No volume's keys. One result per key, in order.
+  std::vector<Result<WrappedKey>> encrypt_some(const CmkRecord& record,
+                                               std::span<const keyring::KeyVault::Plain> keys);
+  std::vector<Result<SecretBytes>> decrypt_some(const CmkRecord& record,
+                                                std::span<const Presented> keys);
 
   // One use of a private key, whose usage was checked before.
   Result<Bytes> sign(const CmkRecord& record, keyring::SignScheme scheme, ByteView digest);
@@ -90,14 +101,38 @@ class RuledVault::Core {
   Result<void> take_uses(const CmkRecord& record, std::size_t count);
   Result<SealedRecord> seal(const CmkRecord& record);
   Result<void> require_mac(const WrappedKey& blob, ByteView aad);
-  // In the token, or in locked memory, as the key's protection says.
-  Result<Ciphertext> encrypt_one(const TokenKey& key, const EncryptJob& job);
-  Result<SecretBytes> decrypt_one(const TokenKey& key, const DecryptJob& job);
+  // In the token, or in locked memory, as the key's protection says. One result per job.
+  std::vector<Result<Ciphertext>> run(const TokenKey& key, std::span<const EncryptJob> jobs);
+  std::vector<Result<SecretBytes>> run(const TokenKey& key, std::span<const DecryptJob> jobs);
+  // The blob of `key`, without what the token adds, and what the token is to do.
+  struct Wrapping {
+    WrappedKey blob;
+    Bytes aad;
+  };
+  static Wrapping begin_wrap(const CmkRecord& record, const KeyContext& context);
+  Result<WrappedKey> finish_wrap(Wrapping wrapping, Result<Ciphertext> made);
+  // What the token is to do for `key`, and under which version.
+  struct Unwrapping {
+    const KeyVersion* version = nullptr;
+    Bytes aad;
+  };
+  Result<Unwrapping> begin_unwrap(const CmkRecord& record, const Presented& key, PurposeRule rule);
+  static DecryptJob job_of(const Presented& key, const Unwrapping& unwrapping);
+  static Result<SecretBytes> finish_unwrap(const Presented& key, Result<SecretBytes> plain);
+
+  // Groups of keys go to the token in turn: two at a time take SoftHSM more than twice as long, as
+  // its sessions wait for each other at every call. Nobody waits for a turn longer than a group
+  // takes, so one that hangs holds up nobody.
+  class GroupTurn;
+  std::mutex turn_mutex_;  // Guards turn_taken_.
+  std::condition_variable turn_over_;
+  bool turn_taken_ = false;
 
   std::mutex mutex_;  // Guards what follows.
   std::map<Bytes, CmkRecord> known_records_;
-  // Wraps made since this process started. It may be fewer than were ever made, never more than
-  // were leased: who keeps the store counts a lease as used up when it starts.
+  // Wraps made since this process started, of the newest version of each key. It may be fewer than
+  // were ever made, never more than were leased: who keeps the store counts a lease as used up when
+  // it starts.
   std::map<std::pair<CmkId, std::uint32_t>, std::uint64_t> uses_;
   // The nonce of the newest offer that was tried, and how often.
   std::map<CmkId, std::pair<Bytes, unsigned>> import_attempts_;

@@ -53,7 +53,7 @@ TokenLink::~TokenLink() {
 
 bool TokenLink::connected() {
   const std::shared_lock together(gate_);
-  return facts_.has_value();
+  return facts_ != nullptr;
 }
 
 std::uint64_t TokenLink::failures() const {
@@ -68,6 +68,7 @@ Result<void> TokenLink::run(std::string_view step, const Work& work) {
     if (const auto ready = connect_if_needed(false); !ready) return pass(ready.error(), step);
     const auto made = attempt(work);
     if (made.rv == CKR_OK) return {};
+    if (made.moved_on) reopened = probed = false;
     {
       const std::scoped_lock lock(last_mutex_);
       ++failures_;
@@ -112,8 +113,12 @@ TokenLink::Attempt TokenLink::attempt(const Work& work) {
   SessionPool::Lease lease;
   made.rv = pool_->take(lease);
   if (made.rv != CKR_OK) return made;
-  made.rv = work(
-      {*module_, lease.handle(), {*module_, pool_->owner(), objects_}, *facts_, made.judged_data});
+  made.rv = work({*module_,
+                  lease.handle(),
+                  {*module_, pool_->owner(), objects_},
+                  *facts_,
+                  made.judged_data,
+                  made.moved_on});
   if (made.rv != CKR_OK) lease.spoil();
   return made;
 }
@@ -123,14 +128,14 @@ void TokenLink::disconnect_from(std::uint64_t generation) {
   if (generation_ == generation) disconnect(true);
 }
 
-Result<TokenLink::Facts> TokenLink::facts() {
+Result<TokenLink::FactsPtr> TokenLink::facts() {
   if (const auto ready = connect_if_needed(false); !ready) return tl::unexpected(ready.error());
   const std::shared_lock together(gate_);
   if (!facts_) return fail(Reason::kHsmAbsent, "the token went away");
-  return *facts_;
+  return facts_;
 }
 
-Result<TokenLink::Facts> TokenLink::probe() {
+Result<TokenLink::FactsPtr> TokenLink::probe() {
   if (const auto ready = connect_if_needed(true); !ready) return tl::unexpected(ready.error());
   for (bool reopened = false;;) {
     const auto made = attempt([this](const Session& session) { return probe_calls(session); });
@@ -250,7 +255,7 @@ Result<void> TokenLink::read_facts(const TokenSlot& token) {
   } else if (const CK_RV rv = make_probe_key(access, facts.probe_key); rv != CKR_OK) {
     return fail_return(rv, "make the probe key");
   }
-  facts_ = std::move(facts);
+  facts_ = std::make_shared<const Facts>(std::move(facts));
   ++generation_;
   return {};
 }
@@ -266,7 +271,7 @@ Result<void> TokenLink::log_in(const TokenSlot& before) {
 }
 
 void TokenLink::disconnect(bool finalize) {
-  const bool had = facts_.has_value();
+  const bool had = facts_ != nullptr;
   facts_.reset();
   if (had) on_lost_();
   if (pool_) pool_.reset();

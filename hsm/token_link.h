@@ -67,6 +67,9 @@ class TokenLink {
     ObjectAccess objects;
     const Facts& facts;
     bool& judges_data;  // Work sets it before the one call whose unclear answer may mean bad data.
+    // Work that does several things in turn sets it when one is done: it goes on behind that when
+    // it is run again, and what is repeated once is repeated once for each.
+    bool& moved_on;
   };
   using Work = std::function<CK_RV(const Session&)>;
 
@@ -84,10 +87,11 @@ class TokenLink {
   Result<void> run(std::string_view step, const Work& work);
 
   // The facts, connecting when needed.
-  Result<Facts> facts();
+  using FactsPtr = std::shared_ptr<const Facts>;  // Never null.
+  Result<FactsPtr> facts();
 
   // Connects when needed, without a pause, and makes every kind of call once.
-  Result<Facts> probe();
+  Result<FactsPtr> probe();
 
   // Whether it is connected as far as is known, without asking the token.
   bool connected();
@@ -107,6 +111,7 @@ class TokenLink {
     CK_RV rv = CKR_OK;
     std::uint64_t generation = 0;  // Of the connection it was made on.
     bool judged_data = false;
+    bool moved_on = false;
   };
   Attempt attempt(const Work& work);
   void disconnect_from(std::uint64_t generation);
@@ -119,7 +124,7 @@ class TokenLink {
   std::shared_mutex gate_;
   std::unique_ptr<Pkcs11Module> module_;
   std::unique_ptr<SessionPool> pool_;
-  std::optional<Facts> facts_;
+  FactsPtr facts_;                // Null while there is no connection.
   std::uint64_t generation_ = 0;  // Counts connections.
 
   mutable std::mutex objects_;  // As ObjectAccess wants it.

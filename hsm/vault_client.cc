@@ -2,6 +2,7 @@
 #include "hsm/vault_client.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 #include <vector>
 
@@ -83,13 +84,12 @@ Batch first_batch(std::span<const Item> items, std::span<const std::size_t> wait
   return batch;
 }
 
-// Asks for the items, message by message, until none is left or the deadline has passed. `send`
-// gives one result per item of its message.
-template <class T, class Send>
-std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& limits,
-                                   Deadline deadline, const Send& send) {
+// One result for each item: of those that are not sent why, of the others until they were asked
+// for that the time was over.
+template <class T>
+std::vector<Result<T>> unasked(std::span<const Item> items, std::vector<std::size_t>& waiting) {
   std::vector<Result<T>> results;
-  std::vector<std::size_t> waiting;
+  results.reserve(items.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (!items[i].refused) waiting.push_back(i);
     results.emplace_back(tl::unexpected(
@@ -97,23 +97,86 @@ std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& li
             ? *items[i].refused
             : Error(Reason::kHsmTimeout, "the time was over before it was asked for")));
   }
+  return results;
+}
+
+// Puts what a message gave into the results of its call, and what the vault had no time for back
+// to those that wait. Whether the vault was silent: who does not answer one message is not asked
+// again, each time for as long.
+template <class T>
+bool settle(const Batch& batch, Result<std::vector<Result<T>>> some,
+            std::vector<Result<T>>& results, std::vector<std::size_t>& waiting) {
+  const bool silent = !some && some.error().reason() == Reason::kHsmTimeout;
+  if (!some) some = all_fail<T>(batch.items.size(), some.error());
+  std::vector<std::size_t> again;
+  for (std::size_t k = 0; k < batch.items.size(); ++k) {
+    // The vault's time was over before this key's turn: it goes into the next message.
+    const bool begun = (*some)[k] || (*some)[k].error().reason() != Reason::kHsmTimeout;
+    if (!begun && !silent) again.push_back(batch.items[k]);
+    results[batch.items[k]] = std::move((*some)[k]);
+  }
+  waiting.insert(waiting.begin(), again.begin(), again.end());
+  return silent;
+}
+
+Batch take_batch(std::span<const Item> items, std::vector<std::size_t>& waiting,
+                 const Limits& limits) {
+  Batch batch = first_batch(items, waiting, limits);
+  waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(batch.items.size()));
+  return batch;
+}
+
+// Asks for the items, message by message, until none is left or the deadline has passed. `send`
+// gives one result per item of its message.
+template <class T, class Send>
+std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& limits,
+                                   Deadline deadline, const Send& send) {
+  std::vector<std::size_t> waiting;
+  auto results = unasked<T>(items, waiting);
   while (!waiting.empty() && !deadline.passed()) {
-    const Batch batch = first_batch(items, waiting, limits);
+    const Batch batch = take_batch(items, waiting, limits);
     Result<std::vector<Result<T>>> some = send(batch);
-    const bool silent = !some && some.error().reason() == Reason::kHsmTimeout;
-    if (!some) some = all_fail<T>(silent ? waiting.size() : batch.items.size(), some.error());
-    std::vector<std::size_t> again;
-    for (std::size_t k = 0; k < some->size(); ++k) {
-      // The vault's time was over before this key's turn: it goes into the next message.
-      const bool begun = (*some)[k] || (*some)[k].error().reason() != Reason::kHsmTimeout;
-      if (!begun && !silent) again.push_back(waiting[k]);
-      results[waiting[k]] = std::move((*some)[k]);
+    const auto error = some ? std::nullopt : std::optional<Error>(some.error());
+    if (!settle(batch, std::move(some), results, waiting)) continue;
+    for (const auto i : waiting) results[i] = tl::unexpected(*error);
+    break;
+  }
+  return results;
+}
+
+// The same with several messages under way: `send` sends one, `receive` gives its results.
+template <class T, class Send, class Receive>
+std::vector<Result<T>> in_messages_ahead(std::span<const Item> items, const Limits& limits,
+                                         Deadline deadline, const Send& send,
+                                         const Receive& receive) {
+  std::vector<std::size_t> waiting;
+  auto results = unasked<T>(items, waiting);
+  std::deque<std::pair<Batch, Result<ipc::Client::Sent>>> under_way;
+  std::optional<Error> silent;
+  for (;;) {
+    while (!silent && !waiting.empty() && !deadline.passed() &&
+           under_way.size() < VaultClient::kMessagesAheadMax) {
+      Batch batch = take_batch(items, waiting, limits);
+      auto sent = send(batch);
+      under_way.emplace_back(std::move(batch), std::move(sent));
     }
-    // Who does not answer one message is not asked again, each time for as long.
-    if (silent) break;
-    waiting.erase(waiting.begin(),
-                  waiting.begin() + static_cast<std::ptrdiff_t>(batch.items.size()));
-    waiting.insert(waiting.begin(), again.begin(), again.end());
+    if (under_way.empty()) break;
+    auto [batch, sent] = std::move(under_way.front());
+    under_way.pop_front();
+    auto some = receive(batch, std::move(sent));
+    const auto error = some ? std::nullopt : std::optional<Error>(some.error());
+    if (settle(batch, std::move(some), results, waiting)) silent = error;
+  }
+  if (silent) {
+    for (const auto i : waiting) results[i] = tl::unexpected(*silent);
+  }
+  // So a caller finds all that is to be asked for with a newer record behind the first.
+  const auto superseded = std::ranges::find_if(results, [](const auto& result) {
+    return !result && result.error().reason() == Reason::kRecordSuperseded;
+  });
+  if (superseded != results.end()) {
+    const Error error = superseded->error();
+    for (auto at = superseded; at != results.end(); ++at) *at = tl::unexpected(error);
   }
   return results;
 }
@@ -121,6 +184,21 @@ std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& li
 void add_items(Bytes& body, std::span<const Item> items, const Batch& batch) {
   for (const auto i : batch.items)
     body.insert(body.end(), items[i].encoded.begin(), items[i].encoded.end());
+}
+
+// The head and the items of a message, each with its key behind it, in locked memory.
+Result<SecretBytes> plain_body(ByteView head, std::span<const Item> items, const Batch& batch,
+                               std::span<const keyring::KeyVault::Plain> keys) {
+  std::size_t size = head.size();
+  for (const auto i : batch.items) size += items[i].request_bytes;
+  auto body = SecretBytes::zeroed(size);
+  if (!body) return body;
+  auto at = std::ranges::copy(head, body->reveal_mutable().begin()).out;
+  for (const auto i : batch.items) {
+    at = std::ranges::copy(items[i].encoded, at).out;
+    at = std::ranges::copy(keys[i].key.reveal(), at).out;
+  }
+  return body;
 }
 
 // A context that is outside its limits has no form to be sent in.
@@ -134,7 +212,9 @@ Item presented_item(const Presented& presented) {
   item.refused = unsendable(presented.context);
   if (item.refused) return item;
   item.encoded = encode_presented(presented);
-  if (!WrappedKey::decode(presented.blob.encode()))
+  // It begins with the blob, behind its length.
+  ByteReader in(item.encoded);
+  if (!WrappedKey::decode(in.bytes(item.encoded.size())))
     item.refused = Error(Reason::kBlobInvalid, "the wrapped key is malformed");
   item.request_bytes = item.encoded.size();
   return item;
@@ -167,6 +247,19 @@ std::optional<Error> too_many(std::size_t count) {
       "a call takes at most " + std::to_string(keyring::KeyVault::kKeysPerCallMax) + " keys");
 }
 
+// The vault stops before the caller does, so that what it has done by then is known.
+Bytes time_for(Deadline deadline) {
+  const auto left = deadline.left();
+  return encode_request_time(left - std::min(left / 8, kWayMax));
+}
+
+Result<SecretBytes> secret_of(Result<ipc::Reply> reply) {
+  if (reply) return std::move(reply->secret);
+  if (reply.error().reason() == Reason::kTimedOut)
+    return fail(Reason::kHsmTimeout, reply.error().message());
+  return tl::unexpected(reply.error());
+}
+
 }  // namespace
 
 VaultClient::VaultClient(Options options)
@@ -182,16 +275,24 @@ Result<SecretBytes> VaultClient::call(std::uint16_t type, std::span<const ByteVi
 
 Result<SecretBytes> VaultClient::call_until(std::uint16_t type, std::span<const ByteView> parts,
                                             Deadline deadline) {
-  // The vault stops before the caller does, so that what it has done by then is known.
-  const auto left = deadline.left();
-  const Bytes time = encode_request_time(left - std::min(left / 8, kWayMax));
+  const Bytes time = time_for(deadline);
   std::vector<ByteView> all{time};
   all.insert(all.end(), parts.begin(), parts.end());
-  auto reply = client_.call(type, all, {}, deadline);
-  if (reply) return std::move(reply->secret);
-  if (reply.error().reason() == Reason::kTimedOut)
-    return fail(Reason::kHsmTimeout, reply.error().message());
-  return tl::unexpected(reply.error());
+  return secret_of(client_.call(type, all, {}, deadline));
+}
+
+Result<ipc::Client::Sent> VaultClient::send(std::uint16_t type, std::span<const ByteView> parts,
+                                            Deadline caller) {
+  const Deadline deadline(std::min(Deadline::after(options_.call_timeout).at(), caller.at()));
+  const Bytes time = time_for(deadline);
+  std::vector<ByteView> all{time};
+  all.insert(all.end(), parts.begin(), parts.end());
+  return client_.send(type, all, {}, deadline);
+}
+
+Result<SecretBytes> VaultClient::answer_of(Result<ipc::Client::Sent> sent) {
+  if (!sent) return secret_of(tl::unexpected(sent.error()));
+  return secret_of(sent->wait());
 }
 
 namespace {
@@ -261,17 +362,19 @@ std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<con
     item.answer_bytes = key.key.size() + kWrapOverheadBytes;
     items.push_back(std::move(item));
   }
-  // A message has at most kMessagePartsMax parts, and a key needs two.
-  const Limits limits{record.size() + kHeadBytes, false, (ipc::kMessagePartsMax - 4) / 2};
-  return in_messages<WrappedKey>(
-      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<WrappedKey>>> {
+  const Limits limits{record.size() + kHeadBytes, false, kKeysAheadMax};
+  return in_messages_ahead<WrappedKey>(
+      items, limits, deadline,
+      [&](const Batch& batch) -> Result<ipc::Client::Sent> {
         const auto head = encode_keys_head(record, batch.items.size());
-        std::vector<ByteView> parts{head};
-        for (const auto i : batch.items) {
-          parts.emplace_back(items[i].encoded);
-          if (!keys[i].key.empty()) parts.push_back(keys[i].key.reveal());
-        }
-        const auto answer = call(type_of(VaultRequest::kWrap), parts, deadline);
+        const auto body = plain_body(head, items, batch, keys);
+        if (!body) return tl::unexpected(body.error());
+        const ByteView part = body->reveal();
+        return send(type_of(VaultRequest::kWrap), {&part, 1}, deadline);
+      },
+      [](const Batch& batch,
+         Result<ipc::Client::Sent> sent) -> Result<std::vector<Result<WrappedKey>>> {
+        const auto answer = answer_of(std::move(sent));
         if (!answer) return tl::unexpected(answer.error());
         return decode_wrapped_results(answer->reveal(), batch.items.size());
       });
@@ -290,13 +393,18 @@ std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
     item.answer_bytes = key.blob.ciphertext.size();
     items.push_back(std::move(item));
   }
-  const Limits limits{record.size() + kHeadBytes, false, kKeysPerMessageMax};
-  return in_messages<SecretBytes>(
-      items, limits, deadline, [&](const Batch& batch) -> Result<std::vector<Result<SecretBytes>>> {
+  const Limits limits{record.size() + kHeadBytes, false, kKeysAheadMax};
+  return in_messages_ahead<SecretBytes>(
+      items, limits, deadline,
+      [&](const Batch& batch) {
         Bytes body = encode_keys_head(record, batch.items.size());
         add_items(body, items, batch);
         const ByteView part = body;
-        const auto answer = call(type_of(VaultRequest::kUnwrap), {&part, 1}, deadline);
+        return send(type_of(VaultRequest::kUnwrap), {&part, 1}, deadline);
+      },
+      [](const Batch& batch,
+         Result<ipc::Client::Sent> sent) -> Result<std::vector<Result<SecretBytes>>> {
+        const auto answer = answer_of(std::move(sent));
         if (!answer) return tl::unexpected(answer.error());
         return decode_secret_results(answer->reveal(), batch.items.size());
       });

@@ -13,7 +13,8 @@ namespace coffer::hsm {
 // VaultClient is the KeyVault of a program that talks to a vault process: cofferd. Calls are split
 // into messages that fit, and each message says how long the vault may work on it: less than
 // `call_timeout`. A vault that is slow answers in time with what it has done, and is asked for the
-// rest in the next message, until the call's deadline; nothing that was begun is ever repeated.
+// rest in the next message, until the call's deadline; nothing that was begun is ever repeated. Of
+// wrap() and unwrap(), which hand nothing to anybody else, two messages are under way at a time.
 //
 // Thread-safe. A call with a deadline blocks until that, one without for at most `call_timeout`; a
 // message that gets no answer at all ends the call. Beside the errors of KeyVault:
@@ -31,8 +32,13 @@ class VaultClient final : public keyring::KeyVault {
     // Instead of socket_path, for tests.
     std::function<Result<UniqueFd>(Deadline)> connect;
   };
-  // Keys in one message: what a death of the vault leaves unknown.
+  // Keys in one message.
   static constexpr std::size_t kKeysPerMessageMax = 64;
+  // Of wrap() and unwrap(): messages under way, and keys in each; of other calls it is one message.
+  // What a death of the vault leaves unknown is what was in those. When a record was superseded for
+  // one of them, those sent after it count as superseded too, and what they made is thrown away.
+  static constexpr std::size_t kMessagesAheadMax = 2;
+  static constexpr std::size_t kKeysAheadMax = 128;
 
   explicit VaultClient(Options options);
   ~VaultClient() override;
@@ -74,6 +80,9 @@ class VaultClient final : public keyring::KeyVault {
   Result<SecretBytes> call(std::uint16_t type, std::span<const ByteView> parts, Deadline caller);
   Result<SecretBytes> call_until(std::uint16_t type, std::span<const ByteView> parts,
                                  Deadline deadline);
+  Result<ipc::Client::Sent> send(std::uint16_t type, std::span<const ByteView> parts,
+                                 Deadline caller);
+  static Result<SecretBytes> answer_of(Result<ipc::Client::Sent> sent);
 
   const Options options_;
   ipc::Client client_;

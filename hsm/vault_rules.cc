@@ -498,14 +498,15 @@ Result<const KeyVersion*> version_of(const CmkRecord& record, const keyring::Wra
                 "the wrapped key is of key " + blob.cmk.str() + ", not of " + record.id.str());
   }
   const KeyVersion* version = record.find_version(blob.cmk_version);
-  const std::string named =
-      "version " + std::to_string(blob.cmk_version) + " of key " + record.id.str();
+  const auto named = [&] {
+    return "version " + std::to_string(blob.cmk_version) + " of key " + record.id.str();
+  };
   if (version == nullptr || version->state == VersionState::kDestroyed) {
-    return fail(Reason::kBlobInvalid, named + " does not exist");
+    return fail(Reason::kBlobInvalid, named() + " does not exist");
   }
   if (version->profile != blob.profile) {
     return fail(Reason::kBlobInvalid,
-                named + " does not wrap by " + std::string(kek_profile_name(blob.profile)));
+                named() + " does not wrap by " + std::string(kek_profile_name(blob.profile)));
   }
   return version;
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/base/bytes.h"
 
+#include <algorithm>
+
 namespace coffer {
 namespace {
+
+constexpr std::size_t kRoomBytes = 128;
 
 // The length in bytes of the UTF-8 sequence at the start of `text`, 0 when it is malformed.
 std::size_t sequence_length(std::string_view text) noexcept {
@@ -62,6 +66,10 @@ ByteWriter& ByteWriter::u64(std::uint64_t value) {
 }
 
 ByteWriter& ByteWriter::raw(ByteView bytes) {
+  // Most of what is written is small, and begins with a few bytes.
+  if (out_.capacity() < out_.size() + bytes.size()) {
+    out_.reserve(std::max(kRoomBytes, 2 * (out_.size() + bytes.size())));
+  }
   out_.insert(out_.end(), bytes.begin(), bytes.end());
   return *this;
 }

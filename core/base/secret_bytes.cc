@@ -8,6 +8,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -22,6 +24,7 @@ constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kSlotBytes = 256;
 constexpr std::size_t kChunkBytes = std::size_t{64} * 1024;
 constexpr std::size_t kChunksMax = 64;
+constexpr std::size_t kSlots = kChunkBytes / kSlotBytes;
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -71,7 +74,7 @@ class Arena {
     }
     std::byte* start = map_locked(kChunkBytes);
     if (start == nullptr) return nullptr;
-    chunks_.push_back({start, std::vector<bool>(kChunkBytes / kSlotBytes, false)});
+    chunks_.push_back({start, {}});
     return chunks_.back().take(slots);
   }
 
@@ -81,7 +84,7 @@ class Arena {
     for (auto& chunk : chunks_) {
       if (bytes < chunk.start || bytes >= chunk.start + kChunkBytes) continue;
       const auto first = static_cast<std::size_t>(bytes - chunk.start) / kSlotBytes;
-      std::fill_n(chunk.used.begin() + static_cast<std::ptrdiff_t>(first), slots, false);
+      chunk.mark(first, slots, false);
       return;
     }
   }
@@ -89,18 +92,35 @@ class Arena {
  private:
   struct Chunk {
     std::byte* start;
-    std::vector<bool> used;
+    std::array<std::uint64_t, kSlots / 64> used;  // A bit for each slot.
 
     std::byte* take(std::size_t slots) noexcept {
       std::size_t run = 0;
-      for (std::size_t i = 0; i < used.size(); ++i) {
-        run = used[i] ? 0 : run + 1;
+      for (std::size_t i = 0; i < kSlots; ++i) {
+        // Most of a full chunk is passed over in words.
+        if (i % 64 == 0 && used[i / 64] == ~std::uint64_t{0}) {
+          run = 0;
+          i += 63;
+          continue;
+        }
+        if (run == 0) {
+          const auto taken = static_cast<std::size_t>(std::countr_one(used[i / 64] >> (i % 64)));
+          i += std::min(taken, 63 - i % 64);
+        }
+        run = is_used(i) ? 0 : run + 1;
         if (run < slots) continue;
         const std::size_t first = i + 1 - slots;
-        std::fill_n(used.begin() + static_cast<std::ptrdiff_t>(first), slots, true);
+        mark(first, slots, true);
         return start + first * kSlotBytes;
       }
       return nullptr;
+    }
+    bool is_used(std::size_t i) const noexcept { return ((used[i / 64] >> (i % 64)) & 1U) != 0; }
+    void mark(std::size_t first, std::size_t slots, bool taken) noexcept {
+      for (std::size_t i = first; i < first + slots; ++i) {
+        const std::uint64_t bit = std::uint64_t{1} << (i % 64);
+        used[i / 64] = taken ? used[i / 64] | bit : used[i / 64] & ~bit;
+      }
     }
   };
 

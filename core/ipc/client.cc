@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "core/ipc/channel.h"
 #include "core/ipc/received.h"
@@ -40,8 +41,20 @@ class Client::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  Result<Reply> call(std::uint16_t type, std::span<const ByteView> parts, std::span<const int> fds,
-                     Deadline deadline);
+  // A call under way, from begin() to wait() or drop(). In pending_ until it has its answer.
+  struct Pending {
+    explicit Pending(Deadline until) : deadline(until) {}
+    const Deadline deadline;
+    std::uint64_t id = 0;
+    std::condition_variable done;
+    std::optional<Result<Reply>> result;
+  };
+  using PendingPtr = std::shared_ptr<Pending>;
+
+  Result<PendingPtr> begin(std::uint16_t type, std::span<const ByteView> parts,
+                           std::span<const int> fds, Deadline deadline);
+  Result<Reply> wait(Pending& pending);
+  void drop(const Pending& pending);
   void stop();
 
   bool connected() const {
@@ -59,12 +72,6 @@ class Client::Impl {
 
  private:
   using Lock = std::unique_lock<std::mutex>;
-
-  // A call under way. It lives on the caller's stack, in pending_ while it waits.
-  struct Pending {
-    std::condition_variable done;
-    std::optional<Result<Reply>> result;
-  };
 
   Error stopping_error() const { return {Reason::kCancelled, options_.peer + ": client stops"}; }
 
@@ -86,7 +93,7 @@ class Client::Impl {
   mutable std::mutex mutex_;          // Guards all below but thread_ and backoff_.
   std::condition_variable changed_;   // Any of these changed.
   std::shared_ptr<Channel> channel_;  // Null while there is no connection.
-  std::map<std::uint64_t, Pending*> pending_;
+  std::map<std::uint64_t, PendingPtr> pending_;
   std::size_t calls_ = 0;  // Under way, waiting for a connection or an answer.
   std::uint64_t next_id_ = 1;
   std::uint64_t connections_made_ = 0;
@@ -95,6 +102,7 @@ class Client::Impl {
   std::optional<Error> last_failure_;
   bool wanted_ = false;   // A call waits for a connection.
   bool sending_ = false;  // A call has its turn to send.
+  std::condition_variable sent_;
   bool stopping_ = false;
 
   std::chrono::milliseconds backoff_{0};  // Of the thread: the wait before the next attempt.
@@ -126,7 +134,7 @@ Result<void> Client::Impl::send_in_turn(Channel& channel, const FrameHeader& hea
   all.insert(all.end(), parts.begin(), parts.end());
   {
     Lock lock(mutex_);
-    if (!changed_.wait_until(lock, deadline.at(), [&] { return !sending_; })) {
+    if (!sent_.wait_until(lock, deadline.at(), [&] { return !sending_; })) {
       return fail(Reason::kTimedOut, "wait for the turn to send to " + options_.peer);
     }
     sending_ = true;
@@ -136,12 +144,13 @@ Result<void> Client::Impl::send_in_turn(Channel& channel, const FrameHeader& hea
     const std::scoped_lock lock(mutex_);
     sending_ = false;
   }
-  changed_.notify_all();
+  sent_.notify_one();
   return sent;
 }
 
-Result<Reply> Client::Impl::call(std::uint16_t type, std::span<const ByteView> parts,
-                                 std::span<const int> fds, Deadline deadline) {
+Result<Client::Impl::PendingPtr> Client::Impl::begin(std::uint16_t type,
+                                                     std::span<const ByteView> parts,
+                                                     std::span<const int> fds, Deadline deadline) {
   if (type == 0 || type > kTypeMax) {
     return fail(Reason::kInvalidArgs, "request type " + std::to_string(type));
   }
@@ -151,35 +160,41 @@ Result<Reply> Client::Impl::call(std::uint16_t type, std::span<const ByteView> p
     return fail(Reason::kLimitsExceeded, "too many calls of " + options_.peer + " under way");
   }
   ++calls_;
-  const struct CountDown {
-    std::size_t& calls;  // The lock is held where this ends.
-    ~CountDown() { --calls; }
-  } count_down{calls_};
-
   const auto channel = wait_connected(lock, deadline);
-  if (!channel) return tl::unexpected(channel.error());
-
+  if (!channel) {
+    --calls_;
+    return tl::unexpected(channel.error());
+  }
   // Known before it is sent: the answer may come before send() returns.
-  Pending pending;
-  const std::uint64_t id = next_id_++;
-  pending_.emplace(id, &pending);
+  auto pending = std::make_shared<Pending>(deadline);
+  pending->id = next_id_++;
+  pending_.emplace(pending->id, pending);
   lock.unlock();
-  const auto sent = send_in_turn(**channel, {type, id}, parts, fds, deadline);
+  const auto sent = send_in_turn(**channel, {type, pending->id}, parts, fds, deadline);
+  if (sent) return pending;
   // Whatever broke, the receiver sees the end and fails the other calls.
-  if (!sent && sent.error().reason() == options_.lost) (*channel)->shutdown();
+  if (sent.error().reason() == options_.lost) (*channel)->shutdown();
   lock.lock();
+  if (pending->result) return pending;
+  pending_.erase(pending->id);
+  --calls_;
+  return pass(sent.error(), "ask " + options_.peer);
+}
 
-  if (!sent && !pending.result) {
-    pending_.erase(id);
-    return pass(sent.error(), "ask " + options_.peer);
-  }
-  const bool answered =
-      pending.done.wait_until(lock, deadline.at(), [&] { return pending.result.has_value(); });
-  if (!answered) {
-    pending_.erase(id);
-    return fail(Reason::kTimedOut, options_.peer + " did not answer in time");
-  }
-  return std::move(*pending.result);
+Result<Reply> Client::Impl::wait(Pending& pending) {
+  Lock lock(mutex_);
+  const bool answered = pending.done.wait_until(lock, pending.deadline.at(),
+                                                [&] { return pending.result.has_value(); });
+  --calls_;
+  if (answered) return std::move(*pending.result);
+  pending_.erase(pending.id);
+  return fail(Reason::kTimedOut, options_.peer + " did not answer in time");
+}
+
+void Client::Impl::drop(const Pending& pending) {
+  const std::scoped_lock lock(mutex_);
+  pending_.erase(pending.id);
+  --calls_;
 }
 
 void Client::Impl::stop() {
@@ -287,14 +302,17 @@ Result<void> Client::Impl::dispatch(Received received) {
     return fail(Reason::kMessageInvalid, options_.peer + " sent a request");
 
   auto reply = to_reply(*frame, received);
-  const std::scoped_lock lock(mutex_);
-  const auto found = pending_.find(header.request_id);
-  // The call may have timed out before.
-  if (found == pending_.end()) return {};
-  found->second->result = std::move(reply);
-  // Under the lock: the caller, whose stack this is, cannot go before it is released.
-  found->second->done.notify_one();
-  pending_.erase(found);
+  PendingPtr pending;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = pending_.find(header.request_id);
+    // The call may have timed out before.
+    if (found == pending_.end()) return {};
+    pending = std::move(found->second);
+    pending_.erase(found);
+    pending->result = std::move(reply);
+  }
+  pending->done.notify_one();
   return {};
 }
 
@@ -318,9 +336,37 @@ bool Client::Impl::wait_backoff() {
 Client::Client(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Client::~Client() = default;
 
+struct Client::Sent::State {
+  State(Impl& owner, Impl::PendingPtr started) : impl(owner), pending(std::move(started)) {}
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    if (pending != nullptr) impl.drop(*pending);
+  }
+  Impl& impl;
+  Impl::PendingPtr pending;  // Null once it was waited for.
+};
+
+Client::Sent::Sent(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
+Client::Sent::Sent(Sent&&) noexcept = default;
+Client::Sent::~Sent() = default;
+
+Result<Reply> Client::Sent::wait() {
+  return state_->impl.wait(*std::exchange(state_->pending, nullptr));
+}
+
+Result<Client::Sent> Client::send(std::uint16_t type, std::span<const ByteView> parts,
+                                  std::span<const int> fds, Deadline deadline) {
+  auto pending = impl_->begin(type, parts, fds, deadline);
+  if (!pending) return tl::unexpected(pending.error());
+  return Sent(std::make_unique<Sent::State>(*impl_, std::move(*pending)));
+}
+
 Result<Reply> Client::call(std::uint16_t type, std::span<const ByteView> parts,
                            std::span<const int> fds, Deadline deadline) {
-  return impl_->call(type, parts, fds, deadline);
+  const auto pending = impl_->begin(type, parts, fds, deadline);
+  if (!pending) return tl::unexpected(pending.error());
+  return impl_->wait(**pending);
 }
 
 void Client::stop() {

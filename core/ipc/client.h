@@ -30,9 +30,13 @@ struct Reply {
 // broke. Calls of many threads share the connection; answers may come in any order. It never
 // repeats a request by itself: only the caller knows whether that is safe.
 //
-// Thread-safe. call() blocks, so none is made on the event loop. One thread of the client receives;
-// the callbacks run on it, must be quick, and must not call the client's call() or stop().
+// Thread-safe. call() and send() block, so none is made on the event loop. One thread of the client
+// receives; the callbacks run on it, must be quick, and must not call the client's call(), send()
+// or stop().
 class Client {
+ private:
+  class Impl;
+
  public:
   struct Options {
     std::string peer;  // Name of the server in messages: "coffer-vault@local".
@@ -74,6 +78,25 @@ class Client {
     return call(type, body, {}, deadline);
   }
 
+  // A call in two steps, for who has more to ask before the answer comes. It belongs to one thread
+  // at a time, and ends before the client does; dropped, its answer is thrown away.
+  class Sent {
+   public:
+    Sent(Sent&&) noexcept;
+    Sent& operator=(Sent&&) = delete;
+    ~Sent();
+    // The answer, waited for until the deadline it was sent with. Once. Errors as call().
+    Result<Reply> wait();
+
+   private:
+    friend class Client;
+    struct State;
+    explicit Sent(std::unique_ptr<State> state) noexcept;
+    std::unique_ptr<State> state_;
+  };
+  Result<Sent> send(std::uint16_t type, std::span<const ByteView> parts, std::span<const int> fds,
+                    Deadline deadline);
+
   // Fails all calls with kCancelled, closes and joins. May be called again.
   void stop();
 
@@ -82,7 +105,6 @@ class Client {
   std::uint64_t attempts_failed() const;
 
  private:
-  class Impl;
   std::unique_ptr<Impl> impl_;
 };
 

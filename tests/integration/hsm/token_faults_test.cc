@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "hsm/pkcs11_token.h"
 #include "hsm/revision_floors.h"
 #include "hsm/ruled_vault.h"
@@ -185,6 +187,63 @@ TEST_F(TokenFaultTest, LostSessionCostsOneRepeatAndNoError) {
     shared().script.set(line);
     EXPECT_THAT(unwrap(), Succeeds()) << line;
   }
+}
+
+// Keys that the token is given together: each has its own repeats and its own error.
+class GroupFaultTest : public TokenFaultTest {
+ protected:
+  void SetUp() override {
+    TokenFaultTest::SetUp();
+    if (IsSkipped()) return;
+    while (keys_.size() < 8) {
+      keys_.emplace_back();
+      keys_.back().key = *SecretBytes::random(32);
+      keys_.back().context = data_context();
+    }
+    presented_.clear();
+    for (auto& one : vault_->wrap(record_, keys_, soon())) {
+      ASSERT_THAT(one, Succeeds());
+      presented_.push_back({*one, data_context()});
+    }
+  }
+  void expect_all_but(const std::set<std::size_t>& bad, Reason reason) {
+    const auto plain = vault_->unwrap(record_, presented_, soon());
+    ASSERT_EQ(plain.size(), keys_.size());
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      if (bad.contains(i)) {
+        EXPECT_THAT(plain[i], FailsWith(reason)) << i;
+      } else {
+        ASSERT_THAT(plain[i], Succeeds()) << i;
+        EXPECT_TRUE(equal_constant_time(plain[i]->reveal(), keys_[i].key.reveal())) << i;
+      }
+    }
+  }
+};
+
+TEST_F(GroupFaultTest, EachKeyIsRepeatedForItself) {
+  // The first goes alone; the others' sessions are lost twice.
+  shared().script.set("C_DecryptInit@3 return 0xB3\nC_DecryptInit@6 return 0xB3\n");
+  expect_all_but({}, Reason::kHsmFailed);
+}
+
+TEST_F(GroupFaultTest, OneThatFailsTakesNoOtherAlong) {
+  shared().script.set("C_DecryptInit@4 return 0x31\n");
+  expect_all_but({3}, Reason::kHsmBusy);
+  shared().script.clear();
+  presented_[2].blob.tag[0] ^= std::byte{1};
+  presented_[5].blob.tag[0] ^= std::byte{1};
+  expect_all_but({2, 5}, Reason::kBlobInvalid);
+}
+
+TEST_F(GroupFaultTest, NoNonceIsUsedTwiceThoughAnAttemptIsRepeated) {
+  shared().script.set("C_Encrypt@4 return 0xB3\n");
+  std::set<Bytes> nonces;
+  for (const auto& key : presented_) nonces.insert(key.blob.nonce);
+  for (const auto& one : vault_->wrap(record_, keys_, soon())) {
+    ASSERT_THAT(one, Succeeds());
+    nonces.insert(one->nonce);
+  }
+  EXPECT_EQ(nonces.size(), 2 * keys_.size());
 }
 
 TEST_F(TokenFaultTest, UnclearAnswerOnceIsRepeatedAndTwiceMeansBadData) {

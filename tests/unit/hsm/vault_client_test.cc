@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <future>
 #include <mutex>
 
@@ -39,9 +40,10 @@ class VaultClientTest : public testing::Test {
  protected:
   using Handler = ipc::Server::Handler;
 
-  void serve(Handler handler) {
+  void serve(Handler handler, std::size_t threads = 0) {
     ipc::Server::Options serving;
     serving.name = "vault";
+    serving.handler_threads = threads;
     server_ = std::make_unique<ipc::Server>(std::move(serving), std::move(handler));
     const auto path = (folder_.path() / "vault.sock").string();
     ASSERT_THAT(server_->listen(*ipc::listen_at(path)), Succeeds());
@@ -116,6 +118,48 @@ TEST_F(VaultClientTest, ASlowVaultIsAskedAgainForWhatItHadNotBegun) {
   ASSERT_EQ(done_.size(), 75U) << "each key once";
   std::ranges::sort(done_);
   for (std::size_t i = 0; i < done_.size(); ++i) EXPECT_EQ(done_[i], 100 + i);
+}
+
+// Two messages are under way: the first is answered once the second has come.
+TEST_F(VaultClientTest, WhatWasUnwrappedBehindASupersededRecordIsThrownAway) {
+  std::promise<void> second;
+  std::atomic<int> order{0};
+  bool supersedes = false;
+  serve(
+      [&](const ipc::Request& request) -> Result<ipc::Reply> {
+        const auto asked = decode_unwrap(decode_request_time(request.body)->body);
+        EXPECT_THAT(asked, Succeeds());
+        const bool first = order++ == 0;
+        if (first) {
+          EXPECT_EQ(second.get_future().wait_for(seconds(10)), std::future_status::ready);
+        } else {
+          second.set_value();
+        }
+        std::vector<Result<SecretBytes>> results;
+        for (std::size_t i = 0; i < asked->keys.size(); ++i) {
+          results.push_back(first && supersedes
+                                ? Result<SecretBytes>(fail(Reason::kRecordSuperseded, "changed"))
+                                : SecretBytes::random(32));
+        }
+        ipc::Reply reply;
+        reply.secret = *encode_results(results);
+        return reply;
+      },
+      2);
+  Presented key = one_key();
+  key.context = {};
+  key.context.purpose = keyring::Purpose::kEnvelopeData;
+  key.context.key_bytes = 32;
+  const std::vector<Presented> keys(VaultClient::kKeysAheadMax + 5, key);
+  const auto unwrap = [&] {
+    return client_->unwrap(Bytes(10), keys, Deadline::after(seconds(30)));
+  };
+  for (const auto& result : unwrap()) EXPECT_THAT(result, Succeeds());
+
+  second = {};
+  order = 0;
+  supersedes = true;
+  for (const auto& result : unwrap()) EXPECT_THAT(result, FailsWith(Reason::kRecordSuperseded));
 }
 
 TEST_F(VaultClientTest, KeysAreMadeUnderIndexesThatFollowEachOtherThoughOneIsRefused) {

@@ -96,8 +96,7 @@ void SqliteDatabase::Close::operator()(::sqlite3* db) const noexcept {
   ::sqlite3_close_v2(db);
 }
 
-Result<SqliteDatabase> SqliteDatabase::open(const std::string& path, const Kind& kind) {
-  if (auto made = make_private_file(path); !made) return tl::unexpected(made.error());
+Result<SqliteDatabase> SqliteDatabase::connect(const std::string& path) {
   ::sqlite3* raw = nullptr;
   const int opened = ::sqlite3_open_v2(
       path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
@@ -109,15 +108,32 @@ Result<SqliteDatabase> SqliteDatabase::open(const std::string& path, const Kind&
   ::sqlite3_limit(raw, SQLITE_LIMIT_LENGTH, kCellBytesMax);
   ::sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   ::sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  // Temporary files would lie where nobody guards them.
+  auto set = database.execute("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY");
+  if (!set) return pass(set.error(), "open " + path);
+  return database;
+}
+
+Result<SqliteDatabase> SqliteDatabase::open_reader(const std::string& path) {
+  auto database = connect(path);
+  if (!database) return database;
+  if (auto set = database->execute("PRAGMA query_only = ON"); !set) {
+    return pass(set.error(), "open " + path);
+  }
+  return database;
+}
+
+Result<SqliteDatabase> SqliteDatabase::open(const std::string& path, const Kind& kind) {
+  if (auto made = make_private_file(path); !made) return tl::unexpected(made.error());
+  auto database = connect(path);
+  if (!database) return database;
   const auto ready = [&]() -> Result<void> {
-    // Temporary files would lie where nobody guards them.
-    if (auto set = database.execute("PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; "
-                                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
+    if (auto set = database->execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
         !set) {
       return set;
     }
-    if (auto sound = require_sound(database, path); !sound) return sound;
-    return settle_schema(database, path, kind);
+    if (auto sound = require_sound(*database, path); !sound) return sound;
+    return settle_schema(*database, path, kind);
   }();
   if (!ready) return pass(ready.error(), "open " + path);
   return database;

@@ -36,6 +36,10 @@ class SqliteDatabase {
   //   kStoreDamaged   also: of another application, or of a newer schema than this program knows.
   static Result<SqliteDatabase> open(const std::string& path, const Kind& kind);
 
+  // A further connection, that only reads, to a file that open() opened and checked. What it reads
+  // waits for no writer and holds up none: each statement sees what was committed before it began.
+  static Result<SqliteDatabase> open_reader(const std::string& path);
+
   SqliteDatabase(SqliteDatabase&&) noexcept = default;
   SqliteDatabase& operator=(SqliteDatabase&&) noexcept = default;
 
@@ -51,6 +55,7 @@ class SqliteDatabase {
     void operator()(::sqlite3* db) const noexcept;
   };
   explicit SqliteDatabase(::sqlite3* db) : db_(db) {}
+  static Result<SqliteDatabase> connect(const std::string& path);
 
   std::unique_ptr<::sqlite3, Close> db_;
 };

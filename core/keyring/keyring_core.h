@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -93,8 +94,15 @@ class Keyring::Core {
   struct Lease {
     std::uint32_t version = 0;
     std::uint64_t left = 0;
-    bool taken = false;  // By a call, which may block while it takes out more.
+    bool taken = false;      // By a call, which may block while it takes out more.
+    std::uint64_t used = 0;  // By the count of leases_used_: when it was last asked for.
   };
+  using LeasePtr = std::shared_ptr<Lease>;
+  // Of kLeasesMax the half unused for longest is dropped: what it had left counts as used up, and
+  // its key leases anew. Who waits for one that is dropped meanwhile may still use it up.
+  static constexpr std::size_t kLeasesMax = 2048;
+  // The caller holds lease_mutex_.
+  LeasePtr lease_of(const CmkId& id);
   class LeaseTurn;
   Result<void> take_from(Lease& lease, const CmkId& id, std::size_t count,
                          const audit::Actor& actor, Deadline deadline,
@@ -105,7 +113,8 @@ class Keyring::Core {
 
   std::mutex lease_mutex_;  // Guards leases_ and their `taken`; who set that has the rest.
   std::condition_variable lease_given_back_;
-  std::map<CmkId, Lease> leases_;
+  std::map<CmkId, LeasePtr> leases_;
+  std::uint64_t leases_used_ = 0;
 };
 
 // How the uses of a call ended, as one result record tells it.

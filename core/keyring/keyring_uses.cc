@@ -32,23 +32,22 @@ class Keyring::Core::LeaseTurn {
  public:
   static Result<LeaseTurn> wait_for(Core& core, const CmkId& id, std::optional<Deadline> deadline) {
     std::unique_lock lock(core.lease_mutex_);
-    // References to what is in a map stay good.
-    Lease& lease = core.leases_[id];
-    while (lease.taken) {
+    LeasePtr lease = core.lease_of(id);
+    while (lease->taken) {
       if (!deadline) {
         core.lease_given_back_.wait(lock);
       } else if (core.lease_given_back_.wait_until(lock, deadline->at()) ==
                      std::cv_status::timeout &&
-                 lease.taken) {
+                 lease->taken) {
         return fail(Reason::kHsmTimeout,
                     "lease uses of key " + id.str() + ": the time was over before it was its turn");
       }
     }
-    lease.taken = true;
-    return LeaseTurn(core, lease);
+    lease->taken = true;
+    return LeaseTurn(core, std::move(lease));
   }
   LeaseTurn(LeaseTurn&& other) noexcept
-      : core_(std::exchange(other.core_, nullptr)), lease_(other.lease_) {}
+      : core_(std::exchange(other.core_, nullptr)), lease_(std::move(other.lease_)) {}
   LeaseTurn& operator=(LeaseTurn&&) = delete;
   ~LeaseTurn() {
     if (core_ == nullptr) return;
@@ -62,11 +61,26 @@ class Keyring::Core::LeaseTurn {
   Lease& lease() const { return *lease_; }
 
  private:
-  LeaseTurn(Core& core, Lease& lease) : core_(&core), lease_(&lease) {}
+  LeaseTurn(Core& core, LeasePtr lease) : core_(&core), lease_(std::move(lease)) {}
 
   Core* core_;
-  Lease* lease_;
+  LeasePtr lease_;
 };
+
+Keyring::Core::LeasePtr Keyring::Core::lease_of(const CmkId& id) {
+  if (leases_.size() >= kLeasesMax && !leases_.contains(id)) {
+    std::vector<std::uint64_t> times;
+    times.reserve(leases_.size());
+    for (const auto& [other, lease] : leases_) times.push_back(lease->used);
+    const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+    std::ranges::nth_element(times, middle);
+    std::erase_if(leases_, [&](const auto& entry) { return entry.second->used < *middle; });
+  }
+  auto& lease = leases_[id];
+  if (lease == nullptr) lease = std::make_shared<Lease>();
+  lease->used = ++leases_used_;
+  return lease;
+}
 
 Result<void> Keyring::Core::take_uses(const CmkId& id, std::size_t count, const audit::Actor& actor,
                                       Deadline deadline) {
@@ -163,8 +177,8 @@ std::vector<Result<WrappedKey>> Keyring::wrap(const CmkId& id,
       const auto part = keys.subspan(begin, end - begin);
       append(results, core_->with_uses(id, part.size(), actor, deadline,
                                        [&](ByteView record, std::size_t first) {
-                                         return core_->parts.vault.wrap(
-                                             record, part.subspan(first), deadline);
+                                         return core_->parts.vault.wrap(record, part.subspan(first),
+                                                                        deadline);
                                        }));
     });
     return results;

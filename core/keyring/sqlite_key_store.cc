@@ -123,7 +123,8 @@ void choose(Select& select, const KeyFilter& filter) {
 
 class SqliteKeyStore final : public KeyStore {
  public:
-  explicit SqliteKeyStore(SqliteDatabase database) : database_(std::move(database)) {}
+  SqliteKeyStore(SqliteDatabase database, SqliteDatabase reader)
+      : database_(std::move(database)), reader_(std::move(reader)) {}
 
   Result<void> put(const SealedRecord& sealed, std::uint64_t expected_revision,
                    std::uint64_t intent) override {
@@ -175,8 +176,8 @@ class SqliteKeyStore final : public KeyStore {
     constexpr std::uint64_t kOffsetMax = std::numeric_limits<std::int64_t>::max();
     select.then(" LIMIT ? OFFSET ?").with(std::uint64_t{query.count_max});
     select.with(std::min(query.offset, kOffsetMax));
-    const std::lock_guard lock(mutex_);
-    auto statement = select.prepare(database_);
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = select.prepare(reader_);
     if (!statement) return tl::unexpected(statement.error());
     return all_records(*statement, "list keys");
   }
@@ -184,8 +185,8 @@ class SqliteKeyStore final : public KeyStore {
   Result<std::uint64_t> count(const KeyFilter& filter) override {
     Select select("count(*)");
     choose(select, filter);
-    const std::lock_guard lock(mutex_);
-    auto statement = select.prepare(database_);
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = select.prepare(reader_);
     if (!statement) return tl::unexpected(statement.error());
     return only_number(*statement, "count keys");
   }
@@ -197,8 +198,8 @@ class SqliteKeyStore final : public KeyStore {
     select.where("(due <= ? OR planned > ?)").with(usec(now)).with(usec(planned_max));
     if (after) select.where("(due, id) > (?, ?)").with(usec(after->due)).with(after->id.bytes());
     select.then(" ORDER BY due, id LIMIT ?").with(std::uint64_t{count_max});
-    const std::lock_guard lock(mutex_);
-    auto statement = select.prepare(database_);
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = select.prepare(reader_);
     if (!statement) return tl::unexpected(statement.error());
     std::vector<DueKey> keys;
     for (;;) {
@@ -214,8 +215,8 @@ class SqliteKeyStore final : public KeyStore {
   Result<std::optional<WallTime>> next_due(WallTime now) override {
     Select select("min(due)");
     select.where("due > ?").with(usec(now));
-    const std::lock_guard lock(mutex_);
-    auto statement = select.prepare(database_);
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = select.prepare(reader_);
     if (!statement) return tl::unexpected(statement.error());
     const auto row = statement->step();
     if (!row) return pass(row.error(), "look for keys that are due");
@@ -463,6 +464,9 @@ class SqliteKeyStore final : public KeyStore {
 
   std::mutex mutex_;  // Guards database_, which is one connection for one thread at a time.
   SqliteDatabase database_;
+  // Lists, counts and searches, which may go through all keys: the use of a key does not wait.
+  std::mutex reader_mutex_;  // Guards reader_. Never held with the other.
+  SqliteDatabase reader_;
 };
 
 }  // namespace
@@ -470,7 +474,13 @@ class SqliteKeyStore final : public KeyStore {
 Result<std::unique_ptr<KeyStore>> open_sqlite_key_store(const std::string& path) {
   auto database = SqliteDatabase::open(path, kKind);
   if (!database) return pass(database.error(), "key store");
-  return std::make_unique<SqliteKeyStore>(std::move(*database));
+  // Of a million keys the indexes fit: a look-up reads one page of the file.
+  if (auto set = database->execute("PRAGMA cache_size = -65536"); !set) {
+    return pass(set.error(), "key store");
+  }
+  auto reader = SqliteDatabase::open_reader(path);
+  if (!reader) return pass(reader.error(), "key store");
+  return std::make_unique<SqliteKeyStore>(std::move(*database), std::move(*reader));
 }
 
 }  // namespace coffer::keyring

@@ -186,6 +186,22 @@ TEST_F(KeyringTest, UsesAreLeasedInBlocksAndRefusedAtTheLimit) {
   make_dek(made.id);
 }
 
+// Never too few are counted: what a dropped lease had left is not handed out again.
+TEST_F(KeyringTest, OfVeryManyKeysTheLeasesUnusedForLongestCountAsUsedUp) {
+  const auto old = create("old");
+  const auto recent = create("recent");
+  make_dek(old.id);
+  make_dek(recent.id);
+  for (int i = 0; i < 2045; ++i) create("k" + std::to_string(i));
+  make_dek(recent.id);
+  create("one");
+  create("two-too-many");
+  make_dek(old.id);
+  make_dek(recent.id);
+  EXPECT_EQ(keyring_->get(old.id)->current().wraps_leased, 16U);
+  EXPECT_EQ(keyring_->get(recent.id)->current().wraps_leased, 8U);
+}
+
 TEST_F(KeyringTest, AVersionThatNearsItsLimitIsRotated) {
   keyring_.emplace(Keyring::Parts{*vault_, store_, log_, system_clock(), 16});
   const auto made = create();

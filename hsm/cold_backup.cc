@@ -50,10 +50,16 @@ struct Census {
 class TemporaryFolder {
  public:
   static Result<TemporaryFolder> make() {
-    const char* parent = ::secure_getenv("TMPDIR");
-    std::string path = std::string(parent != nullptr ? parent : "/var/tmp") + "/coffer-XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr) return fail_errno(errno, "make a folder " + path);
-    return TemporaryFolder(std::move(path));
+    // The owner of a store may not be who the caller's own folder is for.
+    const char* const wanted = ::secure_getenv("TMPDIR");
+    int number = 0;
+    for (const char* const parent : {wanted, "/var/tmp"}) {
+      if (parent == nullptr) continue;
+      std::string path = std::string(parent) + "/coffer-XXXXXX";
+      if (::mkdtemp(path.data()) != nullptr) return TemporaryFolder(std::move(path));
+      number = errno;
+    }
+    return fail_errno(number, "make a folder below /var/tmp");
   }
   TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   TemporaryFolder& operator=(TemporaryFolder&&) = delete;

@@ -159,7 +159,7 @@ Result<Ground> lay_ground(const Config& config, const HostId& host) {
 
   const auto open_journal = [folder = config.state_folder + "/audit",
                              host]() -> Result<std::unique_ptr<audit::AuditLog>> {
-    audit::Journal::Options options{.node = host};
+    const audit::Journal::Options options{.node = host};
     auto journal = audit::Journal::open(folder, options);
     if (!journal) return tl::unexpected(journal.error());
     return std::unique_ptr<audit::AuditLog>(std::move(*journal));

@@ -146,9 +146,8 @@ void SimEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyIn
     if ((!query.after || *query.after < id) && matches(key, query.filter)) found.push_back(key);
   }
   if (query.order != keyring::KeyOrder::kById) {
-    std::ranges::sort(found, {}, [](const KeyInfo& key) {
-      return std::pair(key.record.created, key.record.id);
-    });
+    std::ranges::sort(
+        found, {}, [](const KeyInfo& key) { return std::pair(key.record.created, key.record.id); });
     if (query.order == keyring::KeyOrder::kNewestFirst) std::ranges::reverse(found);
     const auto skipped = std::min<std::size_t>(query.offset, found.size());
     found.erase(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(skipped));

@@ -97,7 +97,7 @@ Bytes BareToken::encrypt(std::size_t index, ByteView text) {
 }
 
 Bytes BareToken::decrypt(std::size_t index, ByteView sealed) {
-  Session& session = sessions_.at(index);
+  const Session& session = sessions_.at(index);
   Gcm gcm(sealed.first(kNonceBytes));
   require(
       module_->call(&CK_FUNCTION_LIST::C_DecryptInit, session.handle, &gcm.mechanism, session.key),

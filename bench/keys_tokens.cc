@@ -119,6 +119,7 @@ double rate_of(const std::function<void()>& call) {
 std::vector<double> times_of(std::size_t callers, const std::function<void(std::size_t)>& call) {
   std::vector<std::vector<double>> times(callers);
   std::vector<std::thread> threads;
+  threads.reserve(callers);
   const auto end = Clock::now() + kRoundTime;
   for (std::size_t i = 0; i < callers; ++i) {
     threads.emplace_back([&times, &call, end, i] {
@@ -209,6 +210,7 @@ void measure_batches(Tokens& tokens, std::vector<Figure>& figures) {
   const auto plain = plain_keys();
   const auto wrapped = presented(tokens.cmk().wrap(plain));
   std::vector<Bytes> sealed;
+  sealed.reserve(plain.size());
   for (const auto& key : plain) sealed.push_back(tokens.bare().encrypt(0, key.key.reveal()));
 
   constexpr double kKeys = kKeysPerRequest;
@@ -232,6 +234,7 @@ void measure_single(Tokens& tokens, std::vector<Figure>& figures) {
   const auto plain = plain_keys();
   const auto wrapped = presented(tokens.cmk().wrap(std::span(plain).first(1)));
   std::vector<Bytes> sealed;
+  sealed.reserve(kCallersMax);
   for (std::size_t i = 0; i < kCallersMax; ++i)
     sealed.push_back(tokens.bare().encrypt(i, plain[0].key.reveal()));
   for (const std::size_t callers : {1U, 4U, 16U}) {

@@ -240,6 +240,7 @@ TEST_F(KeysTest, TagsAreReplacedShownAndSearchedFor) {
   EXPECT_EQ(set({{"", "1"}}).error, kInvalidArgs);
   EXPECT_EQ(set({{"a", std::string(256, 'x')}}).error, kInvalidArgs);
   std::vector<std::pair<std::string, std::string>> many;
+  many.reserve(51);
   for (int i = 0; i < 51; ++i) many.emplace_back("tag-" + std::to_string(i), "");
   EXPECT_EQ(set(many).error, ours("LimitsExceeded"));
   expect_errors([&] { return set({}); }, {Reason::kKeyPendingDeletion});

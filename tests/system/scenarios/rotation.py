@@ -88,11 +88,12 @@ def open_volumes_move_and_the_old_version_goes(s):
     assert_open_before_login(s, host)
 
     # One that is not there is not proven.
+    disk = m.disk(DASHED)
     host.unmount([DASHED])
-    m.unplug(m.disk(DASHED))
+    m.unplug(disk)
     host.wait_states({DASHED: "absent"})
     assert DASHED in destroy(host, key, 1)
-    m.plug(m.disk(DASHED))
+    m.plug(disk)
     host.wait_states({DASHED: "unlocked"})
     m.wait_until(f"mountpoint -q /srv/{DASHED}")
     assert destroy(host, key, 1) == ""

@@ -13,7 +13,6 @@ namespace coffer::tests {
 namespace {
 
 using agent::resource_of;
-using agent::VolumeState;
 using keyring::CmkChange;
 using keyring::KeyState;
 using std::chrono::hours;

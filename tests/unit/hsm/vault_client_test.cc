@@ -135,6 +135,7 @@ TEST_F(VaultClientTest, WhatWasUnwrappedBehindASupersededRecordIsThrownAway) {
           second.set_value();
         }
         std::vector<Result<SecretBytes>> results;
+        results.reserve(asked->keys.size());
         for (std::size_t i = 0; i < asked->keys.size(); ++i) {
           results.push_back(first && supersedes
                                 ? Result<SecretBytes>(fail(Reason::kRecordSuperseded, "changed"))

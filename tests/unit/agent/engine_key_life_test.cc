@@ -153,7 +153,7 @@ TEST_F(EngineKeyLifeTest, AForgottenVolumeBindsNothing) {
 TEST_F(EngineKeyLifeTest, BindingsThatACrashLeftAreSettledAtTheNextStart) {
   const VolumeId id = provision(plug("vda"), "data");
   const CmkId key = key_id();
-  audit::Actor actor;
+  const audit::Actor actor{};
   ASSERT_THAT(keyring->unbind(key, resource_of(id), actor), Succeeds());
   ASSERT_THAT(keyring->bind(key, resource_of(*VolumeId::random()), actor), Succeeds());
   ASSERT_THAT(keyring->bind(key, "backup:nightly", actor), Succeeds());

@@ -28,6 +28,10 @@ bool is_of_state(Reason reason) {
          reason == Reason::kKeyPendingDeletion;
 }
 
+std::string volumes_text(std::uint32_t count) {
+  return std::to_string(count) + (count == 1 ? " volume" : " volumes");
+}
+
 }  // namespace
 
 KeyInfo HostEngine::info_of(const CmkRecord& record) const {
@@ -137,8 +141,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
   // Rows count even where their bindings do not stand yet.
   const std::uint32_t volumes = volumes_.count_using(id);
   if (volumes > 0 && !change.force && keyring::takes_key_away(change.change)) {
-    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + std::to_string(volumes) +
-                                             (volumes == 1 ? " volume" : " volumes"));
+    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + volumes_text(volumes));
     record_refusal(keyring::change_operation(change.change), id.str(), bound, caller);
     return done(tl::unexpected(bound));
   }
@@ -158,8 +161,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
         if (came_back) take_enabled(changed->id);
         if (volumes > 0 && keyring::takes_key_away(what)) {
           print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
-                       " by force: it opens " + std::to_string(volumes) +
-                       (volumes == 1 ? " volume" : " volumes"));
+                       " by force: it opens " + volumes_text(volumes));
         }
       },
       [done](const Error& error) { done(tl::unexpected(error)); });
@@ -216,8 +218,7 @@ void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial&
                                  const Caller& caller, Done<void> done) {
   // Rows count even where their bindings do not stand yet.
   if (const auto volumes = volumes_.count_using(id); volumes > 0 && material.valid_to) {
-    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + std::to_string(volumes) +
-                                             (volumes == 1 ? " volume" : " volumes") +
+    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + volumes_text(volumes) +
                                              ": its material may not expire");
     record_refusal("key.import", id.str(), bound, caller);
     return done(tl::unexpected(bound));

@@ -36,7 +36,6 @@ int backup(Options& options, Invocation& invocation) {
     invocation.err << "coffer: " << error.str() << "\n";
     return reason_info(error.reason()).exit_status;
   };
-  if (const auto safe = forbid_core_dumps(); !safe) return report(safe.error());
   if (::geteuid() != 0) return report(Error(Reason::kAccessDenied, "coffer backup runs as root"));
   const auto made = back_up(options);
   if (!made) return report(made.error());

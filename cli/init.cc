@@ -357,7 +357,6 @@ int init(Options& options, Invocation& invocation) {
     invocation.err << "coffer: " << error.str() << "\n";
     return reason_info(error.reason()).exit_status;
   };
-  if (const auto safe = forbid_core_dumps(); !safe) return report(safe.error());
   if (::geteuid() != 0) return report(Error(Reason::kAccessDenied, "coffer init runs as root"));
   const bool has_recovery = !options.no_recovery && !options.generate_in_token &&
                             options.from_shares.empty() && options.restore.empty();

@@ -156,8 +156,13 @@ Result<void> require_new(const std::string& path) {
 Result<void> write_new_file(const std::string& path, ByteView content) {
   const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!file.valid()) return fail_errno(errno, "make " + path);
-  if (auto written = write_exactly_at(file.get(), content, 0); !written) return written;
-  if (::fsync(file.get()) != 0) return fail_errno(errno, "fsync " + path);
+  auto written = write_exactly_at(file.get(), content, 0);
+  if (written && ::fsync(file.get()) != 0) written = fail_errno(errno, "fsync " + path);
+  if (!written) {
+    // A full disk: the next attempt finds the name free.
+    ::unlink(path.c_str());
+    return written;
+  }
   const auto folder = std::filesystem::path(path).parent_path();
   return sync_folder(folder.empty() ? "." : folder.string());
 }

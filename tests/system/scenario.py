@@ -109,7 +109,8 @@ class Context:
         return host
 
     def collect(self):
-        """Saves journals and states of all machines, after a failure."""
+        """Saves journals and states of all machines, after a failure, and logs the end of what they say."""
         for machine in self._machines:
+            print(f"console of {machine.folder.name}:\n{machine.console()[-1000:]}", flush=True)
             machine.collect()
 

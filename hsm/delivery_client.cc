@@ -10,9 +10,9 @@
 namespace coffer::hsm {
 
 Result<void> DeliveryClient::deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                                     const keyring::Digest& profile_digest, const SecretBytes& dek,
+                                     const keyring::DekLabel& label, const SecretBytes& dek,
                                      Deadline call_deadline) {
-  const auto packet = encode_delivery(ticket, index, profile_digest, dek);
+  const auto packet = encode_delivery(ticket, index, label, dek);
   if (!packet) return tl::unexpected(packet.error());
 
   const Deadline deadline(std::min(Deadline::after(options_.timeout).at(), call_deadline.at()));

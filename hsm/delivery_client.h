@@ -26,7 +26,7 @@ class DeliveryClient final : public keyring::DekSink {
   //   kWorkerLost      it cannot be reached, went away, or did not answer. It may have the key.
   //   kTicketUnknown and other answers of the worker.
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek,
+                       const keyring::DekLabel& label, const SecretBytes& dek,
                        Deadline deadline) override;
 
  private:

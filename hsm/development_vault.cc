@@ -42,6 +42,10 @@ class DevelopmentVault final : public keyring::KeyVault {
                                                      Deadline deadline) override {
     return vault_.make_deks(record, contexts, ticket, first_index, deadline);
   }
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline) override {
+    return vault_.make_shared_dek(request, deadline);
+  }
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,

@@ -2,7 +2,6 @@
 #include "hsm/ruled_vault.h"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -17,15 +16,6 @@ std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
   results.reserve(count);
   for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
   return results;
-}
-
-// How long a key may take to be handed over once the time for its call is over: it was unwrapped in
-// that time, and giving up would leave open whether the worker has it. The caller's own time ends
-// later than the call's (VaultClient).
-constexpr std::chrono::milliseconds kHandOverMax{200};
-
-Deadline hand_over_by(Deadline deadline) {
-  return Deadline(deadline.at() + kHandOverMax);
 }
 
 // Does the keys of a call in turn, none of them after the deadline, and after the first none that
@@ -152,6 +142,8 @@ std::vector<Result<WrappedKey>> RuledVault::make_deks(ByteView record,
         ++begun;
         if (auto allowed = require_context(contexts[i], PurposeRule::kVolumeOnly); !allowed)
           return tl::unexpected(allowed.error());
+        if (contexts[i].shares)
+          return fail(Reason::kInvalidArgs, "a share is made with its set, not by itself");
         const auto dek = core_->draw_dek(contexts[i]);
         if (!dek) return tl::unexpected(dek.error());
         auto blob = core_->encrypt(*opened, dek->reveal(), contexts[i]);
@@ -159,7 +151,7 @@ std::vector<Result<WrappedKey>> RuledVault::make_deks(ByteView record,
         // Delivered last: the worker is given only keys whose wraps exist.
         const auto taken =
             core_->parts.sink.deliver(ticket, first_index + static_cast<std::uint32_t>(i),
-                                      contexts[i].profile_digest, *dek, hand_over_by(deadline));
+                                      label_of(contexts[i]), *dek, hand_over_by(deadline));
         if (!taken) return pass(taken.error(), "deliver a new key");
         return blob;
       });
@@ -182,7 +174,7 @@ std::vector<Result<void>> RuledVault::deliver(ByteView record, std::span<const P
   return in_turn<void>(count, deadline, core_->parts.clock, [&](std::size_t i) -> Result<void> {
     const auto dek = core_->decrypt(*opened, keys[i], PurposeRule::kVolumeOnly);
     if (!dek) return tl::unexpected(dek.error());
-    return core_->parts.sink.deliver(ticket, indexes[i], keys[i].context.profile_digest, *dek,
+    return core_->parts.sink.deliver(ticket, indexes[i], label_of(keys[i].context), *dek,
                                      hand_over_by(deadline));
   });
 }

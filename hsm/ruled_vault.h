@@ -43,6 +43,8 @@ class RuledVault final : public keyring::KeyVault {
                                                      const keyring::Ticket& ticket,
                                                      std::uint32_t first_index,
                                                      Deadline deadline) override;
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline) override;
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,

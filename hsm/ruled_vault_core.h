@@ -11,7 +11,7 @@
 #include "hsm/ruled_vault.h"
 
 // The inside of RuledVault, for its own sources: ruled_vault.cc (calls), ruled_vault_core.cc
-// (records, seals, keys) and ruled_import.cc.
+// (records, seals, keys), ruled_import.cc and ruled_shares.cc.
 namespace coffer::hsm {
 
 using keyring::CmkRecord;
@@ -27,6 +27,19 @@ constexpr std::chrono::milliseconds kGroupTimeMax{2};
 
 inline Error wrong_length(Reason reason) {
   return {reason, "the key has another length than its context says"};
+}
+
+inline keyring::DekLabel label_of(const KeyContext& context) {
+  return {context.profile_digest, context.shares};
+}
+
+// How long a key may take to be handed over once the time for its call is over: it was unwrapped in
+// that time, and giving up would leave open whether the worker has it. The caller's own time ends
+// later than the call's (VaultClient).
+inline constexpr std::chrono::milliseconds kHandOverMax{200};
+
+inline Deadline hand_over_by(Deadline deadline) {
+  return Deadline(deadline.at() + kHandOverMax);
 }
 
 class RuledVault::Core {
@@ -73,6 +86,9 @@ class RuledVault::Core {
   Result<CmkRecord> open_to_unwrap(ByteView sealed);
   Result<CmkRecord> open_to_use(ByteView sealed, keyring::KeyUsage usage);
 
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline);
+
   // A volume's DEK as its context asks for it.
   Result<SecretBytes> draw_dek(const KeyContext& context);
 
@@ -99,6 +115,10 @@ class RuledVault::Core {
   Result<void> make_material(CmkRecord& record);
   Result<CmkRecord> open(ByteView sealed);
   Result<void> take_uses(const CmkRecord& record, std::size_t count);
+  // Splits `dek` and wraps the shares, each under its record.
+  Result<keyring::SharedDek> wrap_shares(const keyring::SharedDekRequest& request,
+                                         std::span<const CmkRecord> records, const SecretBytes& dek,
+                                         Deadline deadline);
   Result<SealedRecord> seal(const CmkRecord& record);
   Result<void> require_mac(const WrappedKey& blob, ByteView aad);
   // In the token, or in locked memory, as the key's protection says. One result per job.

@@ -224,6 +224,12 @@ std::vector<Result<WrappedKey>> StandbyVault::make_deks(
   });
 }
 
+Result<keyring::SharedDek> StandbyVault::make_shared_dek(const keyring::SharedDekRequest& request,
+                                                         Deadline deadline) {
+  return once<keyring::SharedDek>(
+      Again::kNo, [&](KeyVault& vault) { return vault.make_shared_dek(request, deadline); });
+}
+
 std::vector<Result<void>> StandbyVault::deliver(ByteView record,
                                                 std::span<const keyring::Presented> keys,
                                                 const keyring::Ticket& ticket,

@@ -22,8 +22,8 @@ namespace coffer::hsm {
 //   unwrap, deliver, sign, decrypt, change, create but of resident keys, import, random   is safe.
 //     A key that may have reached the worker already is not delivered twice: the worker takes an
 //     index once, and its refusal of the second one is told as the first one's error.
-//   wrap, rewrap, make_deks   is not: a use that nobody counted, or a second DEK for one volume.
-//     The caller is told, and its next call goes to the standby.
+//   wrap, rewrap, make_deks, make_shared_dek   is not: a use that nobody counted, or a second DEK
+//     for one volume. The caller is told, and its next call goes to the standby.
 //
 // While the other one is known to be well, the first attempt is given half of the call's time, so
 // that one that hangs leaves time for the other.
@@ -70,6 +70,8 @@ class StandbyVault final : public keyring::KeyVault {
                                                      const keyring::Ticket& ticket,
                                                      std::uint32_t first_index,
                                                      Deadline deadline) override;
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline) override;
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,

@@ -440,6 +440,19 @@ std::vector<Result<WrappedKey>> VaultClient::make_deks(ByteView record,
       });
 }
 
+Result<keyring::SharedDek> VaultClient::make_shared_dek(const keyring::SharedDekRequest& request,
+                                                        Deadline deadline) {
+  if (const auto error = unsendable(request.context)) return tl::unexpected(*error);
+  const auto body = encode_shared_request(request);
+  if (body.size() + kHeadBytes > ipc::kFrameBodyBytesMax) {
+    return fail(Reason::kLimitsExceeded, "the records of so many keys do not fit into a message");
+  }
+  const ByteView part = body;
+  const auto answer = call(type_of(VaultRequest::kMakeSharedDek), {&part, 1}, deadline);
+  if (!answer) return tl::unexpected(answer.error());
+  return decode_shared_dek(answer->reveal());
+}
+
 std::vector<Result<void>> VaultClient::deliver(ByteView record, std::span<const Presented> keys,
                                                const keyring::Ticket& ticket,
                                                std::span<const std::uint32_t> indexes,

@@ -56,6 +56,9 @@ class VaultClient final : public keyring::KeyVault {
                                                      const keyring::Ticket& ticket,
                                                      std::uint32_t first_index,
                                                      Deadline deadline) override;
+  // kLimitsExceeded: the records do not fit into one message.
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline) override;
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,

@@ -396,6 +396,50 @@ Bytes encode_results(std::span<const Result<WrappedKey>> results) {
   return out.take();
 }
 
+Bytes encode_shared_request(const keyring::SharedDekRequest& request) {
+  ByteWriter out;
+  out.raw(request.ticket).u32(request.index).u8(request.needed).bytes(request.context.encode());
+  out.u32(static_cast<std::uint32_t>(request.records.size()));
+  for (const auto& record : request.records) out.bytes(record);
+  return out.take();
+}
+
+Result<keyring::SharedDekRequest> decode_shared_request(ByteView body) {
+  ByteReader in(body);
+  keyring::SharedDekRequest out;
+  out.ticket = read_ticket(in);
+  out.index = in.u32();
+  out.needed = in.u8();
+  out.context = read_context(in);
+  out.records.resize(in.count(keyring::KeyShares::kTotalMax, 4));
+  for (auto& record : out.records) record = read_record(in);
+  if (const auto end = finish(in, "a request to make a shared DEK"); !end)
+    return tl::unexpected(end.error());
+  return out;
+}
+
+Bytes encode_shared_dek(const keyring::SharedDek& made) {
+  ByteWriter out;
+  out.bytes(made.context.encode()).u32(static_cast<std::uint32_t>(made.wraps.size()));
+  for (const auto& wrap : made.wraps) out.bytes(wrap.encode());
+  return out.take();
+}
+
+Result<keyring::SharedDek> decode_shared_dek(ByteView body) {
+  ByteReader in(body);
+  keyring::SharedDek made{.context = read_context(in), .wraps = {}};
+  const auto count = in.count(keyring::KeyShares::kTotalMax, 4);
+  for (std::size_t i = 0; i < count && in.good(); ++i) {
+    auto wrap = WrappedKey::decode(in.bytes(WrappedKey::kEncodedBytesMax));
+    if (wrap)
+      made.wraps.push_back(std::move(*wrap));
+    else
+      in.reject();
+  }
+  if (const auto end = finish(in, "a shared DEK"); !end) return tl::unexpected(end.error());
+  return made;
+}
+
 Bytes encode_results(std::span<const Result<Bytes>> results) {
   ByteWriter out;
   out.u32(static_cast<std::uint32_t>(results.size()));

@@ -33,6 +33,7 @@ enum class VaultRequest : std::uint16_t {
   kDecrypt = 12,
   kPrepareImport = 13,
   kImportMaterial = 14,
+  kMakeSharedDek = 15,
 };
 
 inline constexpr std::size_t kKeyBytesMax = 4096;        // Of a key in wrap and unwrap.
@@ -128,6 +129,7 @@ Bytes encode_deliver_head(ByteView record, const keyring::Ticket& ticket,
 Bytes encode_rewrap_head(ByteView from, ByteView to, std::size_t count);
 Bytes encode_sign_head(ByteView record, keyring::SignScheme scheme, std::size_t count);
 Bytes encode_decrypt_head(ByteView record, keyring::DecryptScheme scheme, std::size_t count);
+Bytes encode_shared_request(const keyring::SharedDekRequest& request);
 Bytes encode_prepare_import(ByteView record, keyring::ImportWrapping wrapping);
 Bytes encode_import(ByteView record, const keyring::ImportMaterial& material);
 
@@ -142,6 +144,7 @@ Result<std::uint32_t> decode_random(ByteView body);
 Result<RewrapRequest> decode_rewrap(ByteView body);
 Result<SignRequest> decode_sign(ByteView body);
 Result<DecryptRequest> decode_decrypt(ByteView body);
+Result<keyring::SharedDekRequest> decode_shared_request(ByteView body);
 Result<PrepareImportRequest> decode_prepare_import(ByteView body);
 Result<ImportRequest> decode_import(ByteView body);
 
@@ -151,6 +154,7 @@ Bytes encode_results(std::span<const Result<Bytes>> results);
 Bytes encode_results(std::span<const Result<void>> results);
 Result<SecretBytes> encode_results(std::span<const Result<SecretBytes>> results);
 Bytes encode_health(const keyring::VaultHealth& health);
+Bytes encode_shared_dek(const keyring::SharedDek& made);
 Bytes encode_import_parameters(const keyring::ImportParameters& parameters);
 
 // `count` is how many were asked for. kMessageInvalid.
@@ -160,6 +164,7 @@ Result<std::vector<Result<void>>> decode_void_results(ByteView body, std::size_t
 Result<std::vector<Result<SecretBytes>>> decode_secret_results(ByteView body, std::size_t count);
 Result<std::vector<Result<Bytes>>> decode_signatures(ByteView body, std::size_t count);
 Result<keyring::VaultHealth> decode_health(ByteView body);
+Result<keyring::SharedDek> decode_shared_dek(ByteView body);
 Result<keyring::ImportParameters> decode_import_parameters(ByteView body);
 
 }  // namespace coffer::hsm

@@ -66,6 +66,8 @@ Result<ipc::Reply> VaultServer::handle(const ipc::Request& request) {
         return prepare_import(body);
       case VaultRequest::kImportMaterial:
         return import_material(body);
+      case VaultRequest::kMakeSharedDek:
+        return make_shared_dek(body, deadline);
     }
     return fail(Reason::kMessageInvalid, "the vault knows no such request");
   }();
@@ -119,6 +121,14 @@ Result<ipc::Reply> VaultServer::make_deks(ByteView body, Deadline deadline) {
   if (!request) return tl::unexpected(request.error());
   return reply(encode_results(vault_.make_deks(request->record, request->contexts, request->ticket,
                                                request->first_index, deadline)));
+}
+
+Result<ipc::Reply> VaultServer::make_shared_dek(ByteView body, Deadline deadline) {
+  const auto request = decode_shared_request(body);
+  if (!request) return tl::unexpected(request.error());
+  const auto made = vault_.make_shared_dek(*request, deadline);
+  if (!made) return tl::unexpected(made.error());
+  return reply(encode_shared_dek(*made));
 }
 
 Result<ipc::Reply> VaultServer::deliver(ByteView body, Deadline deadline) {

@@ -31,6 +31,7 @@ class VaultServer {
   Result<ipc::Reply> wrap(ByteView body, Deadline deadline);
   Result<ipc::Reply> unwrap(ByteView body, Deadline deadline);
   Result<ipc::Reply> make_deks(ByteView body, Deadline deadline);
+  Result<ipc::Reply> make_shared_dek(ByteView body, Deadline deadline);
   Result<ipc::Reply> deliver(ByteView body, Deadline deadline);
   Result<ipc::Reply> rewrap(ByteView body, Deadline deadline);
   Result<ipc::Reply> sign(ByteView body, Deadline deadline);

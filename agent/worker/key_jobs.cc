@@ -83,7 +83,14 @@ KeyJobs::KeyJobs(Options options, TicketTable& tickets, Mappings& mappings)
       pool_({options_.one_shots_max, options_.queue_max}) {}
 
 Result<void> KeyJobs::take(hsm::Delivery delivery) {
-  auto job = tickets_.take(delivery.ticket, delivery.index, delivery.profile_digest);
+  if (delivery.label.share) {
+    auto key =
+        tickets_.collect(delivery.ticket, delivery.index, delivery.label, std::move(delivery.key));
+    if (!key) return tl::unexpected(key.error());
+    if (!*key) return {};
+    delivery.key = std::move(**key);
+  }
+  auto job = tickets_.take(delivery.ticket, delivery.index, delivery.label.profile_digest);
   if (!job) return tl::unexpected(job.error());
   const auto ticket = delivery.ticket;
   const auto index = delivery.index;

@@ -28,8 +28,9 @@ class KeyJobs {
 
   KeyJobs(Options options, TicketTable& tickets, Mappings& mappings);
 
-  // Takes a delivered key. The errors of TicketTable::take(), kWrongKey for its length, and
-  // kLimitsExceeded when the queue is full.
+  // Takes a delivered key, or a share of one, which waits for the others. The errors of
+  // TicketTable::take() and collect(), kWrongKey for its length, and kLimitsExceeded when the queue
+  // is full.
   Result<void> take(hsm::Delivery delivery);
 
   // The two steps of provisioning; Worker says what they do.

@@ -19,12 +19,14 @@ TicketTable::Entry* TicketTable::find(const keyring::Ticket& ticket, std::uint32
 void TicketTable::forget(Entry& entry) {
   entry.key.reset();
   entry.header.reset();
+  entry.shares.clear();
   if (entry.state == State::kEnded) entry.job.device.reset();
 }
 
 void TicketTable::end_locked(TicketState& state, Entry& entry, Result<Activated> result) {
   if (entry.state == State::kEnded) return;
   entry.state = State::kEnded;
+  entry.shares.clear();
   if (!entry.key) entry.job.device.reset();
   state.outcomes.push_back({entry.job.spec.index, std::move(result)});
   changed_.notify_all();
@@ -42,16 +44,17 @@ Result<void> TicketTable::add(const keyring::Ticket& ticket, std::uint64_t conne
   for (auto& job : jobs) {
     const auto index = job.spec.index;
     job.deadline = deadline;
-    if (!state.keys.emplace(index, Entry{std::move(job), State::kExpected, false, {}, {}}).second)
+    if (!state.keys.emplace(index, Entry{std::move(job), State::kExpected, false, {}, {}, {}})
+             .second)
       return fail(Reason::kInvalidArgs, "two keys of a ticket have one index");
   }
   tickets_.emplace(ticket, std::move(state));
   return {};
 }
 
-Result<KeyJob> TicketTable::take(const keyring::Ticket& ticket, std::uint32_t index,
-                                 const keyring::Digest& profile_digest) {
-  const std::lock_guard lock(mutex_);
+Result<TicketTable::Entry*> TicketTable::expected_locked(const keyring::Ticket& ticket,
+                                                         std::uint32_t index,
+                                                         const keyring::Digest& profile_digest) {
   auto* entry = find(ticket, index);
   if (entry == nullptr || entry->state != State::kExpected ||
       tickets_.at(ticket).deadline.passed(clock_))
@@ -62,8 +65,30 @@ Result<KeyJob> TicketTable::take(const keyring::Ticket& ticket, std::uint32_t in
     end_locked(tickets_.at(ticket), *entry, tl::unexpected(mismatch));
     return tl::unexpected(mismatch);
   }
-  entry->state = State::kBegun;
-  return entry->job;
+  return entry;
+}
+
+Result<KeyJob> TicketTable::take(const keyring::Ticket& ticket, std::uint32_t index,
+                                 const keyring::Digest& profile_digest) {
+  const std::lock_guard lock(mutex_);
+  const auto entry = expected_locked(ticket, index, profile_digest);
+  if (!entry) return tl::unexpected(entry.error());
+  (*entry)->state = State::kBegun;
+  (*entry)->shares.clear();
+  return (*entry)->job;
+}
+
+Result<std::optional<SecretBytes>> TicketTable::collect(const keyring::Ticket& ticket,
+                                                        std::uint32_t index,
+                                                        const keyring::DekLabel& label,
+                                                        SecretBytes share) {
+  const std::lock_guard lock(mutex_);
+  const auto entry = expected_locked(ticket, index, label.profile_digest);
+  if (!entry) return tl::unexpected(entry.error());
+  auto key = (*entry)->shares.add(*label.share, label.profile_digest, std::move(share));
+  if (!key && key.error().reason() == Reason::kWrongKey)
+    end_locked(tickets_.at(ticket), **entry, tl::unexpected(key.error()));
+  return key;
 }
 
 bool TicketTable::wanted(const keyring::Ticket& ticket, std::uint32_t index) const {

@@ -13,6 +13,8 @@
 #include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
+#include "core/keyring/key_shares.h"
+#include "core/keyring/key_vault.h"
 
 namespace coffer::agent {
 
@@ -52,6 +54,15 @@ class TicketTable {
   Result<KeyJob> take(const keyring::Ticket& ticket, std::uint32_t index,
                       const keyring::Digest& profile_digest);
 
+  // The vault delivers a share of the key at `index`, which is not begun with it. With the last one
+  // that is needed it gives the key, which take() is to begin.
+  //   kTicketUnknown    as take(); or that share is there already.
+  //   kProfileMismatch  as take().
+  //   kBlobInvalid      of another set of shares than those before.
+  //   kWrongKey         the shares do not make the key they are of: it has ended with that.
+  Result<std::optional<SecretBytes>> collect(const keyring::Ticket& ticket, std::uint32_t index,
+                                             const keyring::DekLabel& label, SecretBytes share);
+
   // Whether a begun key is still wanted: false after cancel() and the end of the connection.
   bool wanted(const keyring::Ticket& ticket, std::uint32_t index) const;
 
@@ -84,6 +95,7 @@ class TicketTable {
     bool cancelled = false;
     std::shared_ptr<const SecretBytes> key;
     std::shared_ptr<const Bytes> header;
+    keyring::ShareCollector shares{};  // Of a key that has not come as a whole yet.
   };
   struct TicketState {
     std::uint64_t connection = 0;
@@ -94,7 +106,10 @@ class TicketTable {
 
   void expire_locked(TicketState& state);
   Entry* find(const keyring::Ticket& ticket, std::uint32_t index);
-  static void forget(Entry& entry);  // What is kept for provisioning.
+  // The entry of a key that may come now. Errors as take().
+  Result<Entry*> expected_locked(const keyring::Ticket& ticket, std::uint32_t index,
+                                 const keyring::Digest& profile_digest);
+  static void forget(Entry& entry);  // What is kept for provisioning, and shares.
   void end_locked(TicketState& state, Entry& entry, Result<Activated> result);
 
   const Clock& clock_;

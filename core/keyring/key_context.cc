@@ -11,6 +11,7 @@ namespace {
 
 constexpr char kMagic[] = "CFKC";
 constexpr std::uint8_t kFormatVersion = 2;
+constexpr std::uint8_t kFormatVersionShares = 3;  // The same with shares behind it.
 constexpr std::size_t kTenantBytesMax = 64;
 constexpr std::size_t kHostScopeBytesMax = 64;
 constexpr std::size_t kDeviceBindingBytesMax = 128;
@@ -41,7 +42,19 @@ std::string_view flaw_of(const KeyContext& context) {
   const bool may_have = is_data || context.purpose == Purpose::kEnvelopeData;
   if (!context.application.empty() && !may_have) return "application context";
   if (!text_fits(context.application, kApplicationBytesMax)) return "application context";
+  const bool is_volume = context.purpose == Purpose::kVolumeKey;
+  if (context.shares && (!is_volume || !context.shares->valid())) return "set of shares";
   return {};
+}
+
+KeyShares read_shares(ByteReader& in) {
+  KeyShares shares;
+  shares.needed = in.u8();
+  shares.total = in.u8();
+  shares.index = in.u8();
+  const ByteView commitment = in.raw(shares.commitment.size());
+  std::ranges::copy(commitment, shares.commitment.begin());
+  return shares;
 }
 
 std::string or_none(const std::optional<VolumeId>& volume) {
@@ -73,13 +86,14 @@ std::string_view purpose_name(Purpose purpose) noexcept {
 
 Bytes KeyContext::encode() const {
   ByteWriter out;
-  out.raw(as_bytes(kMagic)).u8(kFormatVersion);
+  out.raw(as_bytes(kMagic)).u8(shares ? kFormatVersionShares : kFormatVersion);
   out.text(tenant);
   write_enum(out, purpose);
   out.boolean(volume.has_value());
   if (volume) out.raw(volume->bytes());
   out.text(host_scope).text(device_binding).text(cipher).u32(key_bytes);
   out.raw(profile_digest).u64(generation).u32(flags).text(application);
+  if (shares) out.u8(shares->needed).u8(shares->total).u8(shares->index).raw(shares->commitment);
   return out.take();
 }
 
@@ -89,7 +103,8 @@ Result<KeyContext> KeyContext::decode(ByteView bytes) {
   }
   ByteReader in(bytes);
   read_magic(in, kMagic);
-  if (in.u8() != kFormatVersion) in.reject();
+  const auto version = in.u8();
+  if (version != kFormatVersion && version != kFormatVersionShares) in.reject();
   KeyContext context;
   context.tenant = in.text(kTenantBytesMax);
   context.purpose = read_enum(in, Purpose::kData);
@@ -106,6 +121,7 @@ Result<KeyContext> KeyContext::decode(ByteView bytes) {
   context.generation = in.u64();
   context.flags = in.u32();
   context.application = in.text(kApplicationBytesMax);
+  if (version == kFormatVersionShares) context.shares = read_shares(in);
   if (auto done = in.finish(Reason::kTokenInvalid, "key context"); !done) {
     return tl::unexpected(done.error());
   }
@@ -162,7 +178,27 @@ Result<void> require_same(const KeyContext& expected, const KeyContext& found) {
   if (found.application != expected.application) {
     return fail(Reason::kBlobInvalid, "the wrapped key is bound to another context of its caller");
   }
+  if (found.shares != expected.shares) {
+    return fail(Reason::kBlobInvalid, "the wrapped key is bound to another set of shares");
+  }
   return {};
+}
+
+KeyContext wrap_context(const KeyContext& of_volume, std::size_t place) {
+  KeyContext context = of_volume;
+  if (context.shares) context.shares->index = static_cast<std::uint8_t>(place + 1);
+  return context;
+}
+
+Result<void> require_threshold(const KeyContext& of_volume, std::size_t threshold,
+                               std::size_t wraps) {
+  const auto& shares = of_volume.shares;
+  if (!shares && threshold == 1) return {};
+  if (shares && shares->index == 0 && shares->needed == threshold && shares->total == wraps)
+    return {};
+  const std::string told = std::to_string(threshold) + " of " + std::to_string(wraps);
+  return fail(Reason::kTokenInvalid,
+              "the token wants " + told + " keys, and its context says otherwise");
 }
 
 }  // namespace coffer::keyring

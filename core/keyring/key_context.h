@@ -29,6 +29,22 @@ std::string_view purpose_name(Purpose purpose) noexcept;
 // Bits of KeyContext::flags.
 inline constexpr std::uint32_t kForeignOpenAllowed = 1U << 0U;  // Key socket, token plugin.
 
+// A volume's key that no single CMK gives away: each of its wraps holds one share of it
+// (core/crypto/shamir.h), and `needed` of them together are the key.
+struct KeyShares {
+  std::uint8_t needed = 2;  // 2 to total.
+  std::uint8_t total = 2;   // Up to kTotalMax.
+  std::uint8_t index = 0;   // 1 to total: this share. 0: all of them, as the volume's token has it.
+  Digest commitment{};      // To the key, the same in all of them: share_commitment().
+
+  static constexpr std::uint8_t kTotalMax = 8;
+
+  bool valid() const noexcept {
+    return needed >= 2 && needed <= total && total <= kTotalMax && index <= total;
+  }
+  friend bool operator==(const KeyShares&, const KeyShares&) = default;
+};
+
 // KeyContext is everything a wrapped key is bound to. Its canonical binary form is the AAD of the
 // wrap, and stands in the clear in the volume's token; docs/formats/key-context.md.
 struct KeyContext {
@@ -45,6 +61,7 @@ struct KeyContext {
   // The caller's own context, as it must be given again: canonical JSON, or nothing. At most 1024
   // bytes of UTF-8; only with kData and kEnvelopeData.
   std::string application;
+  std::optional<KeyShares> shares{};  // Only with kVolumeKey.
 
   static constexpr std::size_t kEncodedBytesMax = 2048;
 
@@ -61,5 +78,15 @@ struct KeyContext {
 // kWrongVolume, kWrongHost, kWrongTenant, kWrongPurpose, kWrongGeneration, kProfileMismatch, or
 // kBlobInvalid for the rest.
 Result<void> require_same(const KeyContext& expected, const KeyContext& found);
+
+// What the wrap at `place` (from 0) among a volume's wraps is bound to, when `of_volume` is the
+// context that stands in its token: the same for all of them, but that of shares each has its
+// index.
+KeyContext wrap_context(const KeyContext& of_volume, std::size_t place);
+
+// Whether a token with that context, threshold and number of wraps says one thing: with shares
+// their numbers, without them the threshold 1.   kTokenInvalid
+Result<void> require_threshold(const KeyContext& of_volume, std::size_t threshold,
+                               std::size_t wraps);
 
 }  // namespace coffer::keyring

@@ -140,18 +140,40 @@ struct Rewrapped {
   KeyContext to;
 };
 
+// A DEK that is to be made and split into one share per record (make_shared_dek).
+struct SharedDekRequest {
+  std::vector<SealedRecord> records;  // Of different CMKs: 2 to KeyShares::kTotalMax.
+  std::uint8_t needed = 2;            // So many shares are the key: 2 to all.
+  KeyContext context;                 // Of the key, without shares.
+  Ticket ticket{};
+  std::uint32_t index = 0;
+};
+struct SharedDek {
+  KeyContext context;             // As asked for, with the set of shares.
+  std::vector<WrappedKey> wraps;  // In the order of the records, bound to wrap_context().
+};
+
+// What goes to the worker with a key.
+struct DekLabel {
+  Digest profile_digest{};           // Of the volume's pinned profile.
+  std::optional<KeyShares> share{};  // It is this share of the key, not the key.
+
+  friend bool operator==(const DekLabel&, const DekLabel&) = default;
+};
+
 // DekSink takes the DEKs a vault delivers. Its makers are the vault process's connection to the
 // worker's delivery socket, and fakes.
 class DekSink {
  public:
   virtual ~DekSink() = default;
-  // Hands over the key at `index` of the delivery `ticket`, for the volume whose pinned profile has
-  // `profile_digest`; waits no longer than until `deadline`.
+  // Hands over the key at `index` of the delivery `ticket`, or a share of it, as `label` says;
+  // waits no longer than until `deadline`.
   //   kTicketUnknown  the worker does not expect it.
+  //   kBlobInvalid    a share of another set than those it has.
+  //   kWrongKey       the last share: what they make together is not the key.
   //   kWorkerLost     no answer: it may have the key.
-  virtual Result<void> deliver(const Ticket& ticket, std::uint32_t index,
-                               const Digest& profile_digest, const SecretBytes& dek,
-                               Deadline deadline) = 0;
+  virtual Result<void> deliver(const Ticket& ticket, std::uint32_t index, const DekLabel& label,
+                               const SecretBytes& dek, Deadline deadline) = 0;
 };
 
 // KeyVault is the only place where CMK bytes exist. Makers: the PKCS#11 token, the development
@@ -228,12 +250,20 @@ class KeyVault {
   // Makes a random DEK for each of `contexts` (purpose kVolumeKey), wraps it and delivers it under
   // `ticket`, index by index from `first_index`. A key that could not be delivered is not returned:
   // its result is the error of the sink.
+  //   kInvalidArgs   a context with shares: those are made together.
   virtual std::vector<Result<WrappedKey>> make_deks(ByteView record,
                                                     std::span<const KeyContext> contexts,
                                                     const Ticket& ticket, std::uint32_t first_index,
                                                     Deadline deadline) = 0;
 
-  // Unwraps each of `keys` and delivers it under `ticket`, with its index in `indexes`.
+  // Makes a random DEK, splits it, wraps each share under the current version of one of the CMKs,
+  // and delivers the whole under `request.ticket`: it was never wrapped as one. All or nothing.
+  //   kInvalidArgs   the numbers, a CMK twice, or the context.
+  //   as make_deks() for each of the CMKs, which the message names.
+  virtual Result<SharedDek> make_shared_dek(const SharedDekRequest& request, Deadline deadline) = 0;
+
+  // Unwraps each of `keys` and delivers it under `ticket`, with its index in `indexes`. Of a share
+  // that is the share: the worker puts the key together.
   //   kWrongPurpose       purpose is not kVolumeKey.
   //   kBlobInvalid        the blob or its context is not what make_deks() produced.
   virtual std::vector<Result<void>> deliver(ByteView record, std::span<const Presented> keys,

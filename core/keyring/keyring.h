@@ -55,6 +55,14 @@ struct DekRequest {
   KeyContext context;
   std::uint64_t intent = 0;
 };
+// One DEK to be made as shares: one under each of `keys`, of which `needed` open the volume.
+struct SharedDekOrder {
+  std::vector<CmkId> keys;
+  std::uint8_t needed = 2;
+  DekRequest request;
+  Ticket ticket{};
+  std::uint32_t index = 0;
+};
 struct DekDelivery {
   Presented key;            // Its blob names the CMK.
   std::uint32_t index = 0;  // In the delivery the ticket stands for.
@@ -231,10 +239,16 @@ class Keyring {
                                             const Ticket& ticket, std::uint32_t first_index,
                                             const audit::Actor& actor, Deadline deadline);
 
+  // Makes a DEK whose shares are wrapped under the current versions of several CMKs, and hands it
+  // to the holder of the ticket. All or nothing; errors as KeyVault::make_shared_dek() and
+  // make_deks().
+  Result<SharedDek> make_shared_dek(const SharedDekOrder& order, const audit::Actor& actor,
+                                    Deadline deadline);
+
   // Unwraps each key under the version that made it and hands it to the holder of `ticket`: one
   // call of the vault per CMK. One result per key, in order.
   //   kBlobInvalid     the blob or its context is not what make_deks() produced.
-  //   kTicketUnknown, kWorkerLost   the worker does not take it.
+  //   kTicketUnknown, kWrongKey, kWorkerLost   the worker does not take it.
   //   kHsmTimeout      `deadline` passed before its turn, or before the vault answered.
   std::vector<Result<void>> deliver(std::span<const DekDelivery> deliveries, const Ticket& ticket,
                                     Deadline deadline);

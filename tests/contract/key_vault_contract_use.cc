@@ -148,7 +148,7 @@ TEST_P(KeyVaultContract, ADekIsDeliveredWhenMadeAndAgainWhenUnwrapped) {
   const auto made = sink().taken();
   ASSERT_EQ(made.size(), 1U);
   EXPECT_EQ(made[0].ticket, ticket_);
-  EXPECT_EQ(made[0].profile_digest, volume_context().profile_digest);
+  EXPECT_EQ(made[0].label.profile_digest, volume_context().profile_digest);
   EXPECT_EQ(made[0].dek.size(), volume_context().key_bytes);
   ASSERT_THAT(deliver_one(record, blob, volume_context()), Succeeds());
   ASSERT_EQ(sink().taken().size(), 2U);

@@ -20,24 +20,23 @@ class FakeDekSink final : public keyring::DekSink {
   struct Taken {
     keyring::Ticket ticket{};
     std::uint32_t index = 0;
-    keyring::Digest profile_digest{};
+    keyring::DekLabel label;
     Bytes dek;
   };
 
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek,
-                       Deadline) override {
+                       const keyring::DekLabel& label, const SecretBytes& dek, Deadline) override {
     const std::lock_guard lock(mutex_);
     if (failing_.contains(index))
       return fail(Reason::kWorkerLost, "the fake sink was told to fail");
     if (expected_ && *expected_ != ticket) {
       return fail(Reason::kTicketUnknown, "the fake sink does not expect this ticket");
     }
-    const bool again = std::ranges::any_of(
-        taken_, [&](const Taken& taken) { return taken.ticket == ticket && taken.index == index; });
+    const bool again = std::ranges::any_of(taken_, [&](const Taken& taken) {
+      return taken.ticket == ticket && taken.index == index && taken.label == label;
+    });
     if (once_ && again) return fail(Reason::kTicketUnknown, "the fake sink has taken this key");
-    taken_.push_back(
-        {ticket, index, profile_digest, Bytes(dek.reveal().begin(), dek.reveal().end())});
+    taken_.push_back({ticket, index, label, Bytes(dek.reveal().begin(), dek.reveal().end())});
     return {};
   }
 

@@ -195,7 +195,7 @@ Result<void> FakeWorker::expect(const keyring::Ticket& ticket, std::span<const E
     }
   }
   auto& expected = tickets_[ticket];
-  for (const ExpectedKey& key : keys) expected.push_back({key, {}, {}, {}, false});
+  for (const ExpectedKey& key : keys) expected.push_back({key, {}, {}, {}, false, {}});
   return {};
 }
 
@@ -229,15 +229,26 @@ Result<Activated> FakeWorker::activate(const ExpectedKey& key, const crypto::Sha
 }
 
 Result<void> FakeWorker::deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                                 const keyring::Digest& profile_digest, const SecretBytes& dek,
-                                 Deadline) {
+                                 const keyring::DekLabel& label, const SecretBytes& dek, Deadline) {
   const auto lock = begin("deliver");
   if (!lock) return tl::unexpected(lock.error());
   Expected* expected = find(ticket, index);
   if (expected == nullptr) return fail(Reason::kTicketUnknown, "nobody expects this key");
   ++delivered_;
-  const crypto::Sha256Digest digest = crypto::sha256(dek.reveal());
-  if (profile_digest != luks2::profile_digest(expected->key.profile)) {
+  std::optional<SecretBytes> whole;
+  if (label.share) {
+    auto copy = SecretBytes::copy_of(dek.reveal());
+    auto key = expected->shares.add(*label.share, label.profile_digest, std::move(*copy));
+    if (!key) {
+      if (key.error().reason() == Reason::kWrongKey)
+        expected->outcome = tl::unexpected(key.error());
+      return tl::unexpected(key.error());
+    }
+    if (!*key) return {};
+    whole = std::move(*key);
+  }
+  const crypto::Sha256Digest digest = crypto::sha256((whole ? *whole : dek).reveal());
+  if (label.profile_digest != luks2::profile_digest(expected->key.profile)) {
     expected->outcome = fail(Reason::kProfileMismatch, "vault and agent differ");
   } else if (expected->key.action == agent::Action::kFormat) {
     expected->kept = digest;

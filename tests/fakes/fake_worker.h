@@ -11,6 +11,7 @@
 
 #include "agent/worker/worker.h"
 #include "core/crypto/digest.h"
+#include "core/keyring/key_shares.h"
 
 namespace coffer::tests {
 
@@ -87,7 +88,7 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
                                 Deadline deadline) override;
 
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const keyring::Digest& profile_digest, const SecretBytes& dek,
+                       const keyring::DekLabel& label, const SecretBytes& dek,
                        Deadline deadline) override;
 
  private:
@@ -97,6 +98,7 @@ class FakeWorker final : public agent::Worker, public keyring::DekSink {
     std::optional<crypto::Sha256Digest> kept;          // kFormat.
     std::optional<luks2::CheckedHeader> built_header;  // kFormat.
     bool told = false;
+    keyring::ShareCollector shares{};
   };
   using Lock = std::unique_lock<std::mutex>;
 

@@ -28,8 +28,13 @@ class FlakyVault final : public keyring::KeyVault {
   }
   int calls() const { return calls_; }
   // The next making, delivery, rewrapping or signing takes its first key by itself, as a call that
-  // is split into messages does; `hook` comes before the rest.
+  // is split into messages does; `hook` comes before the rest. A shared DEK is one message: it
+  // comes before that.
   void between_messages(std::function<void()> hook) { between_ = std::move(hook); }
+  // What the next making of a shared DEK answers is changed on its way.
+  void change_answer(std::function<void(keyring::SharedDek&)> change) {
+    change_ = std::move(change);
+  }
   // The next delivery is done, and its answer gets lost.
   void lose_answer(Reason reason) {
     reason_ = reason;
@@ -76,6 +81,15 @@ class FlakyVault final : public keyring::KeyVault {
                                 first_index + static_cast<std::uint32_t>(at), deadline);
       });
     });
+  }
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline deadline) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    if (const auto hook = std::exchange(between_, nullptr)) hook();
+    auto made = vault_.make_shared_dek(request, deadline);
+    const auto change = std::exchange(change_, nullptr);
+    if (made && change) change(*made);
+    return made;
   }
   std::vector<Result<void>> deliver(ByteView record, std::span<const keyring::Presented> keys,
                                     const keyring::Ticket& ticket,
@@ -161,6 +175,7 @@ class FlakyVault final : public keyring::KeyVault {
 
   keyring::KeyVault& vault_;
   std::function<void()> between_;
+  std::function<void(keyring::SharedDek&)> change_;
   std::atomic<bool> away_{false};
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};

@@ -48,6 +48,10 @@ void later_requests(std::uint8_t kind, ByteView body) {
       if (const auto taken = hsm::decode_import(body))
         fuzz::require(std::ranges::equal(hsm::encode_import(taken->record, taken->material), body));
       break;
+    case 15:
+      if (const auto taken = hsm::decode_shared_request(body))
+        fuzz::require(std::ranges::equal(hsm::encode_shared_request(*taken), body));
+      break;
     default:
       break;
   }
@@ -115,6 +119,10 @@ void answers(std::uint8_t kind, ByteView body) {
     case 9:
       if (const auto taken = hsm::decode_import_parameters(body))
         fuzz::require(std::ranges::equal(hsm::encode_import_parameters(*taken), body));
+      break;
+    case 10:
+      if (const auto taken = hsm::decode_shared_dek(body))
+        fuzz::require(std::ranges::equal(hsm::encode_shared_dek(*taken), body));
       break;
     default:
       break;

@@ -53,8 +53,8 @@ void DeliverySocket::serve(int fd) {
     if (!packet) return;
     const auto delivery = hsm::decode_delivery(packet->bytes.reveal());
     const auto outcome =
-        delivery ? sink_.deliver(delivery->ticket, delivery->index, delivery->profile_digest,
-                                 delivery->key, Deadline::after(std::chrono::seconds(5)))
+        delivery ? sink_.deliver(delivery->ticket, delivery->index, delivery->label, delivery->key,
+                                 Deadline::after(std::chrono::seconds(5)))
                  : Result<void>(tl::unexpected(delivery.error()));
     const auto sent = channel.send(hsm::encode_delivery_reply(outcome), {},
                                    Deadline::after(std::chrono::seconds(5)));

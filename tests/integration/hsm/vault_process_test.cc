@@ -39,7 +39,7 @@ Shared& shared() {
 // The sink of a test that must not keep what it is given in the clear.
 class MaskingSink final : public keyring::DekSink {
  public:
-  Result<void> deliver(const keyring::Ticket&, std::uint32_t, const keyring::Digest&,
+  Result<void> deliver(const keyring::Ticket&, std::uint32_t, const keyring::DekLabel&,
                        const SecretBytes& dek, Deadline) override {
     const std::scoped_lock lock(mutex_);
     needles_.emplace_back("DEK", dek.reveal());

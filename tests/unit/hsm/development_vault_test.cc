@@ -56,7 +56,7 @@ class HandClock final : public Clock {
 class SlowSink final : public keyring::DekSink {
  public:
   explicit SlowSink(HandClock& clock) : clock_(clock) {}
-  Result<void> deliver(const keyring::Ticket&, std::uint32_t index, const keyring::Digest&,
+  Result<void> deliver(const keyring::Ticket&, std::uint32_t index, const keyring::DekLabel&,
                        const SecretBytes&, Deadline until) override {
     left.push_back(until.left(clock_));
     clock_.now += std::chrono::seconds(1);

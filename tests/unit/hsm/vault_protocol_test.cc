@@ -109,6 +109,30 @@ TEST(VaultProtocolTest, RequestsComeBackAndCutOnesAreRefused) {
   });
 }
 
+TEST(VaultProtocolTest, ASharedDekComesBackAsItWas) {
+  keyring::SharedDekRequest request{.records = {Bytes(70, std::byte{3}), Bytes(80, std::byte{4})},
+                                    .context = context_of(keyring::Purpose::kVolumeKey),
+                                    .index = 9};
+  request.ticket.fill(std::byte{4});
+  expect_refuses_cuts(encode_shared_request(request), [&](ByteView body) {
+    const auto taken = decode_shared_request(body);
+    return taken && taken->records == request.records && taken->needed == 2 &&
+           taken->context == request.context && taken->ticket == request.ticket &&
+           taken->index == 9;
+  });
+  request.records.assign(keyring::KeyShares::kTotalMax + 1U, Bytes(10, std::byte{1}));
+  EXPECT_THAT(decode_shared_request(encode_shared_request(request)),
+              FailsWith(Reason::kMessageInvalid));
+
+  const auto blob = presented_of(keyring::Purpose::kVolumeKey).blob;
+  keyring::SharedDek made{.context = request.context, .wraps = {blob, blob}};
+  made.context.shares = keyring::KeyShares{};
+  expect_refuses_cuts(encode_shared_dek(made), [&](ByteView body) {
+    const auto taken = decode_shared_dek(body);
+    return taken && taken->context == made.context && taken->wraps == made.wraps;
+  });
+}
+
 TEST(VaultProtocolTest, RequestsOfTheWholeLifeComeBackAsTheyWere) {
   const Bytes record(70, std::byte{3});
   const Bytes other(80, std::byte{4});
@@ -310,6 +334,10 @@ class OpenVault final : public keyring::KeyVault {
                                             Deadline) override {
     return {};
   }
+  Result<keyring::SharedDek> make_shared_dek(const keyring::SharedDekRequest& request,
+                                             Deadline) override {
+    return keyring::SharedDek{request.context, {presented_of(keyring::Purpose::kVolumeKey).blob}};
+  }
   std::vector<Result<void>> deliver(ByteView, std::span<const Presented>, const keyring::Ticket&,
                                     std::span<const std::uint32_t>, Deadline) override {
     return {};
@@ -398,6 +426,12 @@ TEST_F(VaultServerTest, EachRequestReachesTheVaultsCallOfItsName) {
   const auto imported = ask(VaultRequest::kImportMaterial, encode_import(record, {{}, input, {}}));
   ASSERT_THAT(imported, Succeeds());
   EXPECT_EQ(imported->body, input);
+
+  const keyring::SharedDekRequest shared{.records = {record, record},
+                                         .context = context_of(keyring::Purpose::kVolumeKey)};
+  const auto made = ask(VaultRequest::kMakeSharedDek, encode_shared_request(shared));
+  ASSERT_THAT(made, Succeeds());
+  EXPECT_EQ(decode_shared_dek(made->body)->context, shared.context);
 }
 
 TEST_F(VaultServerTest, AnswerThatDoesNotFitIsAnError) {
@@ -433,11 +467,11 @@ TEST_F(VaultServerTest, ARequestWithoutATimeIsRefused) {
 }
 
 TEST_F(VaultServerTest, MalformedAndUnknownRequestsAreRefused) {
-  for (const auto type :
-       {VaultRequest::kCreateCmk, VaultRequest::kChangeCmk, VaultRequest::kWrap,
-        VaultRequest::kUnwrap, VaultRequest::kMakeDeks, VaultRequest::kDeliver,
-        VaultRequest::kRandom, VaultRequest::kHealth, VaultRequest::kRewrap, VaultRequest::kSign,
-        VaultRequest::kDecrypt, VaultRequest::kPrepareImport, VaultRequest::kImportMaterial}) {
+  for (const auto type : {VaultRequest::kCreateCmk, VaultRequest::kChangeCmk, VaultRequest::kWrap,
+                          VaultRequest::kUnwrap, VaultRequest::kMakeDeks, VaultRequest::kDeliver,
+                          VaultRequest::kRandom, VaultRequest::kHealth, VaultRequest::kRewrap,
+                          VaultRequest::kSign, VaultRequest::kDecrypt, VaultRequest::kPrepareImport,
+                          VaultRequest::kImportMaterial, VaultRequest::kMakeSharedDek}) {
     EXPECT_THAT(ask(type, Bytes(3, std::byte{0xFF})), FailsWith(Reason::kMessageInvalid));
   }
   EXPECT_THAT(ask(static_cast<VaultRequest>(99), {}), FailsWith(Reason::kMessageInvalid));

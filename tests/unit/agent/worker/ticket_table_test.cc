@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <utility>
 
 #include "tests/support/result_matchers.h"
 
@@ -190,6 +191,73 @@ TEST_F(TicketTableTest, LostConnectionTakesItsTicketsAlong) {
   EXPECT_FALSE(table_.wanted(ticket_, 0));
   EXPECT_THAT(table_.take(ticket_, 1, digest()), FailsWith(Reason::kTicketUnknown));
   table_.end(ticket_, 0, Activated{});  // Nobody is told, and nothing breaks.
+}
+
+class TicketSharesTest : public TicketTableTest {
+ protected:
+  // Delivers the share at `place`.
+  Result<std::optional<SecretBytes>> collect(std::size_t place) {
+    keyring::KeyShares share = split_.set;
+    share.index = static_cast<std::uint8_t>(place + 1);
+    return table_.collect(ticket_, 0, {digest(), share},
+                          SecretBytes::copy_of(split_.shares[place].reveal()).value());
+  }
+
+  SecretBytes key_ = SecretBytes::random(64).value();
+  keyring::SplitKey split_ = keyring::split_key(key_, digest(), 2, 3).value();
+};
+
+TEST_F(TicketSharesTest, TheKeyIsThereWithTheLastShareAndIsTakenThen) {
+  ASSERT_THAT(add({0}), Succeeds());
+  const auto first = collect(2);
+  ASSERT_THAT(first, Succeeds());
+  EXPECT_FALSE(*first);
+  EXPECT_TRUE(look()->outcomes.empty());
+  EXPECT_THAT(collect(2), FailsWith(Reason::kTicketUnknown)) << "each comes once";
+  const auto key = collect(0);
+  ASSERT_THAT(key, Succeeds());
+  ASSERT_TRUE(*key);
+  EXPECT_TRUE(equal_constant_time((*key)->reveal(), key_.reveal()));
+  ASSERT_THAT(table_.take(ticket_, 0, digest()), Succeeds());
+  EXPECT_THAT(collect(1), FailsWith(Reason::kTicketUnknown)) << "it is more than is needed";
+}
+
+TEST_F(TicketSharesTest, SharesThatMakeNoKeyEndIt) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(collect(0), Succeeds());
+  split_.shares[1].reveal_mutable()[5] ^= std::byte{1};
+  EXPECT_THAT(collect(1), FailsWith(Reason::kWrongKey));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kWrongKey));
+  EXPECT_THAT(collect(2), FailsWith(Reason::kTicketUnknown));
+}
+
+TEST_F(TicketSharesTest, SharesGoWithTheirTicket) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(collect(0), Succeeds());
+  table_.cancel(ticket_, kConnection);
+  EXPECT_THAT(collect(1), FailsWith(Reason::kTicketUnknown));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kCancelled));
+
+  ticket_ = keyring::draw_ticket().value();
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(collect(0), Succeeds());
+  clock_.now += std::chrono::seconds(11);
+  EXPECT_THAT(collect(1), FailsWith(Reason::kTicketUnknown));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kTimedOut));
+}
+
+TEST_F(TicketSharesTest, SharesOfAnotherVolumeEndItsPlaceAndOfAnotherKeyDoNot) {
+  ASSERT_THAT(add({0}), Succeeds());
+  ASSERT_THAT(collect(0), Succeeds());
+  auto other = keyring::split_key(SecretBytes::random(64).value(), digest(), 2, 3).value();
+  const auto own = std::exchange(split_, std::move(other));
+  EXPECT_THAT(collect(1), FailsWith(Reason::kBlobInvalid));
+  keyring::KeyShares share = own.set;
+  share.index = 2;
+  EXPECT_THAT(table_.collect(ticket_, 0, {keyring::Digest{}, share},
+                             SecretBytes::copy_of(own.shares[1].reveal()).value()),
+              FailsWith(Reason::kProfileMismatch));
+  EXPECT_THAT(look()->outcomes.at(0).result, FailsWith(Reason::kProfileMismatch));
 }
 
 TEST_F(TicketTableTest, TooManyTicketsAreRefused) {

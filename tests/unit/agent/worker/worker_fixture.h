@@ -132,11 +132,13 @@ class WorkerFixture : public ::testing::Test {
 
   // What the vault does.
   Result<void> deliver(const keyring::Ticket& ticket, std::uint32_t index,
-                       const luks2::Profile& profile, const SecretBytes& key) const {
+                       const luks2::Profile& profile, const SecretBytes& key,
+                       std::optional<keyring::KeyShares> share = {}) const {
     auto connected = ipc::connect_to(socket("deliver.sock"), soon());
     if (!connected) return tl::unexpected(connected.error());
     ipc::Channel channel(std::move(*connected), Reason::kWorkerLost);
-    const auto packet = hsm::encode_delivery(ticket, index, luks2::profile_digest(profile), key);
+    const keyring::DekLabel label{luks2::profile_digest(profile), share};
+    const auto packet = hsm::encode_delivery(ticket, index, label, key);
     if (!packet) return tl::unexpected(packet.error());
     if (const auto sent = channel.send(packet->reveal(), {}, soon()); !sent) return sent;
     const auto reply = channel.receive(soon());

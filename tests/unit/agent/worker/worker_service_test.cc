@@ -74,6 +74,31 @@ TEST_F(WorkerServiceTest, KeyWrappedForAnotherProfileIsRefused) {
   EXPECT_THAT(ends, ::testing::ElementsAre(Reason::kProfileMismatch));
 }
 
+TEST_F(WorkerServiceTest, AKeyThatComesInSharesOpensItsVolume) {
+  const auto made = make_volume(device("disk"));
+  const auto digest = luks2::profile_digest(made.profile);
+  const auto split = keyring::split_key(made.key, digest, 2, 3).value();
+  const auto ticket = keyring::draw_ticket().value();
+  auto expected = expected_for(made);
+  expected.action = Action::kVerify;
+  ASSERT_THAT(worker_->expect(ticket, std::span(&expected, 1), soon()), Succeeds());
+  const auto deliver_share = [&](std::uint8_t index) {
+    auto share = split.set;
+    share.index = index;
+    return deliver(ticket, 0, made.profile, split.shares[index - 1U], share);
+  };
+  EXPECT_THAT(deliver_share(3), Succeeds());
+  EXPECT_THAT(deliver_share(3), FailsWith(Reason::kTicketUnknown)) << "each comes once";
+  EXPECT_THAT(deliver_share(1), Succeeds());
+  EXPECT_THAT(deliver_share(2), FailsWith(Reason::kTicketUnknown)) << "none is expected any more";
+  std::vector<bool> ends;
+  ASSERT_THAT(
+      worker_->wait_results(
+          ticket, [&](const KeyOutcome& o) { ends.push_back(o.result.has_value()); }, soon()),
+      Succeeds());
+  EXPECT_THAT(ends, ::testing::ElementsAre(true));
+}
+
 TEST_F(WorkerServiceTest, HeaderThatDiffersFromItsProfileIsRefusedByField) {
   const auto made = make_volume(device("disk"));
   auto expected = expected_for(made);

@@ -193,11 +193,12 @@ struct LockOptions {
   std::chrono::microseconds timeout{0};
 };
 struct ProvisionOptions {
-  std::string name{};           // "": from the device.
-  std::string key{};            // CMK id or alias; "": "default".
-  std::string header_device{};  // "": the header on the device itself.
-  std::string file_system{};    // "", "ext4", "xfs".
-  std::string confirmation{};   // What a ForeignData refusal printed.
+  std::string name{};               // "": from the device.
+  std::vector<std::string> keys{};  // CMK ids or aliases, at most 8; none: "default".
+  std::size_t threshold = 1;        // So many of the keys open the volume, together.
+  std::string header_device{};      // "": the header on the device itself.
+  std::string file_system{};        // "", "ext4", "xfs".
+  std::string confirmation{};       // What a ForeignData refusal printed.
   bool automatic = true;
   bool dry_run = false;
 };

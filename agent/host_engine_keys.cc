@@ -22,10 +22,10 @@ Caller self() {
   return caller;
 }
 
-// What a volume fails with while its key is not enabled.
+// What a volume fails with while its key, or too many of several, are not enabled.
 bool is_of_state(Reason reason) {
   return reason == Reason::kKeyDisabled || reason == Reason::kKeyPendingImport ||
-         reason == Reason::kKeyPendingDeletion;
+         reason == Reason::kKeyPendingDeletion || reason == Reason::kThresholdNotMet;
 }
 
 std::string volumes_text(std::uint32_t count) {

@@ -16,9 +16,9 @@ using agent::ManagerInfo;
 using agent::VolumeInfo;
 
 constexpr OptionSpec kVolumeFilter[] = {{"state", 's'}, {"name", 's'}, {"auto", 'b'}};
-constexpr OptionSpec kProvisionOptions[] = {{"name", 's'},        {"key", 's'},
-                                            {"file-system", 's'}, {"header-device", 's'},
-                                            {"confirm", 's'},     {"auto", 'b'}};
+constexpr OptionSpec kProvisionOptions[] = {
+    {"name", 's'},        {"key", 's'},           {"keys", 'a'},    {"threshold", 'u'},
+    {"file-system", 's'}, {"header-device", 's'}, {"confirm", 's'}, {"auto", 'b'}};
 constexpr OptionSpec kAdoptOptions[] = {{"name", 's'}, {"header-device", 's'}, {"auto", 'b'}};
 
 // A plan for something that only reads.
@@ -127,13 +127,32 @@ Plan device_plan(const std::string& operation, const DeviceCall& call) {
   return plan;
 }
 
+AuthorizationDetails with_key(AuthorizationDetails details, const std::string& key) {
+  for (auto& [name, value] : details) {
+    if (name == "cmk") value = key;
+  }
+  return details;
+}
+
 Result<Plan> on_provision(Context& context, sd_bus_message* call) {
   const auto read = read_device_call(call, kProvisionOptions);
   if (!read) return tl::unexpected(read.error());
   const auto& options = read->options;
   auto plan = device_plan("provision", *read);
+  auto keys = options.texts("keys");
+  if (const auto key = options.text("key"); !key.empty()) {
+    if (!keys.empty())
+      return fail(Reason::kInvalidArgs, "a volume is given one key or a list of keys, not both");
+    keys.push_back(key);
+  }
+  // One question to polkit for each key that is to protect it.
+  if (const auto subject = plan.subjects.front(); keys.size() > 1) {
+    plan.subjects.clear();
+    for (const auto& key : keys) plan.subjects.push_back(with_key(subject, key));
+  }
   const agent::ProvisionOptions provision{.name = options.text("name"),
-                                          .key = options.text("key"),
+                                          .keys = keys,
+                                          .threshold = options.number("threshold").value_or(1),
                                           .header_device = options.text("header-device"),
                                           .file_system = options.text("file-system"),
                                           .confirmation = options.text("confirm"),

@@ -24,6 +24,8 @@ Result<Value> read_value(Reader& reader, char type) {
     }
     case 't':
       return as_value<std::uint64_t, Value>(reader.u64());
+    case 'a':
+      return as_value<std::vector<std::string>, Value>(reader.texts(kOptionsMax));
     default:
       return as_value<std::string, Value>(reader.text());
   }
@@ -40,9 +42,10 @@ template <class Value>
 Result<Value> read_variant(Reader& reader, const OptionSpec& spec) {
   const auto contents = reader.variant_contents();
   if (!contents) return tl::unexpected(contents.error());
-  if (*contents != std::string(1, spec.type))
+  const std::string wanted = spec.type == 'a' ? "as" : std::string(1, spec.type);
+  if (*contents != wanted)
     return fail(Reason::kInvalidArgs, "option " + std::string(spec.name) + " must be of type " +
-                                          spec.type + ", not " + printable_utf8(*contents));
+                                          wanted + ", not " + printable_utf8(*contents));
   const auto entered = reader.enter(SD_BUS_TYPE_VARIANT, contents->c_str());
   if (!entered) return tl::unexpected(entered.error());
   auto value = read_value<Value>(reader, spec.type);
@@ -108,6 +111,12 @@ std::optional<std::uint64_t> Options::number(std::string_view name) const {
   const auto* value = find(name);
   if (value == nullptr) return std::nullopt;
   return std::get<std::uint64_t>(*value);
+}
+
+std::vector<std::string> Options::texts(std::string_view name) const {
+  const auto* value = find(name);
+  if (value == nullptr) return {};
+  return std::get<std::vector<std::string>>(*value);
 }
 
 Result<void> Options::refuse(std::string_view name) const {

@@ -8,14 +8,15 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "core/base/result.h"
 #include "dbus/message.h"
 
 namespace coffer::dbus {
 
-// One option that a method takes: its key in the a{sv}, and the type of its value: 's', 'b', 'u'
-// or 't'.
+// One option that a method takes: its key in the a{sv}, and the type of its value: 's', 'b', 'u',
+// 't', or 'a' for a list of texts (as).
 struct OptionSpec {
   std::string_view name;
   char type;
@@ -38,6 +39,7 @@ class Options {
   std::string text(std::string_view name) const;  // "" when absent.
   std::optional<std::string> maybe_text(std::string_view name) const;
   std::optional<std::uint64_t> number(std::string_view name) const;
+  std::vector<std::string> texts(std::string_view name) const;  // Empty when absent.
 
   bool interactive() const { return !flag("auth.no_user_interaction"); }
   bool dry_run() const { return flag("dry-run"); }
@@ -48,7 +50,7 @@ class Options {
   Result<void> refuse_modes() const;
 
  private:
-  using Value = std::variant<bool, std::uint64_t, std::string>;
+  using Value = std::variant<bool, std::uint64_t, std::string, std::vector<std::string>>;
   const Value* find(std::string_view name) const;
   std::map<std::string, Value, std::less<>> values_;
 };

@@ -3,53 +3,14 @@
 
 #include <algorithm>
 
+#include "agent/unlock/choose_keys.h"
+
 namespace coffer::agent {
 namespace {
 
 // Whether the header in `found` says it is `row`'s volume.
 bool claims(const ScannedCandidate& found, const VolumeRow& row) {
   return found.device.header && found.device.header->uuid == row.id.uuid();
-}
-
-Result<void> require_usable(const keyring::CmkRecord& key) {
-  const std::string name = "key " + key.id.str();
-  switch (key.state) {
-    case keyring::KeyState::kEnabled:
-    case keyring::KeyState::kArchived:
-      return {};
-    case keyring::KeyState::kDisabled:
-      return fail(Reason::kKeyDisabled, name + " is disabled");
-    case keyring::KeyState::kPendingImport:
-      return fail(Reason::kKeyPendingImport, name + " has no material yet");
-    case keyring::KeyState::kPendingDelete:
-      return fail(Reason::kKeyPendingDeletion, name + " is scheduled for deletion");
-    case keyring::KeyState::kDestroyed:
-      return fail(Reason::kNoSuchKey, name + " is destroyed");
-  }
-  return fail(Reason::kInternal, name + " is in an unknown state");
-}
-
-// The generations that the host's state allows: its own, and the next while a change is open.
-Result<void> require_generation(const VolumeRow& row, std::uint64_t found) {
-  if (found == row.generation) return {};
-  if (row.pending_generation != 0 && found == row.pending_generation) return {};
-  const std::string numbers = "the header's key is of generation " + std::to_string(found) +
-                              ", the host knows " + std::to_string(row.generation);
-  return fail(found < row.generation ? Reason::kHeaderRolledBack : Reason::kWrongGeneration,
-              numbers);
-}
-
-Result<keyring::KeyContext> require_context(const VolumeRow& row, const luks2::Token& token) {
-  const auto found = keyring::KeyContext::decode(token.context);
-  if (!found) return pass(found.error(), "read the token's context");
-  auto expected = keyring::KeyContext::decode(row.context);
-  if (!expected) return fail(Reason::kStoreDamaged, "the registry holds no context");
-  // Told apart from a context of another volume: the generation was checked before.
-  expected->generation = token.generation;
-  if (const auto same = keyring::require_same(*expected, *found); !same) {
-    return pass(same.error(), "compare the token with the registry");
-  }
-  return *found;
 }
 
 // Which scanned device is the volume. The registered disk wins over copies of it elsewhere.
@@ -90,13 +51,16 @@ Result<void> decide_one(UnlockTarget& target, const UnlockParts& parts) {
     return fail(Reason::kLockedByAdmin, "an admin locked it");
   }
   if (auto chosen = choose_header(target); !chosen) return chosen;
-  auto key = choose_key(target.row, *target.header, parts.keyring);
-  if (!key) return tl::unexpected(key.error());
-  target.key = std::move(*key);
+  auto keys = choose_keys(target.row, *target.header, parts.keyring);
+  if (!keys) return tl::unexpected(keys.error());
+  target.keys = std::move(*keys);
   if (target.header->copies == luks2::Copies::kPrimaryBad) {
     target.add_note("its first header copy is damaged: opened from the second");
   } else if (target.header->copies == luks2::Copies::kSecondaryBad) {
     target.add_note("its second header copy is damaged");
+  }
+  for (const SkippedKey& skipped : target.keys.skipped) {
+    target.add_note("not opened with " + skipped.name + ": " + skipped.why.message());
   }
   return {};
 }
@@ -142,44 +106,6 @@ Result<void> choose_header(UnlockTarget& target) {
   target.device_path = (*chosen)->candidate.path;
   target.device_bytes = device.size_bytes;
   return {};
-}
-
-Result<keyring::KeyContext> check_token(const VolumeRow& row, const luks2::CheckedHeader& header) {
-  if (!header.token) {
-    if (header.token_refusal) return tl::unexpected(header.token_refusal->error());
-    return fail(Reason::kTokenMissing, "the header has no token of type coffer");
-  }
-  if (const auto current = require_generation(row, header.token->generation); !current) {
-    return tl::unexpected(current.error());
-  }
-  return require_context(row, *header.token);
-}
-
-Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
-                                      const keyring::Keyring& keyring) {
-  const auto context = check_token(row, header);
-  if (!context) return tl::unexpected(context.error());
-  const luks2::Token& token = *header.token;
-  if (token.threshold > 1) {
-    return fail(Reason::kThresholdNotMet,
-                "the token wants " + std::to_string(token.threshold) + " keys together");
-  }
-
-  // Any wrap opens it: the first whose key can be used here.
-  std::optional<Error> first_error;
-  for (const Bytes& wrap : token.wraps) {
-    auto blob = keyring::WrappedKey::decode(wrap);
-    if (!blob) {
-      if (!first_error) first_error = blob.error();
-      continue;
-    }
-    const auto record = keyring.get(blob->cmk);
-    const auto usable = record ? require_usable(*record) : tl::unexpected(record.error());
-    if (usable) return keyring::Presented{.blob = std::move(*blob), .context = *context};
-    if (!first_error) first_error = usable.error();
-  }
-  if (first_error) return tl::unexpected(*first_error);
-  return fail(Reason::kTokenInvalid, "the token holds no wrapped key");
 }
 
 void decide(UnlockBatch& batch, const UnlockParts& parts) {

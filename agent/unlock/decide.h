@@ -15,11 +15,7 @@ namespace coffer::agent {
 //   kProfileMismatch   the header differs from the pinned profile; names the field.
 //   kHeaderInvalid, kHeaderUnusual, kTokenMissing, kTokenInvalid   a rule for activation is broken.
 //   kDeviceTooSmall    the device ends before its header or the registry says.
-//   kHeaderRolledBack  the token is of an older generation than the host's state.
-//   kWrongGeneration   of a newer one.
-//   kWrongVolume, kWrongHost, kWrongTenant, kWrongPurpose   the token's context is another one's.
-//   kBlobInvalid, kThresholdNotMet   no wrap in the token can be used.
-//   kNoSuchKey, kKeyDisabled, kKeyPendingDeletion, kKeyPendingImport   its CMK.
+// and as choose_keys().
 void decide(UnlockBatch& batch, const UnlockParts& parts);
 
 // The parts of it, for volumes that are looked at for another purpose.
@@ -28,15 +24,10 @@ void decide(UnlockBatch& batch, const UnlockParts& parts);
 // target from `header` to `handle`, `header` also where the rest is refused. The errors above up to
 // kDeviceTooSmall, and kInProgress: it is being provisioned.
 Result<void> choose_header(UnlockTarget& target);
-// The context of the header's token, which is the volume's own. The errors above from kTokenMissing
-// to kWrongPurpose.
-Result<keyring::KeyContext> check_token(const VolumeRow& row, const luks2::CheckedHeader& header);
 Result<void> require_pinned(const VolumeRow& row, const luks2::CheckedHeader& header);
 // kDeviceTooSmall: `device` is shorter than the one that was registered; names both sizes. The data
 // segment of our volumes reaches to the end of the device, wherever that is, so their header does
 // not tell. A larger device is allowed: growing one is how a volume grows, and nothing is lost.
 Result<void> require_whole(const VolumeRow& row, const DeviceIdentity& device);
-Result<keyring::Presented> choose_key(const VolumeRow& row, const luks2::CheckedHeader& header,
-                                      const keyring::Keyring& keyring);
 
 }  // namespace coffer::agent

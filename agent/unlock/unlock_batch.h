@@ -43,6 +43,25 @@ struct ScannedCandidate {
   ScannedDevice device;
 };
 
+// A key of the volume that does not serve, and why.
+struct SkippedKey {
+  std::string name;  // "key <id>", or "wrap 2" of one that is unreadable.
+  Error why;
+};
+// The wraps that can open a volume.
+struct KeyChoice {
+  std::vector<keyring::Presented> usable{};  // In the order of the token.
+  std::size_t needed = 1;                    // So many of them.
+  std::vector<SkippedKey> skipped{};
+};
+// The use of one of `usable` for this unlock, each with an intent of its own.
+struct KeyUse {
+  std::size_t which = 0;
+  std::uint64_t intent = 0;
+  bool asked_for = false;        // The vault was asked to deliver it.
+  std::optional<Error> error{};  // Why it was not delivered.
+};
+
 // One volume on its way through the stages.
 struct UnlockTarget {
   UnlockTarget(VolumeRow volume, bool by_name) : row(std::move(volume)), asked_by_name(by_name) {}
@@ -60,8 +79,8 @@ struct UnlockTarget {
   DeviceHandle handle = 0;
   std::optional<luks2::CheckedHeader> header;
   std::optional<luks2::Profile> profile;
-  std::optional<keyring::Presented> key;
-  std::uint64_t intent = 0;
+  KeyChoice keys;
+  std::vector<KeyUse> uses;  // The first `needed`, and one more for each that failed.
   bool announced = false;
   bool delivered = false;                 // Its key has reached the worker, or may have:
   std::optional<Error> delivery_unknown;  // the delivery was lost for this.

@@ -46,7 +46,7 @@ void run_unlock(UnlockBatch& batch, std::span<const Disk> disks, const UnlockPar
     record_intents(batch, parts.log);
     if (batch.any_running()) announce_keys(batch, parts.worker);
     stop_if_over(batch, parts.clock);
-    if (batch.any_running()) deliver_keys(batch, parts.keyring);
+    if (batch.any_running()) deliver_keys(batch, parts);
     collect_results(batch, parts.worker);
     record_results(batch, parts.log);
   }

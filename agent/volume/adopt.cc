@@ -66,6 +66,9 @@ Result<keyring::KeyContext> require_own(const luks2::CheckedHeader& header,
   if (const auto same = keyring::require_same(expected, *context); !same) {
     return tl::unexpected(same.error());
   }
+  const auto fits =
+      keyring::require_threshold(*context, header.token->threshold, header.token->wraps.size());
+  if (!fits) return tl::unexpected(fits.error());
   return context;
 }
 

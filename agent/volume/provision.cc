@@ -6,6 +6,7 @@
 #include "agent/unlock/scan_headers.h"
 #include "agent/volume/bindings.h"
 #include "agent/volume/first_opening.h"
+#include "agent/volume/volume_key.h"
 #include "core/luks2/token.h"
 
 namespace coffer::agent {
@@ -24,7 +25,7 @@ struct Plan {
   VolumeRow row;
   keyring::KeyContext context;
   luks2::Profile profile;
-  CmkId key{Uuid()};
+  std::vector<CmkId> keys;
   DeviceHandle handle = 0;
 };
 
@@ -90,7 +91,7 @@ VolumeRow row_for(const ProvisionCall& call, const Plan& plan, const Clock& cloc
   row.header_device = header_identity(plan.header_disk);
   row.profile = luks2::encode_profile(plan.profile);
   row.context = plan.context.encode();
-  row.keys = {plan.key};
+  row.keys = plan.keys;
   row.automatic = call.options.automatic;
   row.file_system = call.options.file_system;
   row.created = clock.wall();
@@ -105,7 +106,7 @@ Result<Plan> make_plan(const ProvisionCall& call, std::span<const Disk> disks,
   }
   const auto disk = disk_at(disks, call.device);
   if (!disk) return tl::unexpected(disk.error());
-  Plan plan{.disk = *disk, .header_disk = {}, .row = {}, .context = {}, .profile = {}};
+  Plan plan{.disk = *disk, .header_disk = {}, .row = {}, .context = {}, .profile = {}, .keys = {}};
   if (!call.options.header_device.empty()) {
     const auto header = disk_at(disks, call.options.header_device);
     if (!header) return tl::unexpected(header.error());
@@ -115,10 +116,9 @@ Result<Plan> make_plan(const ProvisionCall& call, std::span<const Disk> disks,
     plan.header_disk = *header;
   }
   if (const auto known = require_known_apart(plan); !known) return tl::unexpected(known.error());
-  const auto key =
-      parts.unlock.keyring.find(call.options.key.empty() ? "default" : call.options.key);
-  if (!key) return tl::unexpected(key.error());
-  plan.key = key->id;
+  auto keys = find_volume_keys(call.options, parts.unlock.keyring);
+  if (!keys) return tl::unexpected(keys.error());
+  plan.keys = std::move(*keys);
 
   plan.profile = new_volume_profile(call.id.uuid(), plan.header_disk.has_value());
   plan.context.volume = call.id;
@@ -166,8 +166,9 @@ Result<void> check_plan(const ProvisionCall& call, Plan& plan, const LifeParts& 
 // One provisioning under way, after its intent.
 class Maker {
  public:
-  Maker(const ProvisionCall& call, Plan& plan, std::uint64_t intent, const LifeParts& parts)
-      : call_(call), plan_(plan), intent_(intent), parts_(parts), worker_(parts.unlock.worker) {}
+  Maker(const ProvisionCall& call, Plan& plan, const std::vector<std::uint64_t>& intents,
+        const LifeParts& parts)
+      : call_(call), plan_(plan), intents_(intents), parts_(parts), worker_(parts.unlock.worker) {}
 
   // Up to `ready`. On failure nothing is left behind, or a row that recover() takes up.
   Result<void> make() {
@@ -205,12 +206,16 @@ class Maker {
     if (auto expected = worker_.expect(ticket_, {&key, 1}, call_.call.deadline); !expected) {
       return expected;
     }
-    const keyring::DekRequest request{.context = plan_.context, .intent = intent_};
-    auto made = parts_.unlock.keyring.make_deks(plan_.key, {&request, 1}, ticket_, 0,
-                                                call_.call.actor, call_.call.deadline);
-    if (made.empty()) return fail(Reason::kInternal, "the keyring made no key");
-    if (!made.front()) return tl::unexpected(made.front().error());
-    blob_ = made.front()->encode();
+    const VolumeKeyOrder order{.keys = plan_.keys,
+                               .threshold = call_.options.threshold,
+                               .context = plan_.context,
+                               .intents = intents_,
+                               .ticket = ticket_};
+    auto made = make_volume_key(order, call_.call, parts_.unlock.keyring);
+    if (!made) return tl::unexpected(made.error());
+    // With the set of shares, which is known only now.
+    plan_.row.context = made->context.encode();
+    wraps_ = std::move(made->wraps);
     parts_.reached("key");
 
     Result<void> kept = fail(Reason::kInternal, "the worker kept no key");
@@ -224,19 +229,21 @@ class Maker {
   }
 
   Result<void> build() {
-    const auto record = parts_.unlock.keyring.sealed_record(plan_.key);
-    if (!record) return tl::unexpected(record.error());
     luks2::Token token;
     token.generation = plan_.context.generation;
+    token.threshold = static_cast<std::uint8_t>(call_.options.threshold);
     token.context = plan_.row.context;
-    token.wraps = {blob_};
-    token.records = {*record};
+    token.wraps = wraps_;
+    for (auto& record : parts_.unlock.keyring.sealed_records(plan_.keys)) {
+      if (!record) return tl::unexpected(record.error());
+      token.records.push_back(std::move(*record));
+    }
     const auto json = luks2::print_token(token);
     if (!json) return tl::unexpected(json.error());
     const auto built = worker_.build_header(ticket_, 0, plan_.row.name.substr(0, kLabelBytesMax),
                                             *json, call_.call.deadline);
     if (!built) return tl::unexpected(built.error());
-    plan_.row.wraps = {blob_};
+    plan_.row.wraps = wraps_;
     plan_.row.header_print = built->print;
     return store("print");
   }
@@ -258,12 +265,28 @@ class Maker {
 
   const ProvisionCall& call_;
   Plan& plan_;
-  const std::uint64_t intent_;
+  const std::vector<std::uint64_t>& intents_;
   const LifeParts& parts_;
   Worker& worker_;
   keyring::Ticket ticket_{};
-  Bytes blob_;
+  std::vector<Bytes> wraps_;
 };
+
+// One event for each of its keys.
+std::vector<audit::Event> events_of(const ProvisionCall& call, const Plan& plan) {
+  std::vector<audit::Event> events;
+  for (const CmkId& key : plan.keys) {
+    audit::Event event = event_of(call.call, "volume.provision", call.id);
+    event.cmk = key;
+    event.text = plan.row.name + " on " + plan.row.device.path;
+    if (plan.keys.size() > 1) {
+      event.text += ", one of " + std::to_string(plan.keys.size()) + " keys of which " +
+                    std::to_string(call.options.threshold) + " open it";
+    }
+    events.push_back(std::move(event));
+  }
+  return events;
+}
 
 // As systemd.unit(5) names a device's unit: in it '-' stands for '/'.
 std::string unit_escaped(std::string_view name) {
@@ -299,15 +322,14 @@ Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> d
   Provisioned made;
   const auto checked = check_plan(call, *plan, parts);
   if (checked && !call.options.dry_run) {
-    audit::Event event = event_of(call.call, "volume.provision", call.id);
-    event.cmk = plan->key;
-    event.text = plan->row.name + " on " + plan->row.device.path;
-    const auto intent = parts.unlock.log.append_one(event);
-    const auto done = intent ? Maker(call, *plan, *intent, parts).make()
-                             : Result<void>(tl::unexpected(intent.error()));
-    if (intent) {
-      const auto error = done ? std::nullopt : std::optional(done.error());
-      record_result(parts.unlock.log, event, *intent, error, plan->row.name + " provisioned");
+    const std::vector<audit::Event> events = events_of(call, *plan);
+    const auto intents = parts.unlock.log.append(events);
+    const auto done = intents ? Maker(call, *plan, *intents, parts).make()
+                              : Result<void>(tl::unexpected(intents.error()));
+    const auto error = done ? std::nullopt : std::optional(done.error());
+    for (std::size_t i = 0; intents && i < events.size(); ++i) {
+      record_result(parts.unlock.log, events[i], (*intents)[i], error,
+                    plan->row.name + " provisioned");
     }
     parts.unlock.worker.release({&plan->handle, 1});
     if (!done) return pass(done.error(), "provision " + plan->row.name);

@@ -31,7 +31,7 @@ struct Provisioned {
 //   kForeignData                  it is not empty, or nothing stable is known of it, or another
 //                                 volume is registered on it; the message has the confirmation.
 //   kConfirmMismatch              the confirmation given is not that one.
-//   kNoSuchKey, kKeyDisabled, …   the CMK.
+//   kNoSuchKey, kKeyDisabled, …   one of the CMKs: the volume is made under all of them, or not.
 //   kAuditUnavailable, kStoreUnavailable, kHsm…, kWorkerLost
 // With dry_run it ends before the intent: all checks were made.
 Result<Provisioned> provision(const ProvisionCall& call, std::span<const Disk> disks,

@@ -5,6 +5,7 @@
 #include <array>
 #include <set>
 
+#include "agent/unlock/choose_keys.h"
 #include "agent/unlock/decide.h"
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
@@ -31,7 +32,8 @@ Result<Plan> plan_move(const UnlockTarget& target, const CmkId& key, std::uint32
     if (blob->cmk != key || blob->cmk_version == current) continue;
     plan.moved.push_back(i);
     plan.from.insert(blob->cmk_version);
-    plan.keys.push_back({.from = {.blob = std::move(*blob), .context = *context}, .to = *context});
+    const keyring::KeyContext own = keyring::wrap_context(*context, i);
+    plan.keys.push_back({.from = {.blob = std::move(*blob), .context = own}, .to = own});
   }
   return plan;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "agent/unlock/choose_keys.h"
 #include "agent/unlock/decide.h"
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"

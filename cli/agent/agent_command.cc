@@ -33,11 +33,29 @@ CLI::App* add_agent_command(CLI::App& parent, Invocation& invocation, const std:
   return command;
 }
 
+namespace {
+
+// {name: variant of as}.
+int append_texts_entry(sd_bus_message* message, const char* name,
+                       const std::vector<std::string>& texts) {
+  int r = ::sd_bus_message_open_container(message, 'e', "sv");
+  if (r >= 0) r = ::sd_bus_message_append(message, "s", name);
+  if (r >= 0) r = ::sd_bus_message_open_container(message, 'v', "as");
+  if (r >= 0) r = append_strings(message, texts);
+  if (r >= 0) r = ::sd_bus_message_close_container(message);
+  return r < 0 ? r : ::sd_bus_message_close_container(message);
+}
+
+}  // namespace
+
 void OptionList::text(const char* name, const std::string& value) {
   if (!value.empty()) values_.emplace_back(name, value);
 }
 void OptionList::any_text(const char* name, const std::string& value) {
   values_.emplace_back(name, value);
+}
+void OptionList::texts(const char* name, const std::vector<std::string>& values) {
+  if (!values.empty()) values_.emplace_back(name, values);
 }
 void OptionList::flag(const char* name, bool given, bool value) {
   if (given) values_.emplace_back(name, value);
@@ -69,6 +87,8 @@ int OptionList::append_alone(sd_bus_message* message) const {
       r = ::sd_bus_message_append(message, "{sv}", name, "b", static_cast<int>(*flag));
     } else if (const auto* number = std::get_if<std::uint32_t>(&value)) {
       r = ::sd_bus_message_append(message, "{sv}", name, "u", *number);
+    } else if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+      r = append_texts_entry(message, name, *texts);
     } else {
       r = ::sd_bus_message_append(message, "{sv}", name, "t", std::get<std::uint64_t>(value));
     }

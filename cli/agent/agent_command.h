@@ -33,6 +33,7 @@ class OptionList {
  public:
   void text(const char* name, const std::string& value);  // Left out when "".
   void any_text(const char* name, const std::string& value);
+  void texts(const char* name, const std::vector<std::string>& values);  // Left out when empty.
   void flag(const char* name, bool given, bool value = true);
   void seconds(const char* name, double seconds);        // As microseconds; left out when 0.
   void number(const char* name, std::uint64_t value);    // t
@@ -42,7 +43,8 @@ class OptionList {
   int append_alone(sd_bus_message* message) const;  // Filters: without the common options.
 
  private:
-  using Value = std::variant<std::string, bool, std::uint64_t, std::uint32_t>;
+  using Value =
+      std::variant<std::string, bool, std::uint64_t, std::uint32_t, std::vector<std::string>>;
   std::vector<std::pair<const char*, Value>> values_;
 };
 

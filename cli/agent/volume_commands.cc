@@ -292,7 +292,8 @@ void declare_forget(CLI::App& parent, Invocation& invocation) {
 struct DeviceOptions {
   std::string device;
   std::string name;
-  std::string key;
+  std::vector<std::string> keys;
+  std::uint32_t threshold = 0;  // 0: not given.
   std::string file_system;
   std::string header_device;
   std::string confirm;
@@ -304,7 +305,12 @@ AgentWork on_device(const char* method, const std::shared_ptr<DeviceOptions>& ow
   return [method, own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
     OptionList list;
     list.text("name", own->name);
-    list.text("key", own->key);
+    if (own->keys.size() == 1) {
+      list.text("key", own->keys.front());
+    } else {
+      list.texts("keys", own->keys);
+    }
+    if (own->threshold != 0) list.number32("threshold", own->threshold);
     list.text("file-system", own->file_system);
     list.text("header-device", own->header_device);
     list.text("confirm", own->confirm);
@@ -336,7 +342,13 @@ void declare_provision(CLI::App& parent, Invocation& invocation) {
   auto* command =
       declare_on_device(parent, invocation, "provision",
                         "Make an encrypted volume of an empty device", "Provision", own);
-  command->add_option("--key", own->key, "Id or alias of the key that protects it");
+  command
+      ->add_option("--key", own->keys,
+                   "Id or alias of a key that protects it; again for further ones, up to 8")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_option("--threshold", own->threshold, "How many of the keys open it together")
+      ->check(CLI::Range(1, 8));
   command->add_option("--fs", own->file_system, "Make a file system: ext4 or xfs");
   command->add_option("--confirm", own->confirm,
                       "What the refusal of a device that is not empty printed");

@@ -298,8 +298,10 @@ Result<agent::JobId> SimEngine::start_on_device(const std::string& operation,
 Result<agent::JobId> SimEngine::provision(const std::string& device,
                                           const agent::ProvisionOptions& options,
                                           const agent::Caller& caller) {
-  if (!options.key.empty() && !key(options.key))
-    return fail(Reason::kNoSuchKey, "no key " + options.key);
+  for (const std::string& name : options.keys)
+    if (!key(name)) return fail(Reason::kNoSuchKey, "no key " + name);
+  if (options.threshold == 0 || options.threshold > std::max<std::size_t>(options.keys.size(), 1))
+    return fail(Reason::kInvalidArgs, "a threshold above the number of keys");
   return start_on_device("provision", device, options.name, options.automatic, caller);
 }
 

@@ -214,6 +214,41 @@ TEST_F(HostProcessesTest, AVolumeIsMadeVerifiedAndAdoptedThroughTheRealProcesses
   EXPECT_TRUE((*verdict)->ok) << (*verdict)->text;
 }
 
+// Each share travels from the token through the vault to the worker, which puts them together.
+TEST_F(HostProcessesTest, AVolumeOfSeveralKeysOpensWithAsManyAsItNeeds) {
+  const audit::Actor actor;
+  const std::vector<std::string> names{"one", "two", "three"};
+  std::vector<CmkId> keys;
+  for (const std::string& name : names) {
+    keyring::CmkParameters parameters;
+    parameters.alias = name;
+    const auto made = keyring->create(parameters, actor);
+    ASSERT_THAT(made, Succeeds());
+    keys.push_back(made->id);
+  }
+  const auto two = item_of(
+      engine->provision(plug("disk0"), {.name = "two", .keys = names, .threshold = 2}, admin()));
+  ASSERT_EQ(two.result, "done") << two.error->str();
+  const auto any =
+      item_of(engine->provision(plug("disk1"), {.name = "any", .keys = names}, admin()));
+  ASSERT_EQ(any.result, "done") << any.error->str();
+  const auto disable = [&](const CmkId& key) {
+    ASSERT_THAT(keyring->disable(key, actor, keyring::WhenBound::kGoOn), Succeeds());
+  };
+  EXPECT_EQ(item_of(engine->verify({two.volume}, admin())).result, "done");
+  disable(keys[0]);
+  for (const VolumeId& id : {two.volume, any.volume}) {
+    const auto verified = item_of(engine->verify({id}, admin()));
+    EXPECT_EQ(verified.result, "done") << verified.error->str();
+    EXPECT_THAT(verified.note, HasSubstr(keys[0].str()));
+  }
+  disable(keys[2]);
+  const auto closed = item_of(engine->verify({two.volume}, admin()));
+  ASSERT_TRUE(closed.error);
+  EXPECT_EQ(closed.error->reason(), Reason::kThresholdNotMet);
+  EXPECT_EQ(item_of(engine->verify({any.volume}, admin())).result, "done");
+}
+
 TEST_F(HostProcessesTest, EachProcessMayBeKilledAndTheNextCallCompletes) {
   create_key();
   const auto made = item_of(engine->provision(plug("disk0"), {.name = "data"}, admin()));

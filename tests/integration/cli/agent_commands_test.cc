@@ -175,6 +175,21 @@ TEST_F(AgentCommandsTest, LockVerifyForgetProvisionAdoptAndScan) {
   }
 }
 
+TEST_F(AgentCommandsTest, AVolumeOfSeveralKeys) {
+  ASSERT_EQ(coffer({"key", "create", "second"}).status, 0);
+  const auto provision = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words{"provision", "/dev/disk/by-id/new", "--name", "several"};
+    words.insert(words.end(), more.begin(), more.end());
+    return coffer(words);
+  };
+  EXPECT_THAT(provision({"--key", "default", "--key", "none"}).err, HasSubstr("NoSuchKey"));
+  EXPECT_THAT(provision({"--key", "default", "--key", "second", "--threshold", "3"}).err,
+              HasSubstr("InvalidArgs"));
+  EXPECT_EQ(provision({"--key", "default", "--threshold", "0"}).status, 2);
+  EXPECT_EQ(provision({"--key", "default", "--key", "second", "--threshold", "2"}).status, 0);
+  EXPECT_TRUE(engine->resolve("several"));
+}
+
 TEST_F(AgentCommandsTest, ARefusedDeviceIsToldWithItsConfirmation) {
   engine->fail_volume("/dev/sdx", Error(Reason::kForeignData, "ext4 found; --confirm ABC-123"));
   const auto refused = coffer({"provision", "/dev/sdx"});

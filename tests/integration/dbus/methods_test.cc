@@ -212,6 +212,37 @@ TEST_F(MethodsTest, ProvisionMakesAVolumeAndRefusesWhatIsWrong) {
   EXPECT_EQ(wait_for_job(refused.path()), "failed");
 }
 
+TEST_F(MethodsTest, AVolumeIsGivenOneKeyOrAListOfKeys) {
+  engine->add_key("second");
+  const auto provision = [&](const char* path, const std::vector<std::string>& keys,
+                             std::uint32_t threshold, const char* key = nullptr) {
+    return admin->manager("Provision", [&, path, threshold, key](sd_bus_message* m) {
+      int r = ::sd_bus_message_append(m, "s", path);
+      if (r >= 0) r = ::sd_bus_message_open_container(m, 'a', "{sv}");
+      if (r >= 0) r = ::sd_bus_message_open_container(m, 'e', "sv");
+      if (r >= 0) r = ::sd_bus_message_append(m, "s", "keys");
+      if (r >= 0) r = ::sd_bus_message_open_container(m, 'v', "as");
+      if (r >= 0) r = ::sd_bus_message_open_container(m, 'a', "s");
+      for (const auto& one : keys)
+        if (r >= 0) r = ::sd_bus_message_append(m, "s", one.c_str());
+      for (int open = 0; open < 3; ++open)
+        if (r >= 0) r = ::sd_bus_message_close_container(m);
+      if (r >= 0) r = ::sd_bus_message_append(m, "{sv}", "threshold", "u", threshold);
+      if (r >= 0 && key != nullptr) r = ::sd_bus_message_append(m, "{sv}", "key", "s", key);
+      return r < 0 ? r : ::sd_bus_message_close_container(m);
+    });
+  };
+  const auto made = provision("/dev/two", {"default", "second"}, 2);
+  ASSERT_TRUE(made.ok()) << made.error << made.text;
+  EXPECT_EQ(wait_for_job(made.path()), "done");
+  EXPECT_EQ(provision("/dev/x", {"default", "none"}, 1).error, ours("NoSuchKey"));
+  EXPECT_EQ(provision("/dev/x", {"default", "second"}, 3).error, kInvalidArgs);
+  EXPECT_EQ(provision("/dev/x", {"default", "second"}, 0).error, kInvalidArgs);
+  EXPECT_EQ(provision("/dev/x", {"default"}, 1, "second").error, kInvalidArgs);
+  EXPECT_EQ(admin->manager("Provision", device("/dev/x", "keys", "default")).error, kInvalidArgs)
+      << "a text is no list";
+}
+
 TEST_F(MethodsTest, AdoptAndScanMakeJobs) {
   EXPECT_EQ(wait_for_job(admin->manager("Adopt", device("/dev/disk/by-id/lost")).path()), "done");
   EXPECT_TRUE(engine->resolve("lost"));

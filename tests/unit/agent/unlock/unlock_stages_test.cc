@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "agent/unlock/announce_keys.h"
+#include "agent/unlock/choose_keys.h"
 #include "agent/unlock/collect_results.h"
 #include "agent/unlock/decide.h"
 #include "agent/unlock/deliver_keys.h"
@@ -76,7 +77,8 @@ TEST_F(UnlockStagesTest, AllStagesInARowOpenBoth) {
   for (const UnlockTarget& target : batch.targets) {
     EXPECT_TRUE(target.activated);
     EXPECT_FALSE(target.error);
-    EXPECT_NE(target.intent, 0U);
+    ASSERT_EQ(target.uses.size(), 1U);
+    EXPECT_NE(target.uses.front().intent, 0U);
   }
   EXPECT_EQ(batch.groups.size(), 1U);
 }
@@ -126,7 +128,7 @@ TEST_F(UnlockStagesTest, ATokenThatIsMissingOrWrongIsToldApart) {
             Reason::kTokenInvalid);
   EXPECT_EQ(
       refusal_after([](luks2::CheckedHeader& header) { header.token->threshold = 2; }).reason(),
-      Reason::kThresholdNotMet);
+      Reason::kTokenInvalid);
 }
 
 TEST_F(UnlockStagesTest, AContextOfSomethingElseHasItsOwnReason) {
@@ -159,12 +161,12 @@ TEST_F(UnlockStagesTest, BothGenerationsAreGoodWhileAChangeIsOpen) {
   agent::VolumeRow row = registry->find(first).value();
   luks2::CheckedHeader header = *worker.disk("/dev/vda").header;
   row.pending_generation = 2;
-  EXPECT_THAT(agent::choose_key(row, header, *keyring), Succeeds());
+  EXPECT_THAT(agent::choose_keys(row, header, *keyring), Succeeds());
   header.token->generation = 2;
   auto context = keyring::KeyContext::decode(header.token->context).value();
   context.generation = 2;
   header.token->context = context.encode();
-  EXPECT_THAT(agent::choose_key(row, header, *keyring), Succeeds());
+  EXPECT_THAT(agent::choose_keys(row, header, *keyring), Succeeds());
 }
 
 TEST_F(UnlockStagesTest, ABlobMovedFromAnotherVolumeDoesNotUnwrap) {
@@ -367,7 +369,7 @@ TEST_F(UnlockStagesTest, ResultsThatCannotBeRecordedAreKept) {
   agent::decide(batch, parts());
   agent::record_intents(batch, *log);
   agent::announce_keys(batch, worker);
-  agent::deliver_keys(batch, *keyring);
+  agent::deliver_keys(batch, parts());
   audit.fail_always();
   agent::collect_results(batch, worker);
   agent::record_results(batch, *log);

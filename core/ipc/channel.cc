@@ -89,8 +89,8 @@ Result<std::size_t> next_size(int fd, Reason lost, Deadline deadline) {
   }
 }
 
-// Takes the next message out of the queue into `into`, which has its size, and gives its fds.
-Result<std::vector<UniqueFd>> take_next(int fd, Reason lost, std::span<std::byte> into) {
+// Takes the next message out of the queue into `into`. With `flags` MSG_DONTWAIT it is there.
+Result<Channel::Taken> take_next(int fd, Reason lost, std::span<std::byte> into, int flags) {
   ControlSpace control{};
   iovec space{into.data(), into.size()};
   msghdr header{};
@@ -100,16 +100,16 @@ Result<std::vector<UniqueFd>> take_next(int fd, Reason lost, std::span<std::byte
   header.msg_controllen = sizeof(control);
   ssize_t got = -1;
   do {
-    got = ::recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    got = ::recvmsg(fd, &header, MSG_CMSG_CLOEXEC | flags);
   } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
   if (got == 0) return peer_gone(lost);
   if (got < 0) return fail_errno(errno, "receive a message");
 
-  std::vector<UniqueFd> fds = detach_fds(header);
+  Channel::Taken taken{static_cast<std::size_t>(got), detach_fds(header)};
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
     return fail(Reason::kMessageInvalid, "message with too many bytes or file descriptors");
   }
-  return fds;
+  return taken;
 }
 
 // Gives the size of the next message if it is within the limit, and drops it otherwise.
@@ -117,7 +117,7 @@ Result<std::size_t> next_size_within_limit(int fd, Reason lost, Deadline deadlin
   const auto size = next_size(fd, lost, deadline);
   if (!size || *size <= kMessageBytesMax) return size;
   std::byte first{};
-  static_cast<void>(take_next(fd, lost, {&first, 1}));
+  static_cast<void>(take_next(fd, lost, {&first, 1}, MSG_DONTWAIT));
   return fail(Reason::kMessageInvalid, "message of " + std::to_string(*size) + " bytes");
 }
 
@@ -154,9 +154,9 @@ Result<Message> Channel::receive(Deadline deadline) {
   const auto size = next_size_within_limit(socket_.get(), lost_, deadline);
   if (!size) return tl::unexpected(size.error());
   Message message{Bytes(*size), {}};
-  auto fds = take_next(socket_.get(), lost_, message.bytes);
-  if (!fds) return tl::unexpected(fds.error());
-  message.fds = std::move(*fds);
+  auto taken = take_next(socket_.get(), lost_, message.bytes, MSG_DONTWAIT);
+  if (!taken) return tl::unexpected(taken.error());
+  message.fds = std::move(taken->fds);
   return message;
 }
 
@@ -165,9 +165,17 @@ Result<SecretMessage> Channel::receive_secret(Deadline deadline) {
   if (!size) return tl::unexpected(size.error());
   auto bytes = SecretBytes::zeroed(*size);
   if (!bytes) return tl::unexpected(bytes.error());
-  auto fds = take_next(socket_.get(), lost_, bytes->reveal_mutable());
-  if (!fds) return tl::unexpected(fds.error());
-  return SecretMessage{std::move(*bytes), std::move(*fds)};
+  auto taken = take_next(socket_.get(), lost_, bytes->reveal_mutable(), MSG_DONTWAIT);
+  if (!taken) return tl::unexpected(taken.error());
+  return SecretMessage{std::move(*bytes), std::move(taken->fds)};
+}
+
+Result<Channel::Taken> Channel::receive_into(std::span<std::byte> room) {
+  return take_next(socket_.get(), lost_, room, 0);
+}
+
+Result<void> Channel::wait_readable(Deadline deadline) const {
+  return wait_ready(socket_.get(), POLLIN, deadline);
 }
 
 Result<PeerCredentials> Channel::peer() const {

@@ -72,6 +72,17 @@ class Channel {
   Result<Message> receive(Deadline deadline);
   Result<SecretMessage> receive_secret(Deadline deadline);
 
+  // Waits for one message, however long, and takes it into `room`, of kMessageBytesMax bytes. Of
+  // several threads that wait so, a message wakes one. Errors as receive(), without kTimedOut.
+  struct Taken {
+    std::size_t size_bytes = 0;
+    std::vector<UniqueFd> fds;
+  };
+  Result<Taken> receive_into(std::span<std::byte> room);
+
+  // Waits until a message is there, or the end.   kTimedOut
+  Result<void> wait_readable(Deadline deadline) const;
+
   Result<PeerCredentials> peer() const;
 
   // Ends both directions: a thread that waits in receive() returns with `lost`. From any thread.

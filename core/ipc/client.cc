@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/ipc/client.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <map>
@@ -15,20 +20,20 @@ namespace coffer::ipc {
 namespace {
 
 // What an answer means to the call that waits for it.
-Result<Reply> to_reply(const Frame& frame, Received& received) {
+Result<Reply> to_reply(const Frame& frame, std::vector<UniqueFd> fds, bool secret) {
   if (frame.header.type == kTypeError) {
     const auto error = decode_error(frame.body);
     return tl::unexpected(error ? *error : error.error());
   }
   Reply reply;
-  reply.fds = std::move(received.fds);
-  if (received.secret.empty()) {
+  reply.fds = std::move(fds);
+  if (!secret) {
     reply.body.assign(frame.body.begin(), frame.body.end());
     return reply;
   }
-  auto secret = SecretBytes::copy_of(frame.body);
-  if (!secret) return tl::unexpected(secret.error());
-  reply.secret = std::move(*secret);
+  auto locked = SecretBytes::copy_of(frame.body);
+  if (!locked) return tl::unexpected(locked.error());
+  reply.secret = std::move(*locked);
   return reply;
 }
 
@@ -36,7 +41,10 @@ Result<Reply> to_reply(const Frame& frame, Received& received) {
 
 class Client::Impl {
  public:
-  explicit Impl(Options options) : options_(std::move(options)), thread_([this] { run(); }) {}
+  explicit Impl(Options options)
+      : options_(std::move(options)),
+        wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        thread_([this] { run(); }) {}
   ~Impl() { stop(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -46,15 +54,17 @@ class Client::Impl {
     explicit Pending(Deadline until) : deadline(until) {}
     const Deadline deadline;
     std::uint64_t id = 0;
-    std::condition_variable done;
+    std::condition_variable done;  // It has its answer, or its turn to receive.
     std::optional<Result<Reply>> result;
+    bool waits = false;      // In wait(), for an answer or for its turn.
+    bool abandoned = false;  // Nobody waits any more; its answer is still to come.
   };
   using PendingPtr = std::shared_ptr<Pending>;
 
   Result<PendingPtr> begin(std::uint16_t type, std::span<const ByteView> parts,
                            std::span<const int> fds, Deadline deadline);
   Result<Reply> wait(Pending& pending);
-  void drop(const Pending& pending);
+  void drop(Pending& pending);
   void stop();
 
   bool connected() const {
@@ -85,7 +95,17 @@ class Client::Impl {
   bool wait_for_work();
   Result<std::shared_ptr<Channel>> connect();
   void serve_connection(const std::shared_ptr<Channel>& channel);
-  Result<void> dispatch(Received received);
+  // Receives all that comes. Gives why the connection ended.
+  Error receive_all(Channel& channel);
+  Result<void> dispatch(ByteView message, std::vector<UniqueFd> fds);
+
+  // With callers_receive. One thread at a time receives: a call that waits, or when the connection
+  // ends or answers come that nobody waits for, this client's own.
+  Error stand_by(Channel& channel);
+  void receive_in_turn(Lock& lock, Pending& pending);
+  void end_turn();
+  void abandon(Pending& pending);
+  void wake_thread() const;
   void fail_pending(const Error& error);
   bool wait_backoff();
 
@@ -103,7 +123,15 @@ class Client::Impl {
   bool wanted_ = false;   // A call waits for a connection.
   bool sending_ = false;  // A call has its turn to send.
   std::condition_variable sent_;
+  std::size_t abandoned_ = 0;  // Of pending_.
+  bool heard_ = false;         // On this connection something came.
+  bool receiving_ = false;     // Somebody has the turn to receive.
+  std::condition_variable turn_free_;
+  std::optional<Error> broken_;      // Why nobody receives on this connection any more.
+  std::optional<MessageRoom> room_;  // Of who has the turn to receive.
   bool stopping_ = false;
+
+  const UniqueFd wake_;  // Readable: the thread that stands by has something to do.
 
   std::chrono::milliseconds backoff_{0};  // Of the thread: the wait before the next attempt.
   std::thread thread_;                    // Last: it uses all of the above.
@@ -183,18 +211,82 @@ Result<Client::Impl::PendingPtr> Client::Impl::begin(std::uint16_t type,
 
 Result<Reply> Client::Impl::wait(Pending& pending) {
   Lock lock(mutex_);
-  const bool answered = pending.done.wait_until(lock, pending.deadline.at(),
-                                                [&] { return pending.result.has_value(); });
+  pending.waits = true;
+  const auto answered = [&] { return pending.result.has_value(); };
+  const auto my_turn = [&] { return options_.callers_receive && !receiving_ && !broken_; };
+  while (!answered()) {
+    // Also when it is late: the answer may have come in time.
+    if (my_turn()) receive_in_turn(lock, pending);
+    if (answered() || pending.deadline.passed()) break;
+    static_cast<void>(pending.done.wait_until(lock, pending.deadline.at(),
+                                              [&] { return answered() || my_turn(); }));
+  }
+  pending.waits = false;
   --calls_;
-  if (answered) return std::move(*pending.result);
-  pending_.erase(pending.id);
+  if (answered()) return std::move(*pending.result);
+  abandon(pending);
   return fail(Reason::kTimedOut, options_.peer + " did not answer in time");
 }
 
-void Client::Impl::drop(const Pending& pending) {
+void Client::Impl::drop(Pending& pending) {
   const std::scoped_lock lock(mutex_);
-  pending_.erase(pending.id);
+  if (!pending.result) abandon(pending);
   --calls_;
+}
+
+// Its answer may come yet. Without a thread that receives always, somebody has to take it out of
+// the socket, so that it does not fill up.
+void Client::Impl::abandon(Pending& pending) {
+  if (!options_.callers_receive || abandoned_ >= options_.calls_max) {
+    pending_.erase(pending.id);
+    return;
+  }
+  pending.abandoned = true;
+  ++abandoned_;
+  wake_thread();
+}
+
+// The caller holds `lock`, and nobody has the turn.
+void Client::Impl::receive_in_turn(Lock& lock, Pending& pending) {
+  receiving_ = true;
+  const auto channel = channel_;
+  std::optional<Error> end;
+  do {
+    lock.unlock();
+    std::vector<UniqueFd> fds;
+    const auto ready = channel->wait_readable(pending.deadline);
+    if (ready) {
+      const auto message = room_->receive(*channel, fds);
+      const auto done = message ? dispatch(*message, std::move(fds))
+                                : Result<void>(tl::unexpected(message.error()));
+      if (!done) end = done.error();
+      room_->clear();
+    } else if (ready.error().reason() != Reason::kTimedOut) {
+      end = ready.error();
+    }
+    lock.lock();
+  } while (!pending.result && !end && !pending.deadline.passed());
+  if (end) {
+    broken_ = end;
+    wake_thread();
+  }
+  end_turn();
+}
+
+// The caller holds mutex_. The next who waits receives.
+void Client::Impl::end_turn() {
+  receiving_ = false;
+  turn_free_.notify_all();
+  if (broken_) return;
+  const auto next = std::ranges::find_if(
+      pending_, [](const auto& entry) { return entry.second->waits && !entry.second->result; });
+  if (next != pending_.end()) next->second->done.notify_one();
+}
+
+void Client::Impl::wake_thread() const {
+  const std::uint64_t one = 1;
+  // It can only fail when the counter is full, and then the thread wakes anyway.
+  [[maybe_unused]] const auto ignored = ::write(wake_.get(), &one, sizeof(one));
 }
 
 void Client::Impl::stop() {
@@ -252,34 +344,33 @@ Result<std::shared_ptr<Channel>> Client::Impl::connect() {
 }
 
 void Client::Impl::serve_connection(const std::shared_ptr<Channel>& channel) {
+  auto room = options_.callers_receive ? MessageRoom::make(options_.secret) : MessageRoom();
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return;
     channel_ = channel;
     ++connections_made_;
     wanted_ = false;
+    heard_ = false;
+    broken_.reset();
+    if (room) {
+      room_ = std::move(*room);
+    } else {
+      broken_ = room.error();
+    }
   }
   changed_.notify_all();
   if (options_.on_connected) options_.on_connected(true);
 
-  std::optional<Error> end;
-  while (!end) {
-    auto received = receive(*channel, options_.secret);
-    if (!received) {
-      end = received.error();
-    } else if (auto done = dispatch(std::move(*received)); !done) {
-      end = done.error();
-    } else {
-      backoff_ = std::chrono::milliseconds(0);
-    }
-  }
+  auto end = options_.callers_receive ? stand_by(*channel) : receive_all(*channel);
   // First no new call may use it, then those under way fail.
   {
     const std::scoped_lock lock(mutex_);
     channel_ = nullptr;
+    if (heard_) backoff_ = std::chrono::milliseconds(0);
     if (stopping_) end = stopping_error();
     // Also for a call that waited for this connection and comes too late to use it.
-    last_failure_ = Error(end->reason(), options_.peer + ": " + end->message());
+    last_failure_ = Error(end.reason(), options_.peer + ": " + end.message());
     ++attempts_ended_;
   }
   changed_.notify_all();
@@ -288,28 +379,76 @@ void Client::Impl::serve_connection(const std::shared_ptr<Channel>& channel) {
   if (options_.on_connected) options_.on_connected(false);
 }
 
-Result<void> Client::Impl::dispatch(Received received) {
-  const auto frame = decode_frame(received.bytes());
+Error Client::Impl::receive_all(Channel& channel) {
+  for (;;) {
+    auto received = receive(channel, options_.secret);
+    if (!received) return received.error();
+    const auto done = dispatch(received->bytes(), std::move(received->fds));
+    if (!done) return done.error();
+  }
+}
+
+Error Client::Impl::stand_by(Channel& channel) {
+  for (;;) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (broken_) return *broken_;
+    }
+    // Not woken by what comes: somebody waits for that.
+    std::array<pollfd, 2> entries{{{channel.fd(), POLLRDHUP, 0}, {wake_.get(), POLLIN, 0}}};
+    // It cannot fail but for a signal.
+    static_cast<void>(::poll(entries.data(), entries.size(), -1));
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto ignored = ::read(wake_.get(), &count, sizeof(count));
+    const bool ended = entries[0].revents != 0;
+
+    Lock lock(mutex_);
+    turn_free_.wait(lock, [this] { return !receiving_; });
+    if (broken_) return *broken_;
+    receiving_ = true;
+    // After its end what it had sent is still there.
+    while (!broken_ && (ended || abandoned_ > 0)) {
+      lock.unlock();
+      std::vector<UniqueFd> fds;
+      const auto message = room_->receive(channel, fds);
+      const auto done = message ? dispatch(*message, std::move(fds))
+                                : Result<void>(tl::unexpected(message.error()));
+      room_->clear();
+      lock.lock();
+      if (!done) broken_ = done.error();
+    }
+    const auto end = broken_;
+    end_turn();
+    if (end) return *end;
+  }
+}
+
+Result<void> Client::Impl::dispatch(ByteView message, std::vector<UniqueFd> fds) {
+  const auto frame = decode_frame(message);
   if (!frame) return tl::unexpected(frame.error());
   const FrameHeader header = frame->header;
   if (header.request_id == 0) {
-    if (options_.on_notice) {
-      options_.on_notice(header.type, frame->body, std::move(received.fds));
+    {
+      const std::scoped_lock lock(mutex_);
+      heard_ = true;
     }
+    if (options_.on_notice) options_.on_notice(header.type, frame->body, std::move(fds));
     return {};
   }
   if (header.type < kTypeReply)
     return fail(Reason::kMessageInvalid, options_.peer + " sent a request");
 
-  auto reply = to_reply(*frame, received);
+  auto reply = to_reply(*frame, std::move(fds), options_.secret);
   PendingPtr pending;
   {
     const std::scoped_lock lock(mutex_);
+    heard_ = true;
     const auto found = pending_.find(header.request_id);
     // The call may have timed out before.
     if (found == pending_.end()) return {};
     pending = std::move(found->second);
     pending_.erase(found);
+    if (pending->abandoned) --abandoned_;
     pending->result = std::move(reply);
   }
   pending->done.notify_one();
@@ -323,6 +462,7 @@ void Client::Impl::fail_pending(const Error& error) {
     pending->done.notify_one();
   }
   pending_.clear();
+  abandoned_ = 0;
 }
 
 bool Client::Impl::wait_backoff() {

@@ -47,6 +47,10 @@ class Client {
     bool secret = false;              // Answers are received into locked memory.
     bool stay_connected = false;      // Connect at once and again, without waiting for a call.
     std::size_t calls_max = 256;      // Calls under way.
+    // For a server that sends no notices: a call that waits for its answer receives itself, and
+    // what comes for others meanwhile, instead of waiting until a second thread has woken up. Who
+    // sends (send()) waits for the answer soon: until somebody waits, it lies in the socket.
+    bool callers_receive = false;
     std::chrono::milliseconds backoff_min{20};    // Wait after the first failed attempt; doubles,
     std::chrono::milliseconds backoff_max{2000};  // up to this.
     std::chrono::milliseconds connect_timeout{2000};

@@ -29,4 +29,40 @@ Result<Received> receive(Channel& channel, bool secret) {
   }
 }
 
+Result<MessageRoom> MessageRoom::make(bool secret) {
+  MessageRoom room;
+  if (!secret) {
+    room.open_.resize(kMessageBytesMax);
+    return room;
+  }
+  auto locked = SecretBytes::zeroed(kMessageBytesMax);
+  if (!locked) return tl::unexpected(locked.error());
+  room.secret_ = std::move(*locked);
+  return room;
+}
+
+Result<ByteView> MessageRoom::receive(Channel& channel, std::vector<UniqueFd>& fds) {
+  clear();
+  const std::span<std::byte> room =
+      secret_.empty() ? std::span<std::byte>(open_) : secret_.reveal_mutable();
+  auto taken = channel.receive_into(room);
+  // A message that did not fit has filled it.
+  size_bytes_ = taken ? taken->size_bytes : room.size();
+  if (!taken) return tl::unexpected(taken.error());
+  fds = std::move(taken->fds);
+  return room.first(size_bytes_);
+}
+
+void MessageRoom::clear() noexcept {
+  wipe(secret_.reveal_mutable().first(secret_.empty() ? 0 : size_bytes_));
+  size_bytes_ = 0;
+}
+
+Result<Received> keep(ByteView message, bool secret) {
+  if (!secret) return Received{{message.begin(), message.end()}, {}, {}};
+  auto locked = SecretBytes::copy_of(message);
+  if (!locked) return tl::unexpected(locked.error());
+  return Received{{}, std::move(*locked), {}};
+}
+
 }  // namespace coffer::ipc

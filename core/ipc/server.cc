@@ -24,7 +24,7 @@ namespace {
 // The peer that just went away is no fault.
 constexpr Reason kGone = Reason::kCancelled;
 
-// One connection. Its thread reads, any thread may send.
+// One connection. Its threads read, any thread may send.
 struct Connection {
   Connection(std::uint64_t number, Channel socket, PeerCredentials who)
       : id(number), channel(std::move(socket)), peer(who) {}
@@ -32,13 +32,16 @@ struct Connection {
   const std::uint64_t id;
   Channel channel;
   const PeerCredentials peer;
-  std::thread thread;  // Guarded by the server's mutex.
+  std::vector<std::thread> threads;  // Guarded by the server's mutex.
 
   std::mutex send_mutex;  // One sender at a time.
 
-  std::mutex mutex;  // Guards under_way.
+  std::mutex mutex;  // Guards all below.
   std::condition_variable idle;
   std::size_t under_way = 0;  // Requests that the handler threads have.
+  std::size_t running = 0;    // Of its threads.
+  std::size_t reading = 0;    // Of those, the ones that do not handle a request.
+  bool ended = false;         // What still comes is not looked at.
 
   void begin() {
     const std::scoped_lock lock(mutex);
@@ -52,6 +55,28 @@ struct Connection {
   void wait_idle() {
     std::unique_lock lock(mutex);
     idle.wait(lock, [this] { return under_way == 0; });
+  }
+  // Whether another thread reads on while this one handles a request.
+  bool leave_reading() {
+    const std::scoped_lock lock(mutex);
+    if (reading < 2) return false;
+    --reading;
+    return true;
+  }
+  void back_to_reading() {
+    const std::scoped_lock lock(mutex);
+    ++reading;
+  }
+  bool has_ended() {
+    const std::scoped_lock lock(mutex);
+    return ended;
+  }
+  // A thread reads no more. Whether it was the last one.
+  bool end_reading() {
+    const std::scoped_lock lock(mutex);
+    ended = true;
+    --reading;
+    return --running == 0;
   }
 };
 
@@ -88,8 +113,12 @@ class Server::Impl {
   void accept_all(const UniqueFd& listening);
   Result<PeerCredentials> check_peer(const Channel& channel) const;
   void run(const ConnectionPtr& connection);
-  Result<void> take(const ConnectionPtr& connection, Received received);
-  void answer(Connection& connection, const FrameHeader& header, ByteView body, Received& received,
+  Error read_by_one(const ConnectionPtr& connection);
+  Error read_by_turns(const ConnectionPtr& connection);
+  // The header of a request that may be answered now, and its body.
+  Result<Frame> check(ByteView message) const;
+  void queue(const ConnectionPtr& connection, const Frame& frame, Received received);
+  void answer(Connection& connection, const Frame& frame, std::vector<UniqueFd> fds,
               SteadyTime received_at);
   void send(Connection& connection, const FrameHeader& header, const Result<Reply>& reply);
   void report(const Error& error) const {
@@ -172,29 +201,30 @@ Result<void> Server::Impl::serve(UniqueFd connected) {
   }
   auto connection = std::make_shared<Connection>(next_id_++, std::move(channel), *peer);
   connections_.emplace(connection->id, connection);
-  // The thread waits for the lock before it takes itself out of connections_.
-  connection->thread = std::thread([this, connection] { run(connection); });
+  // Its threads wait for the lock before the last of them takes it out of connections_.
+  const std::size_t threads = pool_ != nullptr && options_.handle_on_reader ? 2 : 1;
+  connection->running = connection->reading = threads;
+  while (connection->threads.size() < threads) {
+    connection->threads.emplace_back([this, connection] { run(connection); });
+  }
   return {};
 }
 
 void Server::Impl::run(const ConnectionPtr& connection) {
-  for (;;) {
-    auto received = receive(connection->channel, options_.secret);
-    if (!received) {
-      if (received.error().reason() != kGone) report(received.error());
-      break;
-    }
-    if (auto taken = take(connection, std::move(*received)); !taken) {
-      if (taken.error().reason() != kGone) report(taken.error());
-      break;
-    }
+  const bool by_turns = pool_ != nullptr && options_.handle_on_reader;
+  const Error end = by_turns ? read_by_turns(connection) : read_by_one(connection);
+  if (end.reason() != kGone) report(end);
+  if (!connection->end_reading()) {
+    connection->channel.shutdown_receiving();
+    return;
   }
   // What the handler still does for this connection belongs to it: only then it is disconnected.
   connection->wait_idle();
   connection->channel.shutdown();
   if (options_.on_disconnected) options_.on_disconnected(connection->id);
   const std::scoped_lock lock(mutex_);
-  finished_.push_back(std::move(connection->thread));
+  for (auto& thread : connection->threads) finished_.push_back(std::move(thread));
+  connection->threads.clear();
   connections_.erase(connection->id);
 }
 
@@ -211,46 +241,79 @@ void Server::Impl::join_finished() {
 
 // --- Requests.
 
-Result<void> Server::Impl::take(const ConnectionPtr& connection, Received received) {
+Error Server::Impl::read_by_one(const ConnectionPtr& connection) {
+  for (;;) {
+    auto received = receive(connection->channel, options_.secret);
+    if (!received) return received.error();
+    const auto frame = check(received->bytes());
+    if (!frame) return frame.error();
+    if (pool_ == nullptr) {
+      answer(*connection, *frame, std::move(received->fds), std::chrono::steady_clock::now());
+    } else {
+      queue(connection, *frame, std::move(*received));
+    }
+  }
+}
+
+Error Server::Impl::read_by_turns(const ConnectionPtr& connection) {
+  auto room = MessageRoom::make(options_.secret);
+  if (!room) return room.error();
+  for (;;) {
+    std::vector<UniqueFd> fds;
+    const auto message = room->receive(connection->channel, fds);
+    if (!message) return message.error();
+    const auto now = std::chrono::steady_clock::now();
+    if (connection->has_ended()) return {kGone, "its connection ends"};
+    const auto frame = check(*message);
+    if (!frame) return frame.error();
+    if (pool_->waiting() == 0 && connection->leave_reading()) {
+      answer(*connection, *frame, std::move(fds), now);
+      connection->back_to_reading();
+      continue;
+    }
+    auto kept = keep(*message, options_.secret);
+    if (!kept) return kept.error();
+    kept->fds = std::move(fds);
+    const Frame same{frame->header, kept->bytes().subspan(kFrameHeaderBytes)};
+    queue(connection, same, std::move(*kept));
+  }
+}
+
+Result<Frame> Server::Impl::check(ByteView message) const {
   {
     const std::scoped_lock lock(mutex_);
     if (stopping_) return fail(kGone, options_.name + " is stopping");
   }
-  const auto frame = decode_frame(received.bytes());
-  if (!frame) return tl::unexpected(frame.error());
-  if (frame->header.type > kTypeMax)
+  auto frame = decode_frame(message);
+  if (frame && frame->header.type > kTypeMax)
     return fail(Reason::kMessageInvalid, options_.name + ": answer from a client");
-  const FrameHeader header = frame->header;
-  const auto now = std::chrono::steady_clock::now();
-  if (pool_ == nullptr) {
-    answer(*connection, header, frame->body, received, now);
-    return {};
-  }
-  connection->begin();
-  // The body stays where it is: moving a buffer does not move what it points to.
-  auto queued = pool_->submit(
-      [this, connection, header, body = frame->body, kept = std::move(received), now]() mutable {
-        answer(*connection, header, body, kept, now);
-        connection->end();
-      });
-  if (!queued) {
-    connection->end();
-    send(*connection, header, tl::unexpected(queued.error()));
-  }
-  return {};
+  return frame;
 }
 
-void Server::Impl::answer(Connection& connection, const FrameHeader& header, ByteView body,
-                          Received& received, SteadyTime received_at) {
-  Request request{.type = header.type,
-                  .body = body,
-                  .fds = std::move(received.fds),
+void Server::Impl::queue(const ConnectionPtr& connection, const Frame& frame, Received received) {
+  const auto now = std::chrono::steady_clock::now();
+  connection->begin();
+  // The body stays where it is: moving a buffer does not move what it points to.
+  auto queued = pool_->submit([this, connection, frame, kept = std::move(received), now]() mutable {
+    answer(*connection, frame, std::move(kept.fds), now);
+    connection->end();
+  });
+  if (queued) return;
+  connection->end();
+  send(*connection, frame.header, tl::unexpected(queued.error()));
+}
+
+void Server::Impl::answer(Connection& connection, const Frame& frame, std::vector<UniqueFd> fds,
+                          SteadyTime received_at) {
+  Request request{.type = frame.header.type,
+                  .body = frame.body,
+                  .fds = std::move(fds),
                   .peer = connection.peer,
                   .connection = connection.id,
                   .received = received_at,
-                  .notice = header.request_id == 0};
+                  .notice = frame.header.request_id == 0};
   const Result<Reply> reply = handler_(request);
-  if (!request.notice) send(connection, header, reply);
+  if (!request.notice) send(connection, frame.header, reply);
 }
 
 void Server::Impl::send(Connection& connection, const FrameHeader& header,
@@ -318,7 +381,8 @@ void Server::Impl::stop() {
       const std::scoped_lock lock(mutex_);
       threads.swap(finished_);
       for (const auto& [id, connection] : connections_) {
-        if (connection->thread.joinable()) threads.push_back(std::move(connection->thread));
+        for (auto& thread : connection->threads) threads.push_back(std::move(thread));
+        connection->threads.clear();
       }
     }
     if (threads.empty()) break;

@@ -47,8 +47,12 @@ class Server {
     bool secret = false;               // Requests are received into locked memory.
     std::size_t connections_max = 16;  // Further ones are closed at once.
     std::size_t handler_threads = 0;   // 0: on the connection's thread.
-    std::size_t queue_max = 256;       // Requests that wait for a handler thread: then
-                                       // kLimitsExceeded is the answer.
+    // With handler threads: a request that comes while no other waits for one is handled by the
+    // thread that read it, and another thread of the connection reads on meanwhile: nobody waits
+    // until a second thread has woken up. One request of each connection at a time.
+    bool handle_on_reader = false;
+    std::size_t queue_max = 256;  // Requests that wait for a handler thread: then
+                                  // kLimitsExceeded is the answer.
     std::chrono::milliseconds send_timeout{
         5000};  // A peer that does not take its answer is cut off.
     std::function<void(std::uint64_t connection)> on_disconnected;

@@ -63,7 +63,8 @@ class Gate {
   int waiting_ = 0;
 };
 
-class ClientServerTest : public testing::Test {
+// Its parameter: whether callers receive and readers handle, or threads of their own do.
+class ClientServerTest : public testing::TestWithParam<bool> {
  protected:
   ~ClientServerTest() override { gate.open(); }
 
@@ -89,6 +90,7 @@ class ClientServerTest : public testing::Test {
   Server::Options server_options() {
     Server::Options options;
     options.name = "test server";
+    options.handle_on_reader = GetParam();
     options.on_fault = [this](const Error& error) {
       const std::scoped_lock lock(mutex);
       faults.push_back(error);
@@ -120,6 +122,7 @@ class ClientServerTest : public testing::Test {
     options.lost = Reason::kWorkerLost;
     options.backoff_min = milliseconds(1);
     options.backoff_max = milliseconds(4);
+    options.callers_receive = GetParam();
     return options;
   }
 
@@ -133,7 +136,7 @@ class ClientServerTest : public testing::Test {
   std::unique_ptr<Server> server;
 };
 
-TEST_F(ClientServerTest, AnswersComeBackWithTheirDescriptors) {
+TEST_P(ClientServerTest, AnswersComeBackWithTheirDescriptors) {
   start_server();
   Client client(client_options());
   const auto memfd = make_memfd("test", 1);
@@ -147,7 +150,7 @@ TEST_F(ClientServerTest, AnswersComeBackWithTheirDescriptors) {
   EXPECT_TRUE(client.call(kEcho, {}, later())->body.empty());
 }
 
-TEST_F(ClientServerTest, ErrorsOfTheHandlerComeBackWithReasonAndMessage) {
+TEST_P(ClientServerTest, ErrorsOfTheHandlerComeBackWithReasonAndMessage) {
   start_server();
   Client client(client_options());
   const auto reply = client.call(kFail, {}, later());
@@ -156,7 +159,7 @@ TEST_F(ClientServerTest, ErrorsOfTheHandlerComeBackWithReasonAndMessage) {
   EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
 }
 
-TEST_F(ClientServerTest, ManyThreadsShareOneConnection) {
+TEST_P(ClientServerTest, ManyThreadsShareOneConnection) {
   auto options = server_options();
   options.handler_threads = 3;
   start_server(options);
@@ -177,7 +180,7 @@ TEST_F(ClientServerTest, ManyThreadsShareOneConnection) {
   EXPECT_EQ(client.connections_made(), 1U);
 }
 
-TEST_F(ClientServerTest, SlowRequestDoesNotHoldUpOthersWithHandlerThreads) {
+TEST_P(ClientServerTest, SlowRequestDoesNotHoldUpOthersWithHandlerThreads) {
   auto options = server_options();
   options.handler_threads = 2;
   start_server(options);
@@ -189,10 +192,11 @@ TEST_F(ClientServerTest, SlowRequestDoesNotHoldUpOthersWithHandlerThreads) {
   slow.join();
 }
 
-TEST_F(ClientServerTest, RequestsBeyondTheQueueAreRefused) {
+TEST_P(ClientServerTest, RequestsBeyondTheQueueAreRefused) {
   auto options = server_options();
   options.handler_threads = 1;
   options.queue_max = 1;
+  options.handle_on_reader = false;  // It would be one handler more.
   start_server(options);
   Client client(client_options());
   std::thread running([&] { EXPECT_THAT(client.call(kBlock, {}, later()), Succeeds()); });
@@ -219,7 +223,7 @@ TEST_F(ClientServerTest, RequestsBeyondTheQueueAreRefused) {
   EXPECT_EQ(refused, 1);
 }
 
-TEST_F(ClientServerTest, LateAnswerIsDroppedAndTheConnectionStays) {
+TEST_P(ClientServerTest, LateAnswerIsDroppedAndTheConnectionStays) {
   auto options = server_options();
   options.handler_threads = 2;
   start_server(options);
@@ -230,7 +234,7 @@ TEST_F(ClientServerTest, LateAnswerIsDroppedAndTheConnectionStays) {
   EXPECT_EQ(client.connections_made(), 1U);
 }
 
-TEST_F(ClientServerTest, TooManyCallsAreRefused) {
+TEST_P(ClientServerTest, TooManyCallsAreRefused) {
   start_server();
   auto options = client_options();
   options.calls_max = 1;
@@ -242,7 +246,7 @@ TEST_F(ClientServerTest, TooManyCallsAreRefused) {
   running.join();
 }
 
-TEST_F(ClientServerTest, CallsAboveTheLimitsAreNotSent) {
+TEST_P(ClientServerTest, CallsAboveTheLimitsAreNotSent) {
   start_server();
   Client client(client_options());
   const Bytes large(ipc::kFrameBodyBytesMax + 1);
@@ -255,7 +259,7 @@ TEST_F(ClientServerTest, CallsAboveTheLimitsAreNotSent) {
       ipc::kFrameBodyBytesMax);
 }
 
-TEST_F(ClientServerTest, AbsentServerFailsTheCallAndIsFoundLater) {
+TEST_P(ClientServerTest, AbsentServerFailsTheCallAndIsFoundLater) {
   Client client(client_options());
   EXPECT_THAT(client.call(kEcho, {}, later()), FailsWith(Reason::kWorkerLost));
   EXPECT_GE(client.attempts_failed(), 1U);
@@ -263,7 +267,7 @@ TEST_F(ClientServerTest, AbsentServerFailsTheCallAndIsFoundLater) {
   EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
 }
 
-TEST_F(ClientServerTest, ServerThatGoesAwayFailsThePendingCallsAndIsFoundAgain) {
+TEST_P(ClientServerTest, ServerThatGoesAwayFailsThePendingCallsAndIsFoundAgain) {
   auto options = client_options();
   // A server by hand, which takes the request and dies without an answer.
   auto ends = ipc::channel_pair();
@@ -282,7 +286,7 @@ TEST_F(ClientServerTest, ServerThatGoesAwayFailsThePendingCallsAndIsFoundAgain) 
   EXPECT_EQ(client.connections_made(), 2U);
 }
 
-TEST_F(ClientServerTest, KilledServerProcessIsNoticedAndItsSuccessorServes) {
+TEST_P(ClientServerTest, KilledServerProcessIsNoticedAndItsSuccessorServes) {
   // As with socket activation: the listening socket outlives the process.
   const auto listening = ipc::listen_at(path);
   ASSERT_THAT(listening, Succeeds());
@@ -301,7 +305,7 @@ TEST_F(ClientServerTest, KilledServerProcessIsNoticedAndItsSuccessorServes) {
   EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
 }
 
-TEST_F(ClientServerTest, StayingConnectedReconnectsWithoutACallAndTellsOfIt) {
+TEST_P(ClientServerTest, StayingConnectedReconnectsWithoutACallAndTellsOfIt) {
   std::mutex states_mutex;
   std::condition_variable states_changed;
   std::vector<bool> states;
@@ -326,7 +330,7 @@ TEST_F(ClientServerTest, StayingConnectedReconnectsWithoutACallAndTellsOfIt) {
   EXPECT_TRUE(until({true, false, true}));
 }
 
-TEST_F(ClientServerTest, ServerThatDiesAtOnceIsBackedOffFrom) {
+TEST_P(ClientServerTest, ServerThatDiesAtOnceIsBackedOffFrom) {
   auto options = client_options();
   options.stay_connected = true;
   options.backoff_min = milliseconds(1);
@@ -343,10 +347,11 @@ TEST_F(ClientServerTest, ServerThatDiesAtOnceIsBackedOffFrom) {
   EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(120));
 }
 
-TEST_F(ClientServerTest, NoticesReachEveryClient) {
+TEST_P(ClientServerTest, NoticesReachEveryClient) {
   start_server();
   std::latch received(2);
   auto options = client_options();
+  options.callers_receive = false;  // It takes no notices.
   options.on_notice = [&](std::uint16_t type, ByteView body, const std::vector<UniqueFd>&) {
     EXPECT_EQ(type, 9);
     EXPECT_EQ(as_text(body), "news");
@@ -360,7 +365,7 @@ TEST_F(ClientServerTest, NoticesReachEveryClient) {
   received.wait();
 }
 
-TEST_F(ClientServerTest, SecretsAreReceivedIntoLockedMemoryOnBothSides) {
+TEST_P(ClientServerTest, SecretsAreReceivedIntoLockedMemoryOnBothSides) {
   auto options = server_options();
   options.secret = true;
   Server secret_server(options, [](Request& request) -> Result<Reply> {
@@ -385,7 +390,7 @@ TEST_F(ClientServerTest, SecretsAreReceivedIntoLockedMemoryOnBothSides) {
   EXPECT_EQ(as_text(reply->secret.reveal()), "<a key");
 }
 
-TEST_F(ClientServerTest, StopFailsTheCallsUnderWay) {
+TEST_P(ClientServerTest, StopFailsTheCallsUnderWay) {
   start_server();
   Client client(client_options());
   std::thread caller(
@@ -397,7 +402,7 @@ TEST_F(ClientServerTest, StopFailsTheCallsUnderWay) {
   client.stop();
 }
 
-TEST_F(ClientServerTest, StoppingServerFinishesWhatItHasBegun) {
+TEST_P(ClientServerTest, StoppingServerFinishesWhatItHasBegun) {
   auto options = server_options();
   options.handler_threads = 1;
   start_server(options);
@@ -413,7 +418,7 @@ TEST_F(ClientServerTest, StoppingServerFinishesWhatItHasBegun) {
   EXPECT_THAT(server->serve(ends->first.release()), FailsWith(Reason::kCancelled));
 }
 
-TEST_F(ClientServerTest, MalformedMessageEndsItsConnectionAlone) {
+TEST_P(ClientServerTest, MalformedMessageEndsItsConnectionAlone) {
   start_server();
   Client client(client_options());
   ASSERT_THAT(client.call(kEcho, {}, later()), Succeeds());
@@ -436,7 +441,7 @@ TEST_F(ClientServerTest, MalformedMessageEndsItsConnectionAlone) {
   for (const Error& fault : faults) EXPECT_EQ(fault.reason(), Reason::kMessageInvalid);
 }
 
-TEST_F(ClientServerTest, MalformedAnswerFailsTheCallAndClosesTheConnection) {
+TEST_P(ClientServerTest, MalformedAnswerFailsTheCallAndClosesTheConnection) {
   for (const Bytes& answer : {Bytes(5), ipc::encode_frame({kEcho, 1}, {})}) {
     auto ends = ipc::channel_pair();
     auto options = client_options();
@@ -451,7 +456,7 @@ TEST_F(ClientServerTest, MalformedAnswerFailsTheCallAndClosesTheConnection) {
   }
 }
 
-TEST_F(ClientServerTest, OtherUsersAreRefusedByServerAndClient) {
+TEST_P(ClientServerTest, OtherUsersAreRefusedByServerAndClient) {
   auto options = server_options();
   options.peers = {::geteuid() + 1};
   start_server(options);
@@ -466,7 +471,7 @@ TEST_F(ClientServerTest, OtherUsersAreRefusedByServerAndClient) {
   EXPECT_THAT(refusing.call(kEcho, {}, later()), FailsWith(Reason::kWorkerLost));
 }
 
-TEST_F(ClientServerTest, ConnectionsBeyondTheLimitAreClosed) {
+TEST_P(ClientServerTest, ConnectionsBeyondTheLimitAreClosed) {
   auto options = server_options();
   options.connections_max = 1;
   start_server(options);
@@ -481,13 +486,13 @@ TEST_F(ClientServerTest, ConnectionsBeyondTheLimitAreClosed) {
   EXPECT_THAT(second.call(kEcho, {}, later()), Succeeds());
 }
 
-TEST_F(ClientServerTest, SomethingElseCannotBeListenedOn) {
+TEST_P(ClientServerTest, SomethingElseCannotBeListenedOn) {
   start_server();
   auto ends = ipc::channel_pair();
   EXPECT_THAT(server->listen(ends->first.release()), FailsWith(Reason::kInvalidArgs));
 }
 
-TEST_F(ClientServerTest, PeerThatTakesNoAnswersIsCutOff) {
+TEST_P(ClientServerTest, PeerThatTakesNoAnswersIsCutOff) {
   auto options = server_options();
   options.send_timeout = milliseconds(5);
   start_server(options);
@@ -499,6 +504,87 @@ TEST_F(ClientServerTest, PeerThatTakesNoAnswersIsCutOff) {
   for (int i = 0; i < 100 && sent; ++i) sent = channel.send(large, {}, later());
   EXPECT_THAT(sent, FailsWith(Reason::kWorkerLost));
 }
+
+TEST_P(ClientServerTest, AnswersThatNobodyWaitsForDoNotFillTheSocket) {
+  constexpr int kCalls = 16;  // Of 60 KB each: more than a socket holds.
+  auto options = server_options();
+  options.handler_threads = kCalls;
+  options.send_timeout = milliseconds(5000);
+  start_server(options);
+  Client client(client_options());
+  const Bytes large(60'000);
+  std::vector<std::thread> callers;
+  callers.reserve(kCalls);
+  for (int i = 0; i < kCalls; ++i) {
+    callers.emplace_back([&] {
+      EXPECT_THAT(client.call(kBlock, large, Deadline::after(milliseconds(500))),
+                  FailsWith(Reason::kTimedOut));
+    });
+  }
+  for (auto& caller : callers) caller.join();
+  // One that is not even waited for.
+  const ByteView view(large);
+  {
+    EXPECT_THAT(client.send(kBlock, {&view, 1}, {}, later()), Succeeds());
+  }
+  gate.until_waiting(kCalls);
+  gate.open();
+  server->stop();  // Once all its answers were taken.
+  const std::scoped_lock lock(mutex);
+  EXPECT_TRUE(faults.empty());
+}
+
+TEST_P(ClientServerTest, AnswersSentBeforeTheEndAreReceived) {
+  auto listening = ipc::listen_at(path);
+  ASSERT_THAT(listening, Succeeds());
+  Client client(client_options());
+  std::thread caller([&] {
+    const ByteView nothing;
+    auto first = client.send(kEcho, {&nothing, 1}, {}, later());
+    auto second = client.send(kEcho, {&nothing, 1}, {}, later());
+    ASSERT_THAT(first, Succeeds());
+    ASSERT_THAT(second, Succeeds());
+    gate.wait();
+    EXPECT_THAT(second->wait(), Succeeds());
+    EXPECT_THAT(first->wait(), Succeeds());
+  });
+  {
+    auto socket = ipc::accept_from(listening->get(), later());
+    ASSERT_THAT(socket, Succeeds());
+    ipc::Channel channel(std::move(*socket));
+    for (int i = 0; i < 2; ++i) {
+      const auto message = channel.receive(later());
+      ASSERT_THAT(message, Succeeds());
+      const auto frame = ipc::decode_frame(message->bytes);
+      ASSERT_THAT(channel.send(ipc::encode_frame({ipc::kTypeReply, frame->header.request_id}, {}),
+                               {}, later()),
+                  Succeeds());
+    }
+  }
+  gate.open();
+  caller.join();
+}
+
+// While one call waits, the answers of others come through it, and it hands its turn on.
+TEST_P(ClientServerTest, CallsThatEndInAnyOrderDoNotHoldUpEachOther) {
+  auto options = server_options();
+  options.handler_threads = 3;
+  start_server(options);
+  Client client(client_options());
+  std::thread slow([&] { EXPECT_THAT(client.call(kBlock, {}, later()), Succeeds()); });
+  gate.until_waiting(1);
+  std::thread gives_up(
+      [&] { EXPECT_THAT(client.call(kBlock, {}, soon()), FailsWith(Reason::kTimedOut)); });
+  for (int i = 0; i < 100; ++i) EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
+  gives_up.join();
+  for (int i = 0; i < 100; ++i) EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
+  gate.open();
+  slow.join();
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ClientServerTest, testing::Bool(), [](const auto& way) {
+  return std::string(way.param ? "ByCallersAndReaders" : "ByThreads");
+});
 
 }  // namespace
 }  // namespace coffer::tests

@@ -42,18 +42,22 @@ std::vector<Result<T>> in_turn(std::size_t count, Deadline deadline, const Clock
 
 // The same for keys of which nothing is handed over: a token that is quick is given several at
 // once, as many as it does in kGroupTimeMax at the slowest pace so far. `step` gives the results of
-// `size` keys from `begin` on. The first goes alone, for its pace.
+// `size` keys from `begin` on. Where nobody knows the pace, the first goes alone for it.
 constexpr std::size_t kGroupMax = 128;
 
 template <class T, class Step>
 std::vector<Result<T>> in_groups(std::size_t count, Deadline deadline, const Clock& clock,
-                                 const Step& step) {
+                                 Pace& pace, const Step& step) {
   std::vector<Result<T>> results;
   results.reserve(count);
   auto now = clock.steady();
-  auto longest = SteadyTime::duration::zero();  // Of one key.
+  const auto known = pace.lately(now);
+  // Of one key. What others took says how large the first group is, and no more.
+  auto longest = SteadyTime::duration::zero();
   while (results.size() < count && now < deadline.at() && now + longest <= deadline.at()) {
-    std::size_t size = results.empty() ? 1 : std::min(count - results.size(), kGroupMax);
+    const bool first = results.empty();
+    if (first) longest = known.value_or(longest);
+    std::size_t size = first && !known ? 1 : std::min(count - results.size(), kGroupMax);
     if (longest > SteadyTime::duration::zero()) {
       const auto time =
           std::min<SteadyTime::duration>(deadline.at() - now, kGroupTimeMax) / longest;
@@ -61,7 +65,9 @@ std::vector<Result<T>> in_groups(std::size_t count, Deadline deadline, const Clo
     }
     for (auto& one : step(results.size(), size)) results.push_back(std::move(one));
     const auto begun = std::exchange(now, clock.steady());
-    longest = std::max(longest, (now - begun) / static_cast<SteadyTime::rep>(size));
+    const auto each = (now - begun) / static_cast<SteadyTime::rep>(size);
+    longest = first ? each : std::max(longest, each);
+    pace.note(now, each);
   }
   while (results.size() < count) {
     results.emplace_back(
@@ -104,11 +110,12 @@ std::vector<Result<WrappedKey>> RuledVault::wrap(ByteView record, std::span<cons
   if (!opened) return all_fail<WrappedKey>(count, opened.error());
 
   std::size_t begun = 0;
-  auto results = in_groups<WrappedKey>(
-      count, deadline, core_->parts.clock, [&](std::size_t begin, std::size_t size) {
-        begun += size;
-        return core_->encrypt_some(*opened, keys.subspan(begin, size));
-      });
+  auto results =
+      in_groups<WrappedKey>(count, deadline, core_->parts.clock, core_->pace_of(*opened),
+                            [&](std::size_t begin, std::size_t size) {
+                              begun += size;
+                              return core_->encrypt_some(*opened, keys.subspan(begin, size));
+                            });
   core_->give_back_uses(*opened, count - begun);
   return results;
 }
@@ -120,7 +127,7 @@ std::vector<Result<SecretBytes>> RuledVault::unwrap(ByteView record,
   if (const auto error = too_many(count)) return all_fail<SecretBytes>(count, *error);
   const auto opened = core_->open_to_unwrap(record);
   if (!opened) return all_fail<SecretBytes>(count, opened.error());
-  return in_groups<SecretBytes>(count, deadline, core_->parts.clock,
+  return in_groups<SecretBytes>(count, deadline, core_->parts.clock, core_->pace_of(*opened),
                                 [&](std::size_t begin, std::size_t size) {
                                   return core_->decrypt_some(*opened, keys.subspan(begin, size));
                                 });

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "hsm/rooted_keys.h"
@@ -24,6 +25,31 @@ using keyring::WrappedKey;
 
 // What a group of keys that the token is given at once may take.
 constexpr std::chrono::milliseconds kGroupTimeMax{2};
+
+// Pace is how long keys took lately, each. What is older than kFreshMax says nothing: by then the
+// token may be another one, or away.
+//
+// Thread-safe.
+class Pace {
+ public:
+  static constexpr std::chrono::milliseconds kFreshMax{100};
+
+  std::optional<SteadyTime::duration> lately(SteadyTime now) const {
+    const std::lock_guard lock(mutex_);
+    if (!each_ || now - noted_ > kFreshMax) return std::nullopt;
+    return each_;
+  }
+  void note(SteadyTime now, SteadyTime::duration each) {
+    const std::lock_guard lock(mutex_);
+    noted_ = now;
+    each_ = each;
+  }
+
+ private:
+  mutable std::mutex mutex_;  // Guards what follows.
+  std::optional<SteadyTime::duration> each_;
+  SteadyTime noted_{};
+};
 
 inline Error wrong_length(Reason reason) {
   return {reason, "the key has another length than its context says"};
@@ -92,6 +118,11 @@ class RuledVault::Core {
   // A volume's DEK as its context asks for it.
   Result<SecretBytes> draw_dek(const KeyContext& context);
 
+  // Of keys that are used where this one is: in the token, or in locked memory.
+  Pace& pace_of(const CmkRecord& record) {
+    return record.protection == keyring::Protection::kRooted ? rooted_pace_ : token_pace_;
+  }
+
   const Parts parts;
   const UseLimits limits;
   RootedKeys rooted;
@@ -139,6 +170,9 @@ class RuledVault::Core {
   Result<Unwrapping> begin_unwrap(const CmkRecord& record, const Presented& key, PurposeRule rule);
   static DecryptJob job_of(const Presented& key, const Unwrapping& unwrapping);
   static Result<SecretBytes> finish_unwrap(const Presented& key, Result<SecretBytes> plain);
+
+  Pace token_pace_;
+  Pace rooted_pace_;
 
   // Groups of keys go to the token in turn: two at a time take SoftHSM more than twice as long, as
   // its sessions wait for each other at every call. Nobody waits for a turn longer than a group

@@ -2,12 +2,12 @@
 #include "hsm/vault_client.h"
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 #include <vector>
 
 #include "core/ipc/channel.h"
 #include "core/ipc/sockets.h"
+#include "hsm/vault_messages.h"
 #include "hsm/vault_protocol.h"
 
 namespace coffer::hsm {
@@ -17,6 +17,7 @@ using keyring::Presented;
 using keyring::Purpose;
 using keyring::SealedRecord;
 using keyring::WrappedKey;
+using namespace vault_messages;  // NOLINT(google-build-using-namespace): written for this file.
 
 namespace {
 
@@ -34,151 +35,9 @@ ipc::Client::Options client_options(const VaultClient::Options& options) {
       };
   out.lost = Reason::kHsmAbsent;
   out.secret = true;
+  out.callers_receive = true;
   out.connect_timeout = options.call_timeout;
   return out;
-}
-
-template <class T>
-std::vector<Result<T>> all_fail(std::size_t count, const Error& error) {
-  std::vector<Result<T>> results;
-  results.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) results.emplace_back(tl::unexpected(error));
-  return results;
-}
-
-// One key of a call: what it takes in a message and in the answer, or why it is not sent at all.
-struct Item {
-  Bytes encoded;
-  std::size_t request_bytes = 0;
-  std::size_t answer_bytes = 0;
-  std::optional<Error> refused;
-};
-
-// A message with several items.
-struct Batch {
-  std::vector<std::size_t> items;  // Their places in the call, ascending.
-};
-
-struct Limits {
-  std::size_t head_bytes;
-  bool contiguous;  // A message has no gaps.
-  std::size_t items_max;
-};
-
-// The first of `waiting` that go into one message.
-Batch first_batch(std::span<const Item> items, std::span<const std::size_t> waiting,
-                  const Limits& limits) {
-  Batch batch;
-  std::size_t request = limits.head_bytes;
-  std::size_t answer = 4;
-  for (const std::size_t i : waiting) {
-    request += items[i].request_bytes;
-    answer += items[i].answer_bytes + kResultOverheadBytes;
-    const bool joins =
-        batch.items.empty() ||
-        (batch.items.size() < limits.items_max && request <= ipc::kFrameBodyBytesMax &&
-         answer <= ipc::kFrameBodyBytesMax && (!limits.contiguous || batch.items.back() + 1 == i));
-    if (!joins) break;
-    batch.items.push_back(i);
-  }
-  return batch;
-}
-
-// One result for each item: of those that are not sent why, of the others until they were asked
-// for that the time was over.
-template <class T>
-std::vector<Result<T>> unasked(std::span<const Item> items, std::vector<std::size_t>& waiting) {
-  std::vector<Result<T>> results;
-  results.reserve(items.size());
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    if (!items[i].refused) waiting.push_back(i);
-    results.emplace_back(tl::unexpected(
-        items[i].refused
-            ? *items[i].refused
-            : Error(Reason::kHsmTimeout, "the time was over before it was asked for")));
-  }
-  return results;
-}
-
-// Puts what a message gave into the results of its call, and what the vault had no time for back
-// to those that wait. Whether the vault was silent: who does not answer one message is not asked
-// again, each time for as long.
-template <class T>
-bool settle(const Batch& batch, Result<std::vector<Result<T>>> some,
-            std::vector<Result<T>>& results, std::vector<std::size_t>& waiting) {
-  const bool silent = !some && some.error().reason() == Reason::kHsmTimeout;
-  if (!some) some = all_fail<T>(batch.items.size(), some.error());
-  std::vector<std::size_t> again;
-  for (std::size_t k = 0; k < batch.items.size(); ++k) {
-    // The vault's time was over before this key's turn: it goes into the next message.
-    const bool begun = (*some)[k] || (*some)[k].error().reason() != Reason::kHsmTimeout;
-    if (!begun && !silent) again.push_back(batch.items[k]);
-    results[batch.items[k]] = std::move((*some)[k]);
-  }
-  waiting.insert(waiting.begin(), again.begin(), again.end());
-  return silent;
-}
-
-Batch take_batch(std::span<const Item> items, std::vector<std::size_t>& waiting,
-                 const Limits& limits) {
-  Batch batch = first_batch(items, waiting, limits);
-  waiting.erase(waiting.begin(), waiting.begin() + static_cast<std::ptrdiff_t>(batch.items.size()));
-  return batch;
-}
-
-// Asks for the items, message by message, until none is left or the deadline has passed. `send`
-// gives one result per item of its message.
-template <class T, class Send>
-std::vector<Result<T>> in_messages(std::span<const Item> items, const Limits& limits,
-                                   Deadline deadline, const Send& send) {
-  std::vector<std::size_t> waiting;
-  auto results = unasked<T>(items, waiting);
-  while (!waiting.empty() && !deadline.passed()) {
-    const Batch batch = take_batch(items, waiting, limits);
-    Result<std::vector<Result<T>>> some = send(batch);
-    const auto error = some ? std::nullopt : std::optional<Error>(some.error());
-    if (!settle(batch, std::move(some), results, waiting)) continue;
-    for (const auto i : waiting) results[i] = tl::unexpected(*error);
-    break;
-  }
-  return results;
-}
-
-// The same with several messages under way: `send` sends one, `receive` gives its results.
-template <class T, class Send, class Receive>
-std::vector<Result<T>> in_messages_ahead(std::span<const Item> items, const Limits& limits,
-                                         Deadline deadline, const Send& send,
-                                         const Receive& receive) {
-  std::vector<std::size_t> waiting;
-  auto results = unasked<T>(items, waiting);
-  std::deque<std::pair<Batch, Result<ipc::Client::Sent>>> under_way;
-  std::optional<Error> silent;
-  for (;;) {
-    while (!silent && !waiting.empty() && !deadline.passed() &&
-           under_way.size() < VaultClient::kMessagesAheadMax) {
-      Batch batch = take_batch(items, waiting, limits);
-      auto sent = send(batch);
-      under_way.emplace_back(std::move(batch), std::move(sent));
-    }
-    if (under_way.empty()) break;
-    auto [batch, sent] = std::move(under_way.front());
-    under_way.pop_front();
-    auto some = receive(batch, std::move(sent));
-    const auto error = some ? std::nullopt : std::optional<Error>(some.error());
-    if (settle(batch, std::move(some), results, waiting)) silent = error;
-  }
-  if (silent) {
-    for (const auto i : waiting) results[i] = tl::unexpected(*silent);
-  }
-  // So a caller finds all that is to be asked for with a newer record behind the first.
-  const auto superseded = std::ranges::find_if(results, [](const auto& result) {
-    return !result && result.error().reason() == Reason::kRecordSuperseded;
-  });
-  if (superseded != results.end()) {
-    const Error error = superseded->error();
-    for (auto at = superseded; at != results.end(); ++at) *at = tl::unexpected(error);
-  }
-  return results;
 }
 
 void add_items(Bytes& body, std::span<const Item> items, const Batch& batch) {
@@ -217,6 +76,26 @@ Item presented_item(const Presented& presented) {
   if (!WrappedKey::decode(in.bytes(item.encoded.size())))
     item.refused = Error(Reason::kBlobInvalid, "the wrapped key is malformed");
   item.request_bytes = item.encoded.size();
+  return item;
+}
+
+Item unwrap_item(const Presented& key) {
+  Item item = presented_item(key);
+  // Not even asked for.
+  if (key.context.purpose == Purpose::kVolumeKey)
+    item.refused = Error(Reason::kWrongPurpose, "a volume's key is only ever delivered");
+  item.answer_bytes = key.blob.ciphertext.size();
+  return item;
+}
+
+Item plain_item(const keyring::KeyVault::Plain& key) {
+  Item item;
+  item.refused = unsendable(key.context);
+  if (!item.refused && key.key.size() > kKeyBytesMax)
+    item.refused = Error(Reason::kInvalidArgs, "a key to be wrapped has at most 4096 bytes");
+  if (!item.refused) item.encoded = encode_plain_head(key.context, key.key.size());
+  item.request_bytes = item.encoded.size() + key.key.size();
+  item.answer_bytes = key.key.size() + kWrapOverheadBytes;
   return item;
 }
 
@@ -351,20 +230,10 @@ Result<void> VaultClient::present(ByteView record) {
 std::vector<Result<WrappedKey>> VaultClient::wrap(ByteView record, std::span<const Plain> keys,
                                                   Deadline deadline) {
   if (const auto error = too_many(keys.size())) return all_fail<WrappedKey>(keys.size(), *error);
-  std::vector<Item> items;
-  for (const auto& key : keys) {
-    Item item;
-    item.refused = unsendable(key.context);
-    if (!item.refused && key.key.size() > kKeyBytesMax)
-      item.refused = Error(Reason::kInvalidArgs, "a key to be wrapped has at most 4096 bytes");
-    if (!item.refused) item.encoded = encode_plain_head(key.context, key.key.size());
-    item.request_bytes = item.encoded.size() + key.key.size();
-    item.answer_bytes = key.key.size() + kWrapOverheadBytes;
-    items.push_back(std::move(item));
-  }
+  std::vector<Item> items(keys.size());
   const Limits limits{record.size() + kHeadBytes, false, kKeysAheadMax};
   return in_messages_ahead<WrappedKey>(
-      items, limits, deadline,
+      items, limits, deadline, [&](std::size_t i) { return plain_item(keys[i]); },
       [&](const Batch& batch) -> Result<ipc::Client::Sent> {
         const auto head = encode_keys_head(record, batch.items.size());
         const auto body = plain_body(head, items, batch, keys);
@@ -384,18 +253,10 @@ std::vector<Result<SecretBytes>> VaultClient::unwrap(ByteView record,
                                                      std::span<const Presented> keys,
                                                      Deadline deadline) {
   if (const auto error = too_many(keys.size())) return all_fail<SecretBytes>(keys.size(), *error);
-  std::vector<Item> items;
-  for (const auto& key : keys) {
-    Item item = presented_item(key);
-    // Not even asked for.
-    if (key.context.purpose == Purpose::kVolumeKey)
-      item.refused = Error(Reason::kWrongPurpose, "a volume's key is only ever delivered");
-    item.answer_bytes = key.blob.ciphertext.size();
-    items.push_back(std::move(item));
-  }
+  std::vector<Item> items(keys.size());
   const Limits limits{record.size() + kHeadBytes, false, kKeysAheadMax};
   return in_messages_ahead<SecretBytes>(
-      items, limits, deadline,
+      items, limits, deadline, [&](std::size_t i) { return unwrap_item(keys[i]); },
       [&](const Batch& batch) {
         Bytes body = encode_keys_head(record, batch.items.size());
         add_items(body, items, batch);

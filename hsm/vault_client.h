@@ -14,7 +14,7 @@ namespace coffer::hsm {
 // into messages that fit, and each message says how long the vault may work on it: less than
 // `call_timeout`. A vault that is slow answers in time with what it has done, and is asked for the
 // rest in the next message, until the call's deadline; nothing that was begun is ever repeated. Of
-// wrap() and unwrap(), which hand nothing to anybody else, two messages are under way at a time.
+// wrap() and unwrap(), which hand nothing to anybody else, three messages are under way at a time.
 //
 // Thread-safe. A call with a deadline blocks until that, one without for at most `call_timeout`; a
 // message that gets no answer at all ends the call. Beside the errors of KeyVault:
@@ -37,8 +37,9 @@ class VaultClient final : public keyring::KeyVault {
   // Of wrap() and unwrap(): messages under way, and keys in each; of other calls it is one message.
   // What a death of the vault leaves unknown is what was in those. When a record was superseded for
   // one of them, those sent after it count as superseded too, and what they made is thrown away.
-  static constexpr std::size_t kMessagesAheadMax = 2;
-  static constexpr std::size_t kKeysAheadMax = 128;
+  static constexpr std::size_t kMessagesAheadMax = 3;
+  static constexpr std::size_t kKeysAheadMax = 112;
+  static constexpr std::size_t kKeysFirstMax = 32;  // The same of a call's first message.
 
   explicit VaultClient(Options options);
   ~VaultClient() override;

@@ -234,6 +234,7 @@ ipc::Server::Options server_options(const Arguments& arguments, ipc::EventLoop& 
   options.peers = allowed_peers();
   options.secret = true;
   options.handler_threads = kHandlerThreads;
+  options.handle_on_reader = true;
   if (arguments.connection) {
     options.peers.push_back(0);  // `coffer init` made the pair, as root.
     options.on_disconnected = [&loop](std::uint64_t) { loop.exit(0); };

@@ -221,7 +221,7 @@ class GroupFaultTest : public TokenFaultTest {
 };
 
 TEST_F(GroupFaultTest, EachKeyIsRepeatedForItself) {
-  // The first goes alone; the others' sessions are lost twice.
+  // Sessions are lost twice, of two different keys.
   shared().script.set("C_DecryptInit@3 return 0xB3\nC_DecryptInit@6 return 0xB3\n");
   expect_all_but({}, Reason::kHsmFailed);
 }

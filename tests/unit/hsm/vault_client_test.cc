@@ -128,7 +128,7 @@ TEST_F(VaultClientTest, WhatWasUnwrappedBehindASupersededRecordIsThrownAway) {
         const auto asked = decode_unwrap(decode_request_time(request.body)->body);
         EXPECT_THAT(asked, Succeeds());
         // The vault's threads may begin them in either order.
-        const bool first = asked->keys.size() == VaultClient::kKeysAheadMax;
+        const bool first = asked->keys.size() == VaultClient::kKeysFirstMax;
         if (first) {
           EXPECT_EQ(second.get_future().wait_for(seconds(10)), std::future_status::ready);
         } else {
@@ -150,7 +150,7 @@ TEST_F(VaultClientTest, WhatWasUnwrappedBehindASupersededRecordIsThrownAway) {
   key.context = {};
   key.context.purpose = keyring::Purpose::kEnvelopeData;
   key.context.key_bytes = 32;
-  const std::vector<Presented> keys(VaultClient::kKeysAheadMax + 5, key);
+  const std::vector<Presented> keys(VaultClient::kKeysFirstMax + 5, key);
   const auto unwrap = [&] {
     return client_->unwrap(Bytes(10), keys, Deadline::after(seconds(30)));
   };

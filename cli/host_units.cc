@@ -13,17 +13,19 @@ namespace {
 
 constexpr const char* kBootUnit = "coffer-boot.service";
 constexpr const char* kAgentUnit = "cofferd.service";
+constexpr const char* kAgentSocket = "cofferd.socket";
 constexpr int kNotRun = 70;
 
 }  // namespace
 
 HostUnits::HostUnits(std::string systemctl, const std::string& vault_name)
     : systemctl_(std::move(systemctl)),
-      units_{"coffer-vault@" + vault_name + ".socket",
+      vault_unit_("coffer-vault@" + vault_name),
+      units_{vault_unit_ + ".socket",
              "coffer-deliver.socket",
              "coffer-worker.socket",
              "coffer-reader.socket",
-             "cofferd.socket",
+             kAgentSocket,
              kBootUnit,
              "coffer-close.service",
              kAgentUnit} {}
@@ -42,6 +44,10 @@ HostUnits::Outcome HostUnits::start() const {
 
 void HostUnits::stop_agent() const {
   run({"stop", kAgentUnit});
+}
+
+bool HostUnits::stop_all() const {
+  return run({"stop", kAgentSocket, kAgentUnit, vault_unit_ + ".socket", vault_unit_ + ".service"});
 }
 
 bool HostUnits::run(std::vector<std::string> arguments) const {

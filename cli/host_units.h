@@ -27,11 +27,15 @@ class HostUnits {
   Outcome start() const;
 
   void stop_agent() const;
+  // The agent, the vault, and the sockets that would start them again. False: systemctl has said
+  // why.
+  bool stop_all() const;
 
  private:
   bool run(std::vector<std::string> arguments) const;
 
   std::string systemctl_;
+  std::string vault_unit_;  // Without its kind.
   std::vector<std::string> units_;
 };
 

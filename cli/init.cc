@@ -171,11 +171,13 @@ Result<void> make_token(const Options& options, HostSetup& setup, const Ground& 
   return {};
 }
 
-// Whether units are there to be started and stopped, and may be.
+// Whether units are there to be started and stopped.
 bool has_units(const Options& options) {
-  if (options.no_start) return false;
   if (options.systemctl != kSystemctl) return true;
   return options.places.prefix.empty() && fs::exists("/run/systemd/system");
+}
+bool starts_units(const Options& options) {
+  return !options.no_start && has_units(options);
 }
 
 HostUnits units_of(const Options& options) {
@@ -185,7 +187,7 @@ HostUnits units_of(const Options& options) {
 // A host that had its id before, from a backup, may have an agent that holds the journal already.
 // start_units() starts it again.
 void stop_agent(const Options& options, const HostSetup& setup) {
-  if (setup.host_id_there() && has_units(options)) units_of(options).stop_agent();
+  if (setup.host_id_there() && starts_units(options)) units_of(options).stop_agent();
 }
 
 // A host whose agent keeps its keys already is left to it: a run for the first key alone would stop
@@ -216,9 +218,13 @@ Result<void> make_first_key(const Options& options, HostSetup& setup, std::ostre
   return {};
 }
 
+// What is put in place is the folder that the agent has, and that one which waits for `coffer init`
+// was given by its unit. The mark keeps both from being started until the restore has ended.
 Result<void> put_stores(const Options& options, HostSetup& setup, const hsm::HostRestore& restore,
                         std::ostream& out) {
-  stop_agent(options, setup);
+  if (has_units(options) && !units_of(options).stop_all())
+    return fail(Reason::kInProgress,
+                "cofferd could not be stopped, and its state is not replaced while it runs");
   const auto report = restore.put_stores(setup, SecretBytes());
   if (!report) return pass(report.error(), "restore the backup");
   out << "key records      "
@@ -237,7 +243,9 @@ Result<void> prepare_restore(HostSetup& setup, const hsm::HostRestore& restore, 
       << "host id          " << manifest.host.str() << "\n";
   setup.before_token_counts(
       [&restore](const std::string& staging) { return restore.put_floors(staging); });
-  return token_there ? restore.begin() : Result<void>();
+  if (!token_there) return {};
+  if (const auto covered = restore.require_floors(); !covered) return covered;
+  return restore.begin();
 }
 
 // A standby has the root key of the keys that are there, and makes none.
@@ -346,10 +354,10 @@ int open_volumes(const Options& options) {
 }
 
 // Whether the units have what they need though this run failed: it has stopped the agent, or the
-// one before it was cut off when all but the units was there.
-bool is_ready(const HostSetup& setup) {
+// one before it was cut off when all but the units was there. A restore is to be finished first.
+bool is_ready(const Options& options, const HostSetup& setup) {
   return setup.how_far() == HostSetup::Progress::kConfigured && setup.host_id_there() &&
-         setup.require_agent_uses_token();
+         setup.require_agent_uses_token() && hsm::HostRestore::require_none(options.places);
 }
 
 int init(Options& options, Invocation& invocation) {
@@ -375,11 +383,16 @@ int init(Options& options, Invocation& invocation) {
   }
   if (options.plain_pin) setup.keep_pin_plain();
   const auto done = set_up(options, setup, ground, invocation.out);
-  const bool starting = has_units(options) && (done || is_ready(setup));
+  const bool starting = starts_units(options) && (done || is_ready(options, setup));
   // cofferd knows of a standby from its start.
   if (starting && ground.standby) units_of(options).stop_agent();
   const bool started = !starting || start_units(options, invocation.out, invocation.err);
-  if (!done) return report(done.error());
+  if (!done) {
+    if (!hsm::HostRestore::require_none(options.places))
+      invocation.err << "coffer: cofferd does not start until this restore is finished, by the "
+                        "same command, or given up (/usr/share/doc/coffer/operations.md)\n";
+    return report(done.error());
+  }
   if (!started) return kExitWrongState;
   if (!starting || options.wait_seconds == 0) return kExitOk;
   const auto up = await_token(options, ground, invocation.out);

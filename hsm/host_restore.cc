@@ -16,6 +16,7 @@
 #include "core/base/files.h"
 #include "core/base/unique_fd.h"
 #include "hsm/cold_backup.h"
+#include "hsm/revision_floors.h"
 #include "hsm/setup_launcher.h"
 
 namespace coffer::hsm {
@@ -91,6 +92,38 @@ Result<void> HostRestore::require_root(const std::string& root_id) const {
   if (root_id == manifest_.root_id) return {};
   return fail(Reason::kNameTaken, "the token holds the root key " + printable(root_id, 64) +
                                       ", the keys of the backup are under " + manifest_.root_id);
+}
+
+Result<void> HostRestore::require_floors() const {
+  const auto* file = manifest_.find(BackupManifest::kFloors);
+  std::error_code error;
+  if (file == nullptr || fs::exists(places_.restore_mark(), error)) return {};
+  // Where the vault's user may open a copy.
+  const auto folder = places_.staging();
+  fs::remove_all(folder, error);
+  if (::mkdir(folder.c_str(), 0700) != 0) return fail_errno(errno, "make folder " + folder);
+  auto done = places_.vault_user.change_owner(folder);
+  const auto copy = folder + "/" + file->name;
+  if (done) done = take_from_backup(folder_, *file, copy);
+  if (done) done = places_.vault_user.change_owner(copy);
+  if (done) {
+    done = run_as(places_.vault_user, [&]() -> Result<void> {
+      const auto own = places_.vault_state() + "/" + file->name;
+      auto floors = fs::exists(own) ? open_sqlite_floors(own) : make_memory_floors();
+      if (!floors) return tl::unexpected(floors.error());
+      const auto cover = floors_cover(**floors, copy);
+      if (!cover) return tl::unexpected(cover.error());
+      if (*cover) return {};
+      return fail(
+          Reason::kNameTaken,
+          "the token was set up before this restore, and its vault does not refuse all that "
+          "the backup's does: put " +
+              places_.vault_state() + " and " + places_.config() +
+              " aside, so that it is set up again");
+    });
+  }
+  fs::remove_all(folder, error);
+  return done;
 }
 
 Result<void> HostRestore::begin() const {

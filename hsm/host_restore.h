@@ -41,6 +41,10 @@ class HostRestore {
   //                being restored.
   //   kWrongHost   it is another host than the backup's.
   Result<void> require_room() const;
+  // Where the token was there before this restore was begun: its vault was shown all that the
+  // backup's was, as one is that lost none of its state.   kNameTaken: it was not, and would take
+  // keys that the backup's refuses.
+  Result<void> require_floors() const;
   // Marks that this backup is being restored, and puts its host's id where it is published from.
   Result<void> begin() const;
   // For HostSetup::before_token_counts().

@@ -182,4 +182,22 @@ Result<std::unique_ptr<RevisionFloors>> open_sqlite_floors(const std::string& pa
   return std::make_unique<SqliteFloors>(std::move(*database));
 }
 
+Result<bool> floors_cover(RevisionFloors& floors, const std::string& older) {
+  auto database = SqliteDatabase::open(older, kKind);
+  if (!database) return pass(database.error(), "revision floors");
+  auto statement = SqliteStatement::prepare(*database, "SELECT cmk, revision, version FROM floor");
+  if (!statement) return tl::unexpected(statement.error());
+  for (;;) {
+    const auto row = statement->step();
+    if (!row) return pass(row.error(), "read the floors of keys");
+    if (!*row) return true;
+    const auto id = CmkId::from_bytes(statement->bytes(0));
+    if (!id) return fail(Reason::kStoreDamaged, "a floor is of no key");
+    const auto floor = floors.floor_of(*id);
+    if (!floor) return tl::unexpected(floor.error());
+    if (floor->revision < statement->number(1) || floor->version < statement->number(2))
+      return false;
+  }
+}
+
 }  // namespace coffer::hsm

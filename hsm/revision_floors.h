@@ -51,4 +51,8 @@ std::unique_ptr<RevisionFloors> make_memory_floors();
 //   kStoreUnavailable, kStoreDamaged
 Result<std::unique_ptr<RevisionFloors>> open_sqlite_floors(const std::string& path);
 
+// Whether `floors` refuse all that those in the file `older` would: they are these, or came to be
+// out of them. `older` is there.   kStoreUnavailable, kStoreDamaged
+Result<bool> floors_cover(RevisionFloors& floors, const std::string& older);
+
 }  // namespace coffer::hsm

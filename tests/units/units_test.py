@@ -107,6 +107,20 @@ def plain_pin_is_left_alone() -> list[str]:
     return [f"coffer-pin@.service lacks ConditionPathExists={expected}"]
 
 
+def restore_is_left_alone() -> list[str]:
+    """cofferd would begin state of its own over a restore that was cut off."""
+    header = (SOURCE / "hsm" / "host_setup.h").read_text()
+    host_id = re.search(r'host_id\(\) const \{ return prefix \+ "(\S+)"', header)
+    mark = re.search(r'restore_mark\(\) const \{ return host_id\(\) \+ "(\S+)"', header)
+    expected = f"!{host_id.group(1)}{mark.group(1)}" if host_id and mark else "the mark of a restore"
+    # All that start it, but for the bus, which asks for the service.
+    starters = [unit.name for unit in UNITS.glob("*.s*")
+                if "cofferd.service" in values(unit.name, "Wants") | values(unit.name, "Requires")]
+    return [f"{unit} lacks ConditionPathExists={expected}"
+            for unit in ["cofferd.service", "cofferd.socket", *starters]
+            if expected not in values(unit, "ConditionPathExists")]
+
+
 def score(unit: pathlib.Path) -> float:
     run = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
                          text=True, capture_output=True, timeout=60)
@@ -174,6 +188,9 @@ def main() -> int:
         failed += 1
     for complaint in plain_pin_is_left_alone():
         print(f"FAILED plain PIN: {complaint}")
+        failed += 1
+    for complaint in restore_is_left_alone():
+        print(f"FAILED restore: {complaint}")
         failed += 1
     for service, exposure in scores().items():
         verdict = "ok" if exposure <= SCORE_MAX else "FAILED"

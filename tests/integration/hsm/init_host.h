@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,17 @@ inline bool others_reach(std::filesystem::path path) {
     if ((mode_of(path) & 0001U) == 0) return false;
   }
   return true;
+}
+
+// In place of systemctl: what it is asked stands in `log`, and units that match `failing` (a shell
+// pattern) do not start.
+inline std::string make_systemctl(const std::filesystem::path& folder, const std::string& failing) {
+  const auto path = folder / "systemctl";
+  std::ofstream(path) << "#!/bin/sh\necho \"$*\" >> '" << (folder / "log").string()
+                      << "'\nfor unit; do :; done\ncase $unit in " << failing
+                      << ") exit 1;; esac\n";
+  std::filesystem::permissions(path, std::filesystem::perms(0755));
+  return path.string();
 }
 
 // InitHostTest sets up hosts by `coffer init`, each below a folder of its own.

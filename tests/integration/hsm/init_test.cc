@@ -297,19 +297,8 @@ TEST_F(InitTest, NoRecoverySaysWhatItMeans) {
   expect_complete("host");
 }
 
-// In place of systemctl: what it is asked stands in `log`, and units that match `failing` (a shell
-// pattern) do not start.
-std::string make_systemctl(const fs::path& folder, const std::string& failing) {
-  const auto path = folder / "systemctl";
-  std::ofstream(path) << "#!/bin/sh\necho \"$*\" >> '" << (folder / "log").string()
-                      << "'\nfor unit; do :; done\ncase $unit in " << failing
-                      << ") exit 1;; esac\n";
-  fs::permissions(path, fs::perms(0755));
-  return path.string();
-}
-
 TEST_F(InitTest, UnitsThatDoNotStartAreNamedAndFailTheRun) {
-  const auto systemctl = make_systemctl(dir_.path(), "coffer-worker.socket|cofferd.service");
+  const auto systemctl = tests::make_systemctl(dir_.path(), "coffer-worker.socket|cofferd.service");
   const auto done = init("host", {"--yes", "--systemctl", systemctl});
   EXPECT_EQ(done.status, 69) << done.output;
   EXPECT_NE(done.output.find("started          coffer-reader.socket\n"), std::string::npos);
@@ -319,14 +308,14 @@ TEST_F(InitTest, UnitsThatDoNotStartAreNamedAndFailTheRun) {
   EXPECT_EQ(done.output.find("cofferd and its sockets"), std::string::npos) << done.output;
   expect_complete("host");
 
-  const auto none = init("other", {"--yes", "--systemctl", make_systemctl(dir_.path(), "*")});
+  const auto none = init("other", {"--yes", "--systemctl", tests::make_systemctl(dir_.path(), "*")});
   EXPECT_EQ(none.status, 69) << none.output;
   EXPECT_EQ(none.output.find("started   "), std::string::npos) << none.output;
   EXPECT_EQ(init("third", {"--yes", "--systemctl", "/nowhere/systemctl"}).status, 69);
 }
 
 TEST_F(InitTest, TokenThatCofferdDoesNotFindUpFailsTheRunWithItsReason) {
-  const auto systemctl = make_systemctl(dir_.path(), "nothing");
+  const auto systemctl = tests::make_systemctl(dir_.path(), "nothing");
   const auto no_bus = "unix:path=" + (dir_.path() / "no-bus").string();
   const auto done =
       init("host", {"--yes", "--systemctl", systemctl, "--bus", no_bus, "--wait", "1"});

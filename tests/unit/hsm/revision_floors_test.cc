@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <filesystem>
+
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -97,6 +99,24 @@ TEST_P(DurableFloorsTest, DurableOnesSurviveARestart) {
   EXPECT_EQ(*floors_->floor_of(key_), (KeyFloor{3, 1, 1}));
   EXPECT_THAT(floors_->present(at(3, 1), digest(4)), FailsWith(Reason::kRecordSuperseded));
   EXPECT_THAT(floors_->present(at(2, 1), digest(2)), FailsWith(Reason::kRecordSuperseded));
+}
+
+TEST_P(DurableFloorsTest, CoverWhatTheyCameFromAndNothingElse) {
+  ASSERT_THAT(floors_->present(at(3, 2), digest(3)), Succeeds());
+  floors_.reset();
+  const auto older = (dir_.path() / "older.db").string();
+  std::filesystem::copy_file(path_, older);
+  open();
+  const auto cover = [&](RevisionFloors& floors) { return floors_cover(floors, older).value(); };
+  EXPECT_TRUE(cover(*floors_));
+  ASSERT_THAT(floors_->present(at(9, 1), digest(9)), Succeeds()) << "the highest version stays";
+  EXPECT_TRUE(cover(*floors_));
+  const auto others = make_memory_floors();
+  EXPECT_FALSE(cover(*others)) << "they know nothing of the key";
+  ASSERT_THAT(others->present(at(9, 1), digest(9)), Succeeds());
+  EXPECT_FALSE(cover(*others)) << "a version's number would be given again";
+  ASSERT_THAT(others->present(at(10, 2), digest(10)), Succeeds());
+  EXPECT_TRUE(cover(*others));
 }
 
 TEST_P(DurableFloorsTest, ADestroyedKeyIsKnownAfterARestart) {

@@ -176,7 +176,8 @@ Result<Ground> lay_ground(const Config& config, const HostId& host) {
     ground.both = std::make_unique<hsm::StandbyVault>(
         hsm::StandbyVault::Options{.active = {config.vault_token, ground.active.get()},
                                    .standby = {config.vault_standby, ground.standby.get()},
-                                   .on_switch = [](const std::string& text) { print(4, text); }});
+                                   .on_switch = [](const std::string& text) { print(4, text); },
+                                   .store = ground.store.get()});
   }
   ground.keyring = std::make_unique<keyring::Keyring>(
       keyring::Keyring::Parts{ground.vault(), *ground.store, *ground.log, system_clock()});

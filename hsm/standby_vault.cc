@@ -17,6 +17,9 @@ using keyring::WrappedKey;
 namespace {
 
 const Deadline kNoHurry{SteadyTime::max()};
+// Of one look at the one in reserve, for what it is to be shown.
+constexpr std::chrono::seconds kShowTime{5};
+constexpr std::size_t kRecordsPerPage = 256;
 
 // The token, its module or its process is gone, or lets nobody in.
 bool is_loss(Reason reason) {
@@ -43,6 +46,11 @@ bool may_help(Reason reason) {
 bool is_verdict(Reason reason) {
   return !may_help(reason) && reason != Reason::kRecordInvalid &&
          reason != Reason::kTicketUnknown && reason != Reason::kWorkerLost;
+}
+
+// Whether a vault that was shown a record refuses older ones from now on.
+bool was_shown(const Result<void>& presented) {
+  return presented || presented.error().reason() == Reason::kRecordSuperseded;
 }
 
 // The error that shows the vault lost, or null. A time that was over before some keys' turn, while
@@ -72,6 +80,14 @@ StandbyVault::Side StandbyVault::serving() {
   return serving_;
 }
 
+StandbyVault::Side StandbyVault::serving_and_shown() {
+  const Side side = serving();
+  // It missed something only if it came to serve in the midst of a present(). What it is not shown
+  // now it will not serve either, as it is lost.
+  static_cast<void>(show_missed(side, kNoHurry));
+  return side;
+}
+
 void StandbyVault::switch_to(Side side, const std::string& why) {
   {
     const std::scoped_lock lock(mutex_);
@@ -88,6 +104,89 @@ void StandbyVault::switch_to(Side side, const std::string& why) {
 bool StandbyVault::same_root() {
   const std::scoped_lock lock(mutex_);
   return !active_root_.empty() && active_root_ == standby_root_;
+}
+
+void StandbyVault::miss(Side side, ByteView record) {
+  const auto decoded = keyring::CmkRecord::decode(record);
+  if (!decoded) return;  // No vault took it.
+  const std::scoped_lock lock(mutex_);
+  Unseen& unseen = this->unseen(side);
+  const auto known = unseen.missed.find(decoded->id);
+  if (known != unseen.missed.end()) {
+    const auto before = keyring::CmkRecord::decode(known->second);
+    if (!before || before->revision < decoded->revision)
+      known->second.assign(record.begin(), record.end());
+  } else if (unseen.missed.size() < options_.missed_max) {
+    unseen.missed.emplace(decoded->id, keyring::SealedRecord(record.begin(), record.end()));
+  } else {
+    unseen.too_many = true;
+    unseen.all = true;
+    unseen.after.reset();
+    ++unseen.begun;
+  }
+}
+
+bool StandbyVault::is_behind(Side side) {
+  const std::scoped_lock lock(mutex_);
+  return !unseen(side).missed.empty() || unseen(side).too_many;
+}
+
+bool StandbyVault::show_missed(Side side, Deadline deadline) {
+  for (;;) {
+    std::optional<std::pair<CmkId, SealedRecord>> next;
+    {
+      const std::scoped_lock lock(mutex_);
+      const auto& missed = unseen(side).missed;
+      if (missed.empty()) return true;
+      next = *missed.begin();
+    }
+    if (deadline.passed(*options_.clock) || !was_shown(vault(side).present(next->second)))
+      return false;
+    const std::scoped_lock lock(mutex_);
+    auto& missed = unseen(side).missed;
+    // A newer one may have come meanwhile.
+    const auto shown = missed.find(next->first);
+    if (shown != missed.end() && shown->second == next->second) missed.erase(shown);
+  }
+}
+
+bool StandbyVault::show_store(Side side, Deadline deadline) {
+  for (;;) {
+    std::optional<CmkId> after;
+    std::uint64_t begun = 0;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (!unseen(side).all) return true;
+      after = unseen(side).after;
+      begun = unseen(side).begun;
+    }
+    if (options_.store == nullptr || deadline.passed(*options_.clock)) return false;
+    const auto page = options_.store->everything(after, kRecordsPerPage);
+    if (!page) return false;
+    for (const auto& stored : *page) {
+      const auto shown = vault(side).present(stored.record);
+      // One that no vault takes is not the vault's trouble.
+      if (!was_shown(shown) && may_help(shown.error().reason())) return false;
+    }
+    const std::scoped_lock lock(mutex_);
+    Unseen& unseen = this->unseen(side);
+    if (unseen.begun != begun || unseen.after != after) continue;
+    if (page->size() < kRecordsPerPage) {
+      unseen.all = unseen.too_many = false;
+      unseen.after.reset();
+    } else {
+      unseen.after = page->back().id;
+    }
+  }
+}
+
+bool StandbyVault::ready(Side side, Deadline deadline) {
+  if (!show_missed(side, deadline)) return false;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!unseen(side).too_many) return true;
+  }
+  return show_store(side, deadline);
 }
 
 bool StandbyVault::reserve_well() {
@@ -107,12 +206,13 @@ void StandbyVault::look_at_other(Side lost, const Error& error, Deadline deadlin
   const bool well = deadline.passed(*options_.clock)
                         ? reserve_well()
                         : vault(reserve).health().state == VaultState::kUp;
-  if (well) switch_to(reserve, error.str());
+  if (well && ready(reserve, Deadline(options_.clock->steady() + kShowTime)))
+    switch_to(reserve, error.str());
 }
 
 template <class T, class Call>
 Result<T> StandbyVault::once(Again again, Call call) {
-  const Side first = serving();
+  const Side first = serving_and_shown();
   Result<T> result = call(vault(first));
   if (result || !may_help(result.error().reason())) return result;
   const Error error = result.error();
@@ -120,6 +220,7 @@ Result<T> StandbyVault::once(Again again, Call call) {
     if (is_loss(error.reason())) look_at_other(first, error, kNoHurry);
     return result;
   }
+  if (!ready(other(first), kNoHurry)) return result;
   Result<T> second = call(vault(other(first)));
   if (!second && !is_verdict(second.error().reason())) return result;
   if (second || is_loss(error.reason())) switch_to(other(first), error.str());
@@ -130,7 +231,7 @@ template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, Call call) {
   std::vector<std::size_t> places(count);
   std::iota(places.begin(), places.end(), std::size_t{0});
-  const Side first = serving();
+  const Side first = serving_and_shown();
   std::vector<Result<T>> results =
       call(vault(first), std::span<const std::size_t>(places), first_share(deadline));
   // A vault that answers otherwise than in order is for the caller to refuse.
@@ -143,6 +244,7 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
   const Error* loss = loss_in(results);
   const bool lost = loss != nullptr;
   const Error error = lost ? *loss : results[places.front()].error();
+  if (!ready(other(first), deadline)) return results;
   auto more = call(vault(other(first)), std::span<const std::size_t>(places), deadline);
   if (more.size() != places.size()) return results;
   bool took_over = false;
@@ -159,7 +261,7 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
 
 template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each_once(Deadline deadline, Call call) {
-  const Side first = serving();
+  const Side first = serving_and_shown();
   std::vector<Result<T>> results = call(vault(first));
   if (const Error* loss = loss_in(results)) look_at_other(first, *loss, deadline);
   return results;
@@ -183,19 +285,22 @@ Result<SealedRecord> StandbyVault::change_cmk(ByteView current, const CmkChange&
 }
 
 Result<void> StandbyVault::present(ByteView record) {
-  auto presented = once<void>(Again::kYes, [&](KeyVault& vault) { return vault.present(record); });
+  Side showed = Side::kActive;  // The last one that was asked.
+  auto presented = once<void>(Again::kYes, [&](KeyVault& vault) {
+    showed = &vault == options_.active.vault ? Side::kActive : Side::kStandby;
+    return vault.present(record);
+  });
   if (!presented) return presented;
-  Side reserve{};
+  const Side reserve = other(showed);
+  bool well = false;
   {
     const std::scoped_lock lock(mutex_);
-    if (!reserve_well_) return presented;
-    reserve = other(serving_);
+    well = reserve_well_ || serving_ == reserve;
   }
-  const auto there = vault(reserve).present(record);
-  if (!there && may_help(there.error().reason())) {
-    const std::scoped_lock lock(mutex_);
-    if (serving_ != reserve) reserve_well_ = false;
-  }
+  if (well && was_shown(vault(reserve).present(record))) return presented;
+  miss(reserve, record);
+  const std::scoped_lock lock(mutex_);
+  if (serving_ != reserve) reserve_well_ = false;
   return presented;
 }
 
@@ -299,6 +404,7 @@ VaultHealth StandbyVault::health() {
 
   bool other_root = false;
   bool well_long_enough = false;
+  bool reserve_up = false;
   Side serves{};
   {
     const std::scoped_lock lock(mutex_);
@@ -312,16 +418,23 @@ VaultHealth StandbyVault::health() {
     } else {
       well_since_.reset();
     }
-    reserve_well_ = !other_root && (serves == Side::kActive ? standby_up : active_up);
+    reserve_up = serves == Side::kActive ? standby_up && !other_root : active_up;
   }
-  if (serves == Side::kActive && !active_up && standby_up && !other_root) {
+  const Deadline until(now + kShowTime);
+  const bool reserve_ready = reserve_up && ready(other(serves), until);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (serving_ == serves) reserve_well_ = reserve_ready && !other_root;
+  }
+  if (serves == Side::kActive && !active_up && reserve_ready) {
     switch_to(Side::kStandby, active.detail);
-  } else if (serves == Side::kStandby && active_up &&
+  } else if (serves == Side::kStandby && reserve_ready &&
              (well_long_enough || !standby_up || other_root)) {
     switch_to(Side::kActive, other_root ? "the standby has another root key" : "it is well again");
   }
 
   serves = serving();
+  if (active_up && standby_up && !other_root) static_cast<void>(show_store(other(serves), until));
   VaultHealth out = serves == Side::kActive ? active : standby;
   const VaultHealth& reserve = serves == Side::kActive ? standby : active;
   const std::string& name = member(other(serves)).name;
@@ -329,6 +442,8 @@ VaultHealth StandbyVault::health() {
   out.detail = "token " + member(serves).name + ": " + out.detail + "; token " + name;
   if (other_root) {
     out.detail += " has another root key and cannot stand in";
+  } else if (reserve.state == VaultState::kUp && is_behind(other(serves))) {
+    out.detail += " was not shown yet what it missed, and does not serve before";
   } else if (reserve.state == VaultState::kUp) {
     out.detail += serves == Side::kActive ? " stands by" : " is well again and takes over soon";
   } else {

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/base/clock.h"
+#include "core/keyring/key_store.h"
 #include "core/keyring/key_vault.h"
 
 namespace coffer::hsm {
@@ -33,7 +38,10 @@ namespace coffer::hsm {
 // make the two change places.
 //
 // present() goes to both, so that a record that is superseded for one is for the other; that the
-// one in reserve cannot be reached is no error.
+// one in reserve cannot be reached is no error. What it missed is kept, and shown to it before it
+// serves, and before it counts as well again: until then the error of the other one stands. Of a
+// record that it missed while another process ran, nobody here knows: health() shows it all that
+// the store has, page by page, which holds nobody up.
 //
 // The standby serves only what it can: a record of another root key it refuses by itself, and it
 // makes no key unless both were seen with one root key in this process.
@@ -53,6 +61,11 @@ class StandbyVault final : public keyring::KeyVault {
     std::chrono::milliseconds fail_back_after{30'000};
     // Told of every change of places, with the reason, on the thread that found out.
     std::function<void(const std::string& text)> on_switch;
+    // What the one in reserve is shown; null: only what it missed in this process.
+    keyring::KeyStore* store = nullptr;
+    // How many records one that is away may miss (4096 take some 4 MiB). With more it is shown the
+    // whole store before it serves.
+    std::size_t missed_max = 4096;
     const Clock* clock = &system_clock();
   };
   explicit StandbyVault(Options options) : options_(std::move(options)) {}
@@ -105,11 +118,19 @@ class StandbyVault final : public keyring::KeyVault {
   keyring::KeyVault& vault(Side side) const { return *member(side).vault; }
 
   Side serving();
+  Side serving_and_shown();
   void switch_to(Side side, const std::string& why);
   // After a call that is not repeated was lost: whether the other one is well enough to serve; once
   // the call's time is over, by the last look at it.
   void look_at_other(Side lost, const Error& error, Deadline deadline);
   bool same_root();
+  // Whether `side` was shown all that the other one was, so that it may serve; shows it what it
+  // missed, until `deadline`.
+  bool ready(Side side, Deadline deadline);
+  bool is_behind(Side side);
+  bool show_missed(Side side, Deadline deadline);
+  bool show_store(Side side, Deadline deadline);
+  void miss(Side side, ByteView record);
   bool reserve_well();
   // The time of the first attempt: with a second one in reserve, half of what there is.
   Deadline first_share(Deadline whole);
@@ -126,7 +147,18 @@ class StandbyVault final : public keyring::KeyVault {
 
   const Options options_;
 
+  // What a vault is still to be shown.
+  struct Unseen {
+    std::map<CmkId, keyring::SealedRecord> missed;  // The newest of each key.
+    bool too_many = false;                          // missed_max was not enough for all.
+    bool all = true;                                // Of the store, from behind `after` on.
+    std::optional<CmkId> after{};
+    std::uint64_t begun = 0;  // How often it had to begin anew.
+  };
+  Unseen& unseen(Side side) { return unseen_.at(side == Side::kActive ? 0 : 1); }
+
   std::mutex mutex_;  // Guards what follows.
+  std::array<Unseen, 2> unseen_;
   Side serving_ = Side::kActive;
   std::optional<SteadyTime> well_since_;  // The active one, while the standby serves.
   std::string active_root_;               // As last seen; "": never.

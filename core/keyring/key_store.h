@@ -108,6 +108,10 @@ class KeyStore {
   virtual Result<std::vector<StoredRecord>> unpresented(std::size_t count_max) = 0;
   virtual Result<void> set_presented(const CmkId& id, std::uint64_t revision) = 0;
 
+  // Up to `count_max` records behind `after`, in the order of their ids. Destroyed ones too.
+  virtual Result<std::vector<StoredRecord>> everything(const std::optional<CmkId>& after,
+                                                       std::size_t count_max) = 0;
+
   // Replaces all tags of a key. kNoSuchKey
   virtual Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                                 std::uint64_t intent) = 0;

@@ -239,6 +239,17 @@ class SqliteKeyStore final : public KeyStore {
                revision);
   }
 
+  Result<std::vector<StoredRecord>> everything(const std::optional<CmkId>& after,
+                                               std::size_t count_max) override {
+    Select select("id, record");
+    if (after) select.where("id > ?").with(after->bytes());
+    select.then(" ORDER BY id LIMIT ?").with(std::uint64_t{count_max});
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = select.prepare(reader_);
+    if (!statement) return tl::unexpected(statement.error());
+    return all_records(*statement, "all records");
+  }
+
   Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                         std::uint64_t intent) override {
     return change_beside(id, intent, [&]() -> Result<void> {

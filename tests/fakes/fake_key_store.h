@@ -168,6 +168,17 @@ class FakeKeyStore final : public keyring::KeyStore {
     }
     return {};
   }
+  Result<std::vector<keyring::StoredRecord>> everything(const std::optional<CmkId>& after,
+                                                        std::size_t count_max) override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    std::vector<keyring::StoredRecord> records;
+    for (auto at = after ? rows_.upper_bound(*after) : rows_.begin();
+         at != rows_.end() && records.size() < count_max; ++at) {
+      records.push_back({at->first, at->second.record});
+    }
+    return records;
+  }
 
   Result<void> set_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                         std::uint64_t intent) override {

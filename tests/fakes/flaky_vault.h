@@ -26,6 +26,12 @@ class FlakyVault final : public keyring::KeyVault {
     reason_ = reason;
     unwraps_refused_ = true;
   }
+  // It serves, and takes no record in: its floors cannot be written.
+  void refuse_records(Reason reason) {
+    reason_ = reason;
+    records_refused_ = true;
+  }
+  void take_records() { records_refused_ = false; }
   int calls() const { return calls_; }
   // The next making, delivery, rewrapping or signing takes its first key by itself, as a call that
   // is split into messages does; `hook` comes before the rest. A shared DEK is one message: it
@@ -52,6 +58,7 @@ class FlakyVault final : public keyring::KeyVault {
   }
   Result<void> present(ByteView record) override {
     if (const auto gone = away()) return tl::unexpected(*gone);
+    if (records_refused_) return fail(reason_, "not taken as the test asked");
     return vault_.present(record);
   }
   std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
@@ -181,6 +188,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<int> calls_{0};
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
+  std::atomic<bool> records_refused_{false};
 };
 
 }  // namespace coffer::tests

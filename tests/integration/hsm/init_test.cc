@@ -308,7 +308,8 @@ TEST_F(InitTest, UnitsThatDoNotStartAreNamedAndFailTheRun) {
   EXPECT_EQ(done.output.find("cofferd and its sockets"), std::string::npos) << done.output;
   expect_complete("host");
 
-  const auto none = init("other", {"--yes", "--systemctl", tests::make_systemctl(dir_.path(), "*")});
+  const auto none =
+      init("other", {"--yes", "--systemctl", tests::make_systemctl(dir_.path(), "*")});
   EXPECT_EQ(none.status, 69) << none.output;
   EXPECT_EQ(none.output.find("started   "), std::string::npos) << none.output;
   EXPECT_EQ(init("third", {"--yes", "--systemctl", "/nowhere/systemctl"}).status, 69);

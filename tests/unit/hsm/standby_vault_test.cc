@@ -6,6 +6,7 @@
 
 #include "hsm/development_vault.h"
 #include "tests/contract/key_vault_contract.h"
+#include "tests/fakes/fake_key_store.h"
 #include "tests/fakes/flaky_vault.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
@@ -224,6 +225,118 @@ TEST_F(StandbyVaultTest, AStandbyThatIsAwayHoldsNothingUp) {
   const auto record = create();
   EXPECT_EQ(pair_.standby.calls(), calls);
   EXPECT_THAT(vault_.unwrap(record, wrap(record, 1), soon()).front(), Succeeds());
+}
+
+// Whoever can edit the store puts the old record back, and takes the active token away.
+TEST_F(StandbyVaultTest, WhatTheStandbyMissedIsShownToItBeforeItServes) {
+  for (const auto& change : {CmkChange(CmkChange::kDisable), CmkChange(CmkChange::kRotate)}) {
+    for (const bool looked_at : {true, false}) {
+      const auto old = create();
+      const auto keys = wrap(old, 1);
+      pair_.standby.go_away();
+      static_cast<void>(vault_.health());
+      const auto next = vault_.change_cmk(old, change);
+      ASSERT_THAT(next, Succeeds());
+      ASSERT_THAT(vault_.present(*next), Succeeds());
+      pair_.standby.come_back();
+      if (looked_at) static_cast<void>(vault_.health());
+      pair_.active.go_away();
+      EXPECT_THAT(vault_.unwrap(old, keys, soon()).front(), FailsWith(Reason::kRecordSuperseded));
+      EXPECT_THAT(pair_.standby.present(old), FailsWith(Reason::kRecordSuperseded));
+      EXPECT_THAT(pair_.standby.present(*next), Succeeds());
+      pair_.active.come_back();
+      static_cast<void>(vault_.health());
+    }
+  }
+}
+
+TEST_F(StandbyVaultTest, WhatTheActiveOneMissedIsShownToItBeforeItServesAgain) {
+  const auto old = create();
+  pair_.active.go_away();
+  static_cast<void>(vault_.health());
+  const auto next = vault_.change_cmk(old, CmkChange::kDisable);
+  ASSERT_THAT(next, Succeeds());
+  ASSERT_THAT(vault_.present(*next), Succeeds());
+  pair_.active.come_back();
+  static_cast<void>(vault_.health());
+  EXPECT_THAT(pair_.switches, SizeIs(2));
+  EXPECT_THAT(pair_.active.present(old), FailsWith(Reason::kRecordSuperseded));
+}
+
+TEST_F(StandbyVaultTest, AStandbyThatCannotBeShownWhatItMissedDoesNotServe) {
+  const auto old = create();
+  const auto keys = wrap(old, 1);
+  const auto other = create();
+  pair_.standby.go_away();
+  static_cast<void>(vault_.health());
+  ASSERT_THAT(vault_.present(*vault_.change_cmk(old, CmkChange::kDisable)), Succeeds());
+  pair_.standby.come_back();
+  pair_.standby.refuse_records(Reason::kStoreUnavailable);
+  EXPECT_THAT(vault_.health().detail, HasSubstr("token b was not shown yet"));
+  pair_.active.go_away();
+  EXPECT_NE(vault_.health().state, VaultState::kUp);
+  EXPECT_THAT(vault_.unwrap(old, keys, soon()).front(), FailsWith(Reason::kHsmAbsent));
+  EXPECT_THAT(vault_.wrap(other, std::vector<KeyVault::Plain>(1), soon()).front(),
+              FailsWith(Reason::kHsmAbsent));
+  EXPECT_THAT(pair_.switches, IsEmpty());
+  pair_.standby.take_records();
+  EXPECT_EQ(vault_.health().state, VaultState::kUp);
+  EXPECT_THAT(pair_.standby.present(old), FailsWith(Reason::kRecordSuperseded));
+}
+
+// With more than it keeps for one that is away, the store is what it is shown.
+TEST(StandbyStoreTest, OneThatMissedMoreThanIsKeptIsShownTheWholeStore) {
+  for (const bool has_store : {true, false}) {
+    Pair pair;
+    FakeKeyStore store;
+    StandbyVault vault({.active = {"a", &pair.active},
+                        .standby = {"b", &pair.standby},
+                        .on_switch = {},
+                        .store = has_store ? &store : nullptr,
+                        .missed_max = 1});
+    static_cast<void>(vault.health());
+    pair.standby.go_away();
+    static_cast<void>(vault.health());
+    std::vector<keyring::SealedRecord> old;
+    for (const auto* alias : {"one", "two", "three"}) {
+      keyring::CmkParameters parameters;
+      parameters.alias = alias;
+      old.push_back(*vault.create_cmk(parameters));
+      ASSERT_THAT(pair.two->present(old.back()), Succeeds()) << "as before it went away";
+      const auto next = vault.change_cmk(old.back(), CmkChange::kDisable);
+      ASSERT_THAT(next, Succeeds());
+      ASSERT_THAT(store.put(*next, 0, 1), Succeeds());
+      ASSERT_THAT(vault.present(*next), Succeeds());
+    }
+    pair.standby.come_back();
+    pair.active.go_away();
+    EXPECT_THAT(vault.present(old.back()),
+                FailsWith(has_store ? Reason::kRecordSuperseded : Reason::kHsmAbsent));
+    if (!has_store) continue;
+    for (const auto& record : old)
+      EXPECT_THAT(pair.standby.present(record), FailsWith(Reason::kRecordSuperseded));
+  }
+}
+
+TEST(StandbyStoreTest, WhatAStandbyMissedBeforeThisProcessIsShownToItFromTheStore) {
+  Pair pair;
+  FakeKeyStore store;
+  keyring::CmkParameters parameters;
+  parameters.alias = "default";
+  const auto old = pair.active.create_cmk(parameters);
+  ASSERT_THAT(old, Succeeds());
+  ASSERT_THAT(pair.standby.present(*old), Succeeds());
+  const auto next = pair.active.change_cmk(*old, CmkChange::kDisable);
+  ASSERT_THAT(next, Succeeds());
+  ASSERT_THAT(store.put(*next, 0, 1), Succeeds());
+  ASSERT_THAT(pair.active.present(*next), Succeeds());
+
+  StandbyVault vault({.active = {"a", &pair.active},
+                      .standby = {"b", &pair.standby},
+                      .on_switch = {},
+                      .store = &store});
+  static_cast<void>(vault.health());
+  EXPECT_THAT(pair.standby.present(*old), FailsWith(Reason::kRecordSuperseded));
 }
 
 TEST_F(StandbyVaultTest, AKeyIsMadeOnTheStandbyToo) {

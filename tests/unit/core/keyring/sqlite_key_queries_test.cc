@@ -185,6 +185,21 @@ TEST_P(KeyStoreDueTest, WhatTheVaultWasNotShownIsKnownUntilItWas) {
   EXPECT_EQ(store_->unpresented(1)->size(), 1U);
 }
 
+TEST_P(KeyStoreDueTest, EverythingIsToldPageByPageWithDestroyedKeys) {
+  CmkRecord a = record_of(a_, "a");
+  put(a);
+  put(record_of(b_, "b"));
+  destroy(a);
+  put_next(a);
+  const auto all = store_->everything({}, 10);
+  ASSERT_THAT(all, Succeeds());
+  ASSERT_EQ(all->size(), 2U);
+  EXPECT_EQ(CmkRecord::decode(all->at(0).record)->state, KeyState::kDestroyed);
+  EXPECT_EQ(store_->everything({}, 1)->at(0).id, all->at(0).id);
+  EXPECT_EQ(store_->everything(all->at(0).id, 10)->at(0).id, all->at(1).id);
+  EXPECT_TRUE(store_->everything(all->at(1).id, 10)->empty());
+}
+
 TEST_F(SqliteKeyQueriesTest, TagsFindKeysAndAreReplacedAtOnce) {
   put(record_of(a_, "a"));
   put(record_of(b_, "b"));

@@ -109,7 +109,9 @@ Result<keyring::Protection> RuledVault::Core::choose_protection(
   if (!keyring::fits(parameters.algorithm, parameters.usage)) return Protection::kWrapped;
   const auto keeps = parts.token.keeps_rooted();
   if (!keeps) return tl::unexpected(keeps.error());
-  if (parameters.origin == keyring::KeyOrigin::kImported && !*keeps) return no("imported keys");
+  const bool imported = parameters.origin == keyring::KeyOrigin::kImported;
+  // Material comes in under a key of its own, which is rooted.
+  if (imported && !*keeps) return no("imported keys");
   const auto own = parts.token.supports();
   if (!own) return tl::unexpected(own.error());
   for (const auto protection : {Protection::kWrapped, Protection::kRooted, Protection::kResident}) {
@@ -117,11 +119,13 @@ Result<keyring::Protection> RuledVault::Core::choose_protection(
     if (asked.value_or(protection) != protection) continue;
     if (!asked && protection == Protection::kResident) continue;
     const keyring::KeySupport kind{parameters.algorithm, parameters.usage, protection};
-    const bool has =
-        protection == Protection::kRooted ? *keeps : std::ranges::find(*own, kind) != own->end();
+    const bool by_token =
+        std::ranges::find(*own, kind) != own->end() && (!imported || parts.token.takes_keys_in());
+    const bool has = protection == Protection::kRooted ? *keeps : by_token;
     if (has) return protection;
   }
-  return no((asked ? std::string(protection_name(*asked)) + " keys of " : "keys of ") +
+  return no(std::string(imported ? "imported " : "") +
+            (asked ? std::string(protection_name(*asked)) + " keys of " : "keys of ") +
             std::string(key_algorithm_name(parameters.algorithm)) + " for " +
             std::string(key_usage_name(parameters.usage)));
 }

@@ -122,6 +122,7 @@ class SoftwareToken final : public VaultToken {
     return fail(Reason::kRecordInvalid, "a rooted key does not open under this token");
   }
 
+  bool takes_keys_in() const noexcept override { return true; }
   Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number, const keyring::KeySupport& kind,
                             const SecretBytes& bytes) override {
     if (kind != keyring::KeySupport{} || bytes.size() != kKeyBytes) {

@@ -86,6 +86,8 @@ class VaultToken {
   virtual Result<NewKey> generate(const CmkId& cmk, std::uint32_t number,
                                   const keyring::KeySupport& kind) = 0;
 
+  // Whether import_key() ever succeeds. Where it does not, imported keys are rooted.
+  virtual bool takes_keys_in() const noexcept { return false; }
   // Takes a symmetric key in, as generate() would have made it.
   //   kUnsupported   not of that kind, or never.
   virtual Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number,

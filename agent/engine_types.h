@@ -61,6 +61,7 @@ struct VolumeInfo {
   bool locked_by_admin = false;
   bool read_only = false;
   std::vector<VolumeKey> keys;
+  std::uint32_t threshold = 1;  // So many of the keys open it, together.
   std::uint64_t generation = 0;
   std::string cipher;
   std::uint32_t key_bits = 0;

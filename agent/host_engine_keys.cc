@@ -32,6 +32,13 @@ std::string volumes_text(std::uint32_t count) {
   return std::to_string(count) + (count == 1 ? " volume" : " volumes");
 }
 
+// What a key that `count` volumes use is to them; `needing` of them do not open without it.
+std::string opens_text(std::uint32_t count, std::uint32_t needing) {
+  std::string text = "opens " + volumes_text(count);
+  if (needing == 0) return text + ", all of which other keys open as well";
+  return needing == count ? text : text + ", " + std::to_string(needing) + " not without it";
+}
+
 }  // namespace
 
 KeyInfo HostEngine::info_of(const CmkRecord& record) const {
@@ -140,8 +147,14 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
   }
   // Rows count even where their bindings do not stand yet.
   const std::uint32_t volumes = volumes_.count_using(id);
+  const auto serves = [this](const CmkId& other) {
+    const auto found = keys_.find(other);
+    return found != keys_.end() && (found->second.state == keyring::KeyState::kEnabled ||
+                                    found->second.state == keyring::KeyState::kArchived);
+  };
+  const std::string opens = opens_text(volumes, volumes_.count_needing(id, serves));
   if (volumes > 0 && !change.force && keyring::takes_key_away(change.change)) {
-    const Error bound(Reason::kKeyBound, "key " + id.str() + " opens " + volumes_text(volumes));
+    const Error bound(Reason::kKeyBound, "key " + id.str() + " " + opens);
     record_refusal(keyring::change_operation(change.change), id.str(), bound, caller);
     return done(tl::unexpected(bound));
   }
@@ -152,7 +165,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
         const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kRefuse;
         return parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
       },
-      [this, done, volumes, what = change.change](const Result<CmkRecord>& changed) {
+      [this, done, volumes, opens, what = change.change](const Result<CmkRecord>& changed) {
         // The keyring's observer has told of it already.
         if (!changed) return done(tl::unexpected(changed.error()));
         done({});
@@ -161,7 +174,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
         if (came_back) take_enabled(changed->id);
         if (volumes > 0 && keyring::takes_key_away(what)) {
           print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
-                       " by force: it opens " + volumes_text(volumes));
+                       " by force: it " + opens);
         }
       },
       [done](const Error& error) { done(tl::unexpected(error)); });

@@ -190,22 +190,22 @@ void HostEngine::launch_adopt(JobId job, const VolumeId& id) {
   const AdoptCall call{.call = life_call(job, work.caller, kShortTimeout),
                        .device = work.device,
                        .options = work.adopt};
-  const auto take = [this, job, id](const Result<VolumeRow>& row) {
-    if (!row) {
-      print(4, "adopt: " + row.error().str(), nullptr, &row.error());
-      return finish_item(job, id, failed(row.error()));
+  const auto take = [this, job, id](const Result<Adopted>& adopted) {
+    if (!adopted) {
+      print(4, "adopt: " + adopted.error().str(), nullptr, &adopted.error());
+      return finish_item(job, id, failed(adopted.error()));
     }
-    Volume& volume = volumes_.put(*row);
+    Volume& volume = volumes_.put(adopted->row);
     volume.present = true;
     if (!volume.open) volumes_.set_state(volume, VolumeState::kLocked, "adopted");
-    jobs_.rename_item(job, id, {id, row->name});
+    jobs_.rename_item(job, id, {id, adopted->row.name});
     JobTable::Outcome outcome;
-    outcome.note = "enable its keys to open it";
+    outcome.note = "enable its keys to open it" + adopted->note;
     finish_item(job, id, outcome);
   };
   run_beside(
       pool_,
-      [this, call, id]() -> Result<VolumeRow> {
+      [this, call, id]() -> Result<Adopted> {
         const auto disks = parts_.watch.list();
         if (!disks) return tl::unexpected(disks.error());
         return agent::adopt(call, id, *disks, life_parts());

@@ -4,11 +4,21 @@
 #include <algorithm>
 #include <iterator>
 #include <set>
+#include <tuple>
 
 #include "agent/unlock/find_candidates.h"
+#include "core/keyring/key_context.h"
 #include "core/keyring/wrapped_key.h"
 
 namespace coffer::agent {
+namespace {
+
+std::uint32_t threshold_of(const VolumeRow& row) {
+  const auto context = keyring::KeyContext::decode(row.context);
+  return context && context->shares ? context->shares->needed : 1;
+}
+
+}  // namespace
 
 Volume* VolumeTable::find(const VolumeId& id) {
   const auto found = volumes_.find(id);
@@ -47,6 +57,19 @@ std::uint32_t VolumeTable::count_using(const CmkId& key) const {
     return std::find(keys.begin(), keys.end(), key) != keys.end();
   };
   return static_cast<std::uint32_t>(std::count_if(volumes_.begin(), volumes_.end(), uses));
+}
+
+std::uint32_t VolumeTable::count_needing(const CmkId& key,
+                                         const std::function<bool(const CmkId&)>& serves) const {
+  const auto needs = [&](const auto& entry) {
+    const auto& [row, info] = std::tie(entry.second.row, entry.second.info);
+    const std::set<CmkId> keys(row.keys.begin(), row.keys.end());
+    const auto others = std::count_if(keys.begin(), keys.end(), [&](const CmkId& other) {
+      return other != key && serves(other);
+    });
+    return keys.contains(key) && others < info.threshold;
+  };
+  return static_cast<std::uint32_t>(std::count_if(volumes_.begin(), volumes_.end(), needs));
 }
 
 Result<VolumeId> VolumeTable::resolve(const std::string& spec) const {
@@ -126,6 +149,7 @@ void VolumeTable::fill(Volume& volume) const {
     const auto blob = keyring::WrappedKey::decode(wrap);
     if (blob) info.keys.push_back({blob->cmk, blob->cmk_version, provider_});
   }
+  info.threshold = threshold_of(row);
   if (const auto profile = luks2::decode_profile(row.profile)) {
     info.cipher = profile->cipher;
     info.key_bits = profile->key_bytes * 8;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -52,6 +53,9 @@ class VolumeTable {
   std::size_t size() const noexcept { return volumes_.size(); }
   std::uint32_t count(VolumeState state) const;
   std::uint32_t count_using(const CmkId& key) const;
+  // Of those, how many are not opened by their other keys; `serves` says which of these do.
+  std::uint32_t count_needing(const CmkId& key,
+                              const std::function<bool(const CmkId&)>& serves) const;
 
   // A UUID, a name, or a path of its device or mapping. kNoSuchVolume, kAmbiguousVolume.
   Result<VolumeId> resolve(const std::string& spec) const;

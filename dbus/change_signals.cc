@@ -39,6 +39,7 @@ std::vector<const char*> changed_properties(const VolumeInfo& a, const VolumeInf
   note("LockedByAdmin", a.locked_by_admin == b.locked_by_admin);
   note("ReadOnly", a.read_only == b.read_only);
   note("Keys", same_keys(a.keys, b.keys));
+  note("Threshold", a.threshold == b.threshold);
   note("OwnedKeyslots", a.owned_keyslots == b.owned_keyslots);
   note("ForeignKeyslots", a.foreign_keyslots == b.foreign_keyslots);
   note("TokenId", a.token_id == b.token_id);

@@ -147,6 +147,7 @@ const sd_bus_vtable kVtable[] = {
     SD_BUS_PROPERTY("ReadOnly", "b", kGetter<&VolumeInfo::read_only>, 0, kChanges),
     SD_BUS_PROPERTY("Keys", "a(sssu)", (&get_structure<&Context::volume, &append_keys>), 0,
                     kChanges),
+    SD_BUS_PROPERTY("Threshold", "u", kGetter<&VolumeInfo::threshold>, 0, kChanges),
     SD_BUS_PROPERTY("OwnedKeyslots", "au", kGetter<&VolumeInfo::owned_keyslots>, 0, kChanges),
     SD_BUS_PROPERTY("ForeignKeyslots", "au", kGetter<&VolumeInfo::foreign_keyslots>, 0, kChanges),
     SD_BUS_PROPERTY("TokenId", "i", kGetter<&VolumeInfo::token_id>, 0, kChanges),

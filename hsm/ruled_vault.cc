@@ -206,6 +206,10 @@ std::vector<Result<WrappedKey>> RuledVault::rewrap(ByteView from, ByteView to,
         if (of_volume && context != presented.context) {
           return fail(Reason::kWrongPurpose, "a volume key keeps its context when it is rewrapped");
         }
+        // Else one key would come to give what several are to give together.
+        if (context.shares && source->id != target->id) {
+          return fail(Reason::kWrongPurpose, "a share of a volume's key stays under its own key");
+        }
         const auto rule = of_volume ? PurposeRule::kVolumeOnly : PurposeRule::kNoVolume;
         if (auto allowed = require_context(context, rule); !allowed)
           return tl::unexpected(allowed.error());

@@ -71,21 +71,22 @@ std::string key_name(const CmkId& id) {
 
 Error not_enough_keys(const KeyChoice& keys, std::span<const SkippedKey> missing) {
   const std::size_t all = keys.usable.size() + keys.skipped.size();
-  const auto as_first = [&](const SkippedKey& one) {
-    return one.why.reason() == missing.front().why.reason();
-  };
-  // A token that fails for all of them may serve later, which a threshold would not say.
-  const bool may_pass = !missing.empty() && missing.front().why.code() == Errc::kUnavailable &&
-                        std::ranges::all_of(missing, as_first);
-  if (may_pass || (all == 1 && !missing.empty())) return missing.front().why;
+  if (all == 1 && !missing.empty()) return missing.front().why;
+  const std::size_t can = all - missing.size();
   std::string text = std::to_string(keys.needed) + " of the volume's " + std::to_string(all) +
-                     " keys must open it, " + std::to_string(all - missing.size()) + " can";
+                     " keys must open it, " + std::to_string(can) + " can";
   std::string_view before = ": ";
   for (const SkippedKey& one : missing) {
     text.append(before).append(one.name).append(" ").append(one.why.name());
     before = "; ";
   }
-  return {Reason::kThresholdNotMet, text};
+  // Where it opens once what may pass has passed, it is tried again, which a threshold would not
+  // be.
+  const auto may_pass = [](const SkippedKey& one) { return one.why.code() == Errc::kUnavailable; };
+  const auto passing = std::ranges::find_if(missing, may_pass);
+  const auto count = static_cast<std::size_t>(std::ranges::count_if(missing, may_pass));
+  if (count == 0 || can + count < keys.needed) return {Reason::kThresholdNotMet, text};
+  return {passing->why.reason(), text + ": " + passing->why.message()};
 }
 
 Result<keyring::KeyContext> check_token(const VolumeRow& row, const luks2::CheckedHeader& header) {

@@ -24,7 +24,7 @@ Result<KeyChoice> choose_keys(const VolumeRow& row, const luks2::CheckedHeader& 
                               const keyring::Keyring& keyring);
 
 // The error of a volume whose keys do not suffice, `missing` being those that fail: that of its
-// only key, what keeps the token from all of them, or kThresholdNotMet.
+// only key, of one that may serve later when that is enough, or kThresholdNotMet.
 Error not_enough_keys(const KeyChoice& keys, std::span<const SkippedKey> missing);
 
 // What a wrap's CMK is called in errors.

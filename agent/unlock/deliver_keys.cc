@@ -16,12 +16,12 @@ bool is_unknown(Reason reason) {
 }
 
 // Errors that another key of the volume would meet, too: of the worker, which expects none any
-// more, of the token as a whole, of the store. kHsmFailed may be about this one key.
+// more or has no room, of the token as a whole, of the store. kHsmFailed may be about this one key.
 bool is_about_all(const Error& error) {
   const Reason reason = error.reason();
   if (reason == Reason::kHsmFailed) return false;
-  return error.code() == Errc::kUnavailable || reason == Reason::kProfileMismatch ||
-         reason == Reason::kWrongKey || reason == Reason::kLimitsExceeded;
+  return error.code() == Errc::kUnavailable || error.code() == Errc::kResourceExhausted ||
+         reason == Reason::kProfileMismatch || reason == Reason::kWrongKey;
 }
 
 // One use of a key, on its way.

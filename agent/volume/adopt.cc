@@ -2,7 +2,9 @@
 #include "agent/volume/adopt.h"
 
 #include <algorithm>
+#include <set>
 
+#include "agent/unlock/choose_keys.h"
 #include "agent/unlock/decide.h"
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
@@ -147,10 +149,42 @@ bool can_be_replaced(Reason why_not_found) {
   return why_not_found == Reason::kNoSuchVolume || why_not_found == Reason::kStoreDamaged;
 }
 
-Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call,
-                        std::span<const Disk> disks, const LifeParts& parts) {
+// A key that does not come back now, which another one may serve instead of.
+bool is_lost(Reason reason) {
+  return reason == Reason::kNoSuchKey || reason == Reason::kKeyPendingDeletion ||
+         reason == Reason::kRecordInvalid || reason == Reason::kNameTaken;
+}
+
+// Brings back the keys whose records the token has. Of several so many may be lost as the volume
+// opens without: what they are, and why.
+Result<std::string> take_keys(const luks2::Token& token, const LifeCall& call,
+                              keyring::Keyring& keyring) {
+  const auto adopted = keyring.adopt(token.records, call.actor);
+  std::string note;
+  std::set<CmkId> lost;
+  std::optional<Error> first;
+  for (std::size_t i = 0; i < adopted.size(); ++i) {
+    if (adopted[i]) continue;
+    const Error& error = adopted[i].error();
+    const auto record = keyring::CmkRecord::decode(token.records[i]);
+    if (!record || !is_lost(error.reason())) return tl::unexpected(error);
+    lost.insert(record->id);
+    if (!first) first = error;
+    note += "; without " + key_name(record->id) + ": " + error.message();
+  }
+  const auto serves = [&](const Bytes& wrap) {
+    const auto blob = keyring::WrappedKey::decode(wrap);
+    return blob && !lost.contains(blob->cmk);
+  };
+  const auto left = std::count_if(token.wraps.begin(), token.wraps.end(), serves);
+  if (first && left < token.threshold) return tl::unexpected(*first);
+  return note;
+}
+
+Result<Adopted> store(VolumeRow row, const Found& found, const AdoptCall& call,
+                      std::span<const Disk> disks, const LifeParts& parts) {
   const auto known = parts.registry.find(row.id);
-  if (!known && !can_be_replaced(known.error().reason())) return known;
+  if (!known && !can_be_replaced(known.error().reason())) return tl::unexpected(known.error());
   if (known) {
     const auto movable = require_movable(*known, found, call, disks, parts.unlock.worker);
     if (!movable) return tl::unexpected(movable.error());
@@ -162,20 +196,18 @@ Result<VolumeRow> store(VolumeRow row, const Found& found, const AdoptCall& call
     if (moved.state == RowState::kProvisioning) complete(moved, row);
     row = std::move(moved);
   }
-  const auto adopted = parts.unlock.keyring.adopt(found.header.token->records, call.call.actor);
-  for (const auto& record : adopted) {
-    if (!record) return tl::unexpected(record.error());
-  }
+  auto note = take_keys(*found.header.token, call.call, parts.unlock.keyring);
+  if (!note) return tl::unexpected(note.error());
   if (const auto stored = parts.registry.put(row); !stored) return tl::unexpected(stored.error());
   // Keys that came back disabled are bound when they are enabled; what fails now, at the next
   // start.
   static_cast<void>(
       settle_bindings(row.keys, parts.registry, parts.unlock.keyring, call.call.actor));
-  return row;
+  return Adopted{std::move(row), std::move(*note)};
 }
 
-Result<VolumeRow> adopt_found(const Found& found, const AdoptCall& call,
-                              std::span<const Disk> disks, const LifeParts& parts) {
+Result<Adopted> adopt_found(const Found& found, const AdoptCall& call, std::span<const Disk> disks,
+                            const LifeParts& parts) {
   if (const auto own = require_own(found.header, parts.unlock.host_id); !own) {
     return tl::unexpected(own.error());
   }
@@ -189,7 +221,8 @@ Result<VolumeRow> adopt_found(const Found& found, const AdoptCall& call,
   if (!intent) return tl::unexpected(intent.error());
   auto stored = store(row, found, call, disks, parts);
   record_result(parts.unlock.log, event, *intent,
-                stored ? std::nullopt : std::optional(stored.error()), row.name + " adopted");
+                stored ? std::nullopt : std::optional(stored.error()),
+                row.name + " adopted" + (stored ? stored->note : ""));
   return stored;
 }
 
@@ -202,17 +235,17 @@ Result<VolumeId> identify(const AdoptCall& call, std::span<const Disk> disks,
   return VolumeId(found->header.uuid);
 }
 
-Result<VolumeRow> adopt(const AdoptCall& call, const VolumeId& volume, std::span<const Disk> disks,
-                        const LifeParts& parts) {
+Result<Adopted> adopt(const AdoptCall& call, const VolumeId& volume, std::span<const Disk> disks,
+                      const LifeParts& parts) {
   const std::string doing = "adopt " + printable(call.device, kDevicePathBytesMax);
   const auto found = look(call, disks, parts.unlock.worker);
   if (!found) return pass(found.error(), doing);
   if (VolumeId(found->header.uuid) != volume) {
     return pass(Error(Reason::kDeviceChanged, "another volume stands there by now"), doing);
   }
-  auto row = adopt_found(*found, call, disks, parts);
-  if (!row) return pass(row.error(), doing);
-  return row;
+  auto adopted = adopt_found(*found, call, disks, parts);
+  if (!adopted) return pass(adopted.error(), doing);
+  return adopted;
 }
 
 }  // namespace coffer::agent

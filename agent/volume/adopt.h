@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "agent/volume/life.h"
 
@@ -18,6 +19,10 @@ struct AdoptCall {
 Result<VolumeId> identify(const AdoptCall& call, std::span<const Disk> disks,
                           const LifeParts& parts);
 
+struct Adopted {
+  VolumeRow row;
+  std::string note;  // Keys of several that did not come back, and why.
+};
 // Takes in `volume`, of this host, whose registry entry is lost, from its header and token alone:
 // its keys come back as Disabled. What is taken from the header is not believed: it is the context
 // of the wrapped key, so the first unlock proves it or fails. A volume that is registered already
@@ -30,9 +35,10 @@ Result<VolumeId> identify(const AdoptCall& call, std::span<const Disk> disks,
 //   kDeviceTooSmall    on a larger device.
 //   kAmbiguousVolume   on a disk that is still there: what stands here is a copy.
 //   kBusy              it is open.
-//   kNameTaken, kInvalidArgs, kDeviceAbsent, kDeviceChanged, kAuditUnavailable, kStoreUnavailable,
-//   kRecordInvalid
-Result<VolumeRow> adopt(const AdoptCall& call, const VolumeId& volume, std::span<const Disk> disks,
-                        const LifeParts& parts);
+//   kInvalidArgs, kDeviceAbsent, kDeviceChanged, kAuditUnavailable, kStoreUnavailable
+//   kNameTaken, kRecordInvalid, kNoSuchKey, kKeyPendingDeletion   of a key, as Keyring::adopt(); of
+//     several only when those that are left do not open the volume.
+Result<Adopted> adopt(const AdoptCall& call, const VolumeId& volume, std::span<const Disk> disks,
+                      const LifeParts& parts);
 
 }  // namespace coffer::agent

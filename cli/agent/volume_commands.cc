@@ -81,7 +81,12 @@ std::string keys_text(const json::object& volume) {
     text += std::string(key.at(0).as_string()) + " version " + json::serialize(key.at(3)) + " (" +
             std::string(key.at(2).as_string()) + ", " + std::string(key.at(1).as_string()) + ")";
   }
-  return text;
+  const auto total = keys->as_array().size();
+  if (total < 2) return text;
+  const auto needed = number_of(volume, "Threshold");
+  return text + "; " +
+         (needed < 2 ? "any of them opens it"
+                     : std::to_string(needed) + " of them open it together");
 }
 
 int volume_status(AgentBus& bus, const std::string& spec, const AgentOptions& options,

@@ -134,7 +134,7 @@ struct Presented {
   WrappedKey blob;
   KeyContext context;
 };
-// One that is to be wrapped anew. Of a volume's key the context stays as it is.
+// One that is to be wrapped anew. Of a volume's key the context stays, of a share its CMK too.
 struct Rewrapped {
   Presented from;
   KeyContext to;
@@ -273,7 +273,7 @@ class KeyVault {
 
   // Wraps each of `keys` anew, under the current version of `to`, which may be the same key as
   // `from`: what is in them stays in the vault. One result per key.
-  //   kWrongPurpose   a volume's key whose context would change.
+  //   kWrongPurpose   a volume's key whose context would change, a share whose CMK would.
   //   as unwrap() for `from`, which may be archived, and as wrap() for `to`.
   virtual std::vector<Result<WrappedKey>> rewrap(ByteView from, ByteView to,
                                                  std::span<const Rewrapped> keys,

@@ -210,6 +210,11 @@ TEST_P(KeyVaultContract, AShareKeepsItsPlaceUnderANewVersion) {
   const keyring::Rewrapped other{{made.wraps[2], own}, keyring::wrap_context(made.context, 0)};
   EXPECT_THAT(vault().rewrap(three.records[2], three.records[2], {&other, 1}, soon()).at(0),
               FailsWith(Reason::kWrongPurpose));
+  // Not to another key: that one would come to give what several are to give together.
+  for (const std::size_t to : {std::size_t{0}, std::size_t{1}}) {
+    EXPECT_THAT(vault().rewrap(three.records[2], three.records[to], {&same, 1}, soon()).at(0),
+                FailsWith(Reason::kWrongPurpose));
+  }
 }
 
 TEST_P(KeyVaultContract, WhatIsNoSetIsRefused) {

@@ -41,6 +41,11 @@ class FlakyVault final : public keyring::KeyVault {
   void change_answer(std::function<void(keyring::SharedDek&)> change) {
     change_ = std::move(change);
   }
+  // The next delivery is not done.
+  void fail_delivery(Reason reason) {
+    reason_ = reason;
+    fail_delivery_ = true;
+  }
   // The next delivery is done, and its answer gets lost.
   void lose_answer(Reason reason) {
     reason_ = reason;
@@ -102,6 +107,9 @@ class FlakyVault final : public keyring::KeyVault {
                                     const keyring::Ticket& ticket,
                                     std::span<const std::uint32_t> indexes,
                                     Deadline deadline) override {
+    if (fail_delivery_.exchange(false)) {
+      return {keys.size(), fail(reason_, "not delivered as the test asked")};
+    }
     auto results = all_or(keys.size(), [&] {
       return split<void>(keys.size(), [&](std::size_t at, std::size_t count) {
         return vault_.deliver(record, keys.subspan(at, count), ticket, indexes.subspan(at, count),
@@ -186,6 +194,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<bool> away_{false};
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};
+  std::atomic<bool> fail_delivery_{false};
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
   std::atomic<bool> records_refused_{false};

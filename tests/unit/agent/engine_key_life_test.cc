@@ -16,6 +16,7 @@ using agent::resource_of;
 using keyring::CmkChange;
 using keyring::KeyState;
 using std::chrono::hours;
+using ::testing::HasSubstr;
 
 constexpr auto kDay = hours(24);
 
@@ -120,6 +121,49 @@ TEST_F(EngineKeyLifeTest, AKeyThatVolumesUseIsTakenAwayOnlyIfThatIsSaid) {
   EXPECT_THAT(change_key(key_id(), with_days(CmkChange::kScheduleDeletion, 7)),
               FailsWith(Reason::kKeyBound));
   EXPECT_THAT(change_key(key_id(), with_days(CmkChange::kScheduleDeletion, 7), true), Succeeds());
+}
+
+TEST_F(EngineKeyLifeTest, OfSeveralKeysTheRefusalSaysHowManyVolumesNeedThisOne) {
+  const CmkId one = create("one");
+  const CmkId two = create("two");
+  const auto refusal = [&] {
+    const auto refused = change_key(one, CmkChange::kDisable);
+    return refused ? std::string() : refused.error().str();
+  };
+  provision(plug("vda"), "any", {.keys = {"one", "two"}});
+  EXPECT_THAT(refusal(), HasSubstr("opens 1 volume, all of which other keys open as well"));
+  const VolumeId both = provision(plug("vdb"), "both", {.keys = {"one", "two"}, .threshold = 2});
+  EXPECT_THAT(bound(one), ::testing::Contains(resource_of(both)));
+  EXPECT_THAT(bound(two), ::testing::Contains(resource_of(both)));
+  EXPECT_THAT(refusal(), HasSubstr("opens 2 volumes, 1 not without it"));
+  ASSERT_THAT(change_key(two, CmkChange::kArchive, true), Succeeds());
+  EXPECT_THAT(refusal(), HasSubstr("opens 2 volumes, 1 not without it")) << "it still unwraps";
+  ASSERT_THAT(change_key(two, CmkChange::kCancelArchive), Succeeds());
+  ASSERT_THAT(change_key(two, CmkChange::kDisable, true), Succeeds());
+  EXPECT_THAT(refusal(), ::testing::EndsWith("opens 2 volumes"));
+  EXPECT_THAT(change_key(two, with_days(CmkChange::kScheduleDeletion, 7)),
+              FailsWith(Reason::kKeyBound));
+}
+
+// Of several keys the others suffice, or they do not.
+TEST_F(EngineKeyLifeTest, AVolumeIsAdoptedWithoutAKeyThatIsGoneIfItOpensWithoutIt) {
+  const CmkId one = create("one");
+  create("two");
+  const VolumeId any = provision(plug("vda"), "any", {.keys = {"one", "two"}});
+  const VolumeId both = provision(plug("vdb"), "both", {.keys = {"one", "two"}, .threshold = 2});
+  finish(engine->lock({any, both}, {}, admin()));
+  ASSERT_THAT(change_key(one, CmkChange::kDisable, true), Succeeds());
+  ASSERT_THAT(change_key(one, with_days(CmkChange::kScheduleDeletion, 7), true), Succeeds());
+  fake_clock.advance(7 * kDay);
+  ASSERT_TRUE(pass_time_until([&] { return !engine->key(one.str()); }));
+
+  const auto job = engine->adopt("/dev/vda", {}, admin());
+  EXPECT_EQ(finish(job).state, agent::JobState::kDone);
+  EXPECT_THAT(engine->job_items(*job)->at(0).note, HasSubstr("without key " + one.str()));
+  EXPECT_EQ(error_of(engine->unlock({any}, {}, admin())), std::nullopt);
+  const auto refused = error_of(engine->adopt("/dev/vdb", {}, admin()));
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->reason(), Reason::kNoSuchKey);
 }
 
 TEST_F(EngineKeyLifeTest, TheTrailSaysWhyAndHow) {

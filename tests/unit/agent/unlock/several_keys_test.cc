@@ -351,6 +351,48 @@ TEST_F(SeveralKeysTest, ATokenThatIsAwayIsWhatKeepsItClosed) {
   EXPECT_TRUE(unlock(id).activated);
 }
 
+TEST_F(SeveralKeysTest, AKeyThatTheTokenFailsForIsReplacedByTheNext) {
+  for (const std::size_t threshold : {1U, 2U}) {
+    const VolumeId id = make(threshold);
+    vault->fail_delivery(Reason::kHsmFailed);
+    const UnlockTarget target = unlock(id);
+    EXPECT_TRUE(target.activated) << target.error->str();
+    EXPECT_THAT(target.note, HasSubstr("not delivered as the test asked"));
+    EXPECT_THAT(registry->erase(id), Succeeds());
+    worker.disk("/dev/vda").header.reset();
+  }
+}
+
+// A threshold that is not met waits for an admin; what may pass is tried again.
+TEST_F(SeveralKeysTest, AFailureThatMayPassIsToldWhereNoOtherKeyIsLeft) {
+  for (const std::size_t threshold : {1U, 2U}) {
+    SCOPED_TRACE(threshold);
+    const VolumeId id = make(threshold);
+    // As many are left as are needed.
+    for (std::size_t which = threshold; which < keys.size(); ++which) disable(which);
+    vault->fail_delivery(Reason::kHsmFailed);
+    const UnlockTarget target = unlock(id);
+    ASSERT_TRUE(target.error);
+    EXPECT_EQ(target.error->reason(), Reason::kHsmFailed);
+    EXPECT_THAT(target.error->message(), HasSubstr("key " + keys[2].str() + " KeyDisabled"));
+    EXPECT_TRUE(unlock(id).activated);
+    for (std::size_t which = threshold; which < keys.size(); ++which) enable(which);
+    EXPECT_THAT(registry->erase(id), Succeeds());
+    worker.disk("/dev/vda").header.reset();
+  }
+}
+
+// Another key would find the same: none is used up in vain.
+TEST_F(SeveralKeysTest, AWorkerWithoutRoomIsNoFailureOfTheKey) {
+  const VolumeId id = make(1);
+  const auto before = events_of(audit::Kind::kIntent, "volume.unlock").size();
+  vault->fail_delivery(Reason::kNoMemory);
+  const UnlockTarget target = unlock(id);
+  ASSERT_TRUE(target.error);
+  EXPECT_EQ(target.error->reason(), Reason::kNoMemory);
+  EXPECT_EQ(events_of(audit::Kind::kIntent, "volume.unlock").size(), before + 1);
+}
+
 TEST_F(SeveralKeysTest, VolumesOfOneKeyAnyKeyAndTwoKeysOpenInOneBatch) {
   plug("vda");
   plug("vdb");
@@ -362,6 +404,21 @@ TEST_F(SeveralKeysTest, VolumesOfOneKeyAnyKeyAndTwoKeysOpenInOneBatch) {
   const auto job = engine->unlock({single, any, both}, {}, admin());
   EXPECT_EQ(finish(job).state, agent::JobState::kDone);
   EXPECT_EQ(worker.mappings().size(), 3U);
+}
+
+TEST_F(SeveralKeysTest, AVolumeSaysHowManyOfItsKeysOpenIt) {
+  plug("vda");
+  plug("vdb");
+  const VolumeId any = provision("/dev/vda", "any", {.keys = {"one", "two"}});
+  const VolumeId both = provision("/dev/vdb", "both", {.keys = {"one", "two"}, .threshold = 2});
+  for (int starts = 0; starts < 2; ++starts) {
+    EXPECT_EQ(volume(any).threshold, 1U);
+    EXPECT_EQ(volume(any).keys.size(), 2U);
+    EXPECT_EQ(volume(both).threshold, 2U);
+    stop();
+    start();
+    run_until_idle();
+  }
 }
 
 TEST_F(SeveralKeysTest, WhatWaitsForAKeyOpensWhenItIsEnabled) {

@@ -292,6 +292,9 @@ class HostEngine final : public Engine {
   std::set<std::pair<JobId, VolumeId>> rewraps_;  // Whose turn has come, and which have not ended.
   ipc::EventSource rewrap_timer_;                 // For the next one's turn.
   bool rewraps_resumed_ = false;
+  // Keys whose rewrap was asked for before those that a restart cut off were gone on with: what is
+  // noted of them is their own. None: it has been done.
+  std::optional<std::set<CmkId>> rewraps_asked_{std::in_place};
   std::function<void()> boot_listener_;
 
   bool started_ = false;

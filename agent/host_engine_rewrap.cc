@@ -78,6 +78,7 @@ Result<JobId> HostEngine::rewrap_all(const CmkId& key, const RewrapOptions& opti
     return job;
   }
   works_.insert_or_assign(*job, std::move(work));
+  if (rewraps_asked_) rewraps_asked_->insert(key);
   note_rewrap(*job);
   return job;
 }
@@ -191,7 +192,9 @@ void HostEngine::resume_rewraps() {
 }
 
 void HostEngine::take_open_rewraps(const std::vector<OpenRewrap>& open) {
+  const auto asked = std::exchange(rewraps_asked_, std::nullopt);
   for (const OpenRewrap& rewrap : open) {
+    if (asked && asked->contains(rewrap.key)) continue;
     Caller caller;
     caller.uid = rewrap.uid;
     caller.origin = "recovery";

@@ -6,8 +6,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace coffer;
   const auto packet = fuzz::input(data, size);
   if (const auto taken = hsm::decode_delivery(packet)) {
-    const auto again =
-        hsm::encode_delivery(taken->ticket, taken->index, taken->label, taken->key);
+    const auto again = hsm::encode_delivery(taken->ticket, taken->index, taken->label, taken->key);
     fuzz::require(again.has_value() && std::ranges::equal(again->reveal(), packet));
   }
   const auto outcome = hsm::decode_delivery_reply(packet);

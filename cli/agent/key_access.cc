@@ -91,6 +91,22 @@ int read_secret(sd_bus_message* message, Result<SecretBytes>& into) {
   return 1;
 }
 
+Result<Bytes> call_for_bytes(AgentBus& bus, const std::string& path, const char* interface,
+                             const char* method, const AgentBus::Fill& fill) {
+  Bytes bytes;
+  const auto done = bus.call_raw(path, interface, method, fill,
+                                 [&](sd_bus_message* answer) { return read_bytes(answer, bytes); });
+  if (!done) return tl::unexpected(done.error());
+  return bytes;
+}
+
+Bytes raw_or_base64(Bytes bytes) {
+  std::string text(as_text(bytes));
+  std::erase_if(text, is_space);
+  auto decoded = from_base64(text);
+  return decoded ? std::move(*decoded) : std::move(bytes);
+}
+
 Result<SecretBytes> read_secret_input(std::size_t size_max) {
   auto secret = SecretBytes::zeroed(size_max + 1);
   if (!secret) return secret;
@@ -113,9 +129,7 @@ Result<Bytes> read_input(std::size_t size_max) {
 Result<Bytes> read_ciphertext_input(std::size_t size_max) {
   auto bytes = read_input(size_max * 4 / 3 + 1024);
   if (!bytes) return bytes;
-  std::string text(as_text(*bytes));
-  std::erase_if(text, is_space);
-  if (auto decoded = from_base64(text)) bytes = std::move(*decoded);
+  bytes = raw_or_base64(std::move(*bytes));
   if (const auto good = require_size(bytes->size(), size_max); !good)
     return tl::unexpected(good.error());
   return bytes;
@@ -133,6 +147,16 @@ Result<void> write_output(ByteView bytes) {
 
 Result<void> write_output(ByteView bytes, bool as_text) {
   return as_text ? write_output(as_bytes(to_base64(bytes) + "\n")) : write_output(bytes);
+}
+
+int give_bytes(const Result<Bytes>& bytes, const char* name, bool base64,
+               const AgentOptions& options, Invocation& invocation) {
+  if (!bytes) return report_error(bytes.error(), options, invocation);
+  if (options.json) {
+    return print_json(boost::json::object{{name, to_base64(*bytes)}}, invocation);
+  }
+  const auto written = write_output(*bytes, base64);
+  return written ? kExitOk : report_error(written.error(), options, invocation);
 }
 
 }  // namespace coffer::cli

@@ -17,6 +17,7 @@ namespace coffer::cli {
 // Declare their commands below `group`, which is "key".
 void declare_key_views(CLI::App& group, Invocation& invocation);    // key_view_commands.cc
 void declare_key_uses(CLI::App& group, Invocation& invocation);     // key_use_commands.cc
+void declare_key_signing(CLI::App& group, Invocation& invocation);  // key_sign_commands.cc
 void declare_key_imports(CLI::App& group, Invocation& invocation);  // key_import_commands.cc
 
 // The path of the key with this id or alias. kNoSuchKey
@@ -34,6 +35,10 @@ int append_bytes(sd_bus_message* message, ByteView bytes);                      
 int read_bytes(sd_bus_message* message, Bytes& into);
 int read_secret(sd_bus_message* message, Result<SecretBytes>& into);  // h
 
+// A call on `path` that answers one array of bytes.
+Result<Bytes> call_for_bytes(AgentBus& bus, const std::string& path, const char* interface,
+                             const char* method, const AgentBus::Fill& fill);
+
 // Standard input to its end, of 1 to `size_max` bytes; secrets go straight into locked memory.
 //   kInvalidArgs   empty, or more than that.
 //   kIoError, kNoMemory
@@ -42,9 +47,16 @@ Result<Bytes> read_input(std::size_t size_max);
 // The same that may also be base64, with white space around.
 Result<Bytes> read_ciphertext_input(std::size_t size_max);
 
+// What stands in `bytes` as base64, with white space around; else `bytes` as they are.
+Bytes raw_or_base64(Bytes bytes);
+
 // Writes to standard output past any buffer.   kIoError
 Result<void> write_output(ByteView bytes);
 // Raw or, for `as_text`, base64 and a line's end.
 Result<void> write_output(ByteView bytes, bool as_text);
+// The end of a command whose result is bytes that are not secret: raw, base64, or the member `name`
+// of the JSON document. The exit status.
+int give_bytes(const Result<Bytes>& bytes, const char* name, bool base64,
+               const AgentOptions& options, Invocation& invocation);
 
 }  // namespace coffer::cli

@@ -285,6 +285,7 @@ void declare_key(CLI::App& parent, Invocation& invocation) {
   declare_rewrap(*group, invocation);
   declare_destroy_version(*group, invocation);
   declare_key_uses(*group, invocation);
+  declare_key_signing(*group, invocation);
   declare_key_imports(*group, invocation);
 }
 

@@ -14,23 +14,17 @@
 #include "cli/agent/agent_command.h"
 #include "cli/agent/key_access.h"
 #include "cli/commands.h"
-#include "core/base/encoding.h"
 #include "core/base/files.h"
 #include "core/base/sealed_secret.h"
 #include "core/base/unique_fd.h"
-#include "core/crypto/digest.h"
-#include "core/crypto/sm2.h"
 #include "core/keyring/caller_blob.h"
 
 namespace coffer::cli {
 namespace {
 
-namespace json = boost::json;
-
 using keyring::CallerBlob;
 
 constexpr std::size_t kCiphertextBytesMax = CallerBlob::kEncodedBytesMax;
-constexpr std::size_t kMessageBytesMax = 16U * 1024 * 1024;
 
 struct Use {
   std::string key, scheme, to, ciphertext_file;
@@ -38,8 +32,6 @@ struct Use {
   std::uint32_t bytes = 32;
   bool no_context = false;
   bool base64 = false;
-  bool is_digest = false;
-  bool der = false;
 };
 
 // What is secret is not put into a JSON document, which would be ordinary memory.
@@ -49,30 +41,11 @@ std::optional<int> refuse_json(const AgentOptions& options, Invocation& invocati
   return kExitUsage;
 }
 
-// Bytes that are not secret: raw, base64, or a member of the JSON document.
-int give(const Result<Bytes>& bytes, const char* name, bool base64, const AgentOptions& options,
-         Invocation& invocation) {
-  if (!bytes) return report_error(bytes.error(), options, invocation);
-  if (options.json) return print_json(json::object{{name, to_base64(*bytes)}}, invocation);
-  const auto written = write_output(*bytes, base64);
-  return written ? kExitOk : report_error(written.error(), options, invocation);
-}
-
 int give_secret(const Result<SecretBytes>& plain, const AgentOptions& options,
                 Invocation& invocation) {
   if (!plain) return report_error(plain.error(), options, invocation);
   const auto written = write_output(plain->reveal());
   return written ? kExitOk : report_error(written.error(), options, invocation);
-}
-
-// A call that answers one array of bytes.
-Result<Bytes> call_for_bytes(AgentBus& bus, const std::string& path, const char* interface,
-                             const char* method, const AgentBus::Fill& fill) {
-  Bytes bytes;
-  const auto done = bus.call_raw(path, interface, method, fill,
-                                 [&](sd_bus_message* answer) { return read_bytes(answer, bytes); });
-  if (!done) return tl::unexpected(done.error());
-  return bytes;
 }
 
 // A call whose answer begins with a secret.
@@ -190,72 +163,6 @@ int make_data_key(AgentBus& bus, const Use& own, const AgentOptions& options,
   return give_secret(plain, options, invocation);
 }
 
-Result<Bytes> public_key(const json::object& key) {
-  auto der = from_base64(text_of(key, "PublicKey"));
-  if (!der || der->empty()) {
-    return fail(Reason::kKeyUsage, "key " + text_of(key, "Alias") + " has no public key");
-  }
-  return std::move(*der);
-}
-
-// What is signed of `message`, by the key's algorithm.
-Result<Bytes> digest_of(const json::object& key, ByteView message) {
-  const std::string algorithm = text_of(key, "Algorithm");
-  if (algorithm == "EC-P384") {
-    return fail(Reason::kUnsupported,
-                "give the SHA-384 digest of the message on standard input, with --digest");
-  }
-  if (algorithm != "SM2") {
-    const auto digest = crypto::sha256(message);
-    return Bytes(digest.begin(), digest.end());
-  }
-  const auto der = public_key(key);
-  if (!der) return tl::unexpected(der.error());
-  const auto parsed = crypto::Sm2PublicKey::parse(*der);
-  if (!parsed) return tl::unexpected(parsed.error());
-  const auto digest = parsed->message_digest(message);
-  if (!digest) return tl::unexpected(digest.error());
-  return Bytes(digest->begin(), digest->end());
-}
-
-Result<Bytes> sign(AgentBus& bus, const Use& own, const AgentOptions& options) {
-  const auto path = find_key(bus, own.key);
-  if (!path) return tl::unexpected(path.error());
-  const auto key = bus.properties(*path, "Key");
-  if (!key) return tl::unexpected(key.error());
-  const auto message = read_input(kMessageBytesMax);
-  if (!message) return tl::unexpected(message.error());
-  const auto digest = own.is_digest ? message : digest_of(*key, *message);
-  if (!digest) return tl::unexpected(digest.error());
-  OptionList list;
-  list.text("scheme", own.scheme);
-  return call_for_bytes(bus, *path, "Key", "Sign", [&](sd_bus_message* m) {
-    const int r = append_bytes(m, *digest);
-    return r < 0 ? r : list.append(m, options);
-  });
-}
-
-std::string pem_of(ByteView der) {
-  constexpr std::size_t kLine = 64;
-  const std::string text = to_base64(der);
-  std::string pem = "-----BEGIN PUBLIC KEY-----\n";
-  for (std::size_t at = 0; at < text.size(); at += kLine) pem += text.substr(at, kLine) + "\n";
-  return pem + "-----END PUBLIC KEY-----\n";
-}
-
-int show_public_key(AgentBus& bus, const Use& own, const AgentOptions& options,
-                    Invocation& invocation) {
-  const auto path = find_key(bus, own.key);
-  if (!path) return report_error(path.error(), options, invocation);
-  const auto key = bus.properties(*path, "Key");
-  if (!key) return report_error(key.error(), options, invocation);
-  const auto der = public_key(*key);
-  if (!der) return report_error(der.error(), options, invocation);
-  if (own.der || options.json) return give(der, "publicKey", false, options, invocation);
-  invocation.out << pem_of(*der);
-  return kExitOk;
-}
-
 using UseOptions = std::shared_ptr<Use>;
 
 CLI::Option* add_context(CLI::App& command, const UseOptions& own) {
@@ -274,7 +181,7 @@ void declare_encrypt(CLI::App& group, Invocation& invocation) {
   auto* command = add_agent_command(
       group, invocation, "encrypt", "Encrypt up to 4096 bytes of standard input", kChangeCommand,
       [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        return give(encrypt(bus, *own, options), "ciphertext", own->base64, options, run);
+        return give_bytes(encrypt(bus, *own, options), "ciphertext", own->base64, options, run);
       });
   add_key(*command, own);
   add_context(*command, own);
@@ -303,7 +210,7 @@ void declare_reencrypt(CLI::App& group, Invocation& invocation) {
   auto* command = add_agent_command(
       group, invocation, "reencrypt", "Encrypt anew, under the newest version or another key",
       kChangeCommand, [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        return give(reencrypt(bus, *own, options), "ciphertext", own->base64, options, run);
+        return give_bytes(reencrypt(bus, *own, options), "ciphertext", own->base64, options, run);
       });
   command->add_option("--to", own->to, "The other key, id or alias");
   add_context(*command, own);
@@ -330,31 +237,6 @@ void declare_data_key(CLI::App& group, Invocation& invocation) {
   add_context(*command, own);
 }
 
-void declare_sign(CLI::App& group, Invocation& invocation) {
-  const auto own = std::make_shared<Use>();
-  auto* command = add_agent_command(
-      group, invocation, "sign", "Sign standard input", kChangeCommand,
-      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        return give(sign(bus, *own, options), "signature", own->base64, options, run);
-      });
-  add_key(*command, own);
-  command->add_option("--scheme", own->scheme,
-                      "rsa-pss-sha256 (unless given), rsa-pkcs1-sha256, ecdsa, sm2");
-  command->add_flag("--digest", own->is_digest, "Standard input is the digest, not the message");
-  add_base64(*command, own);
-}
-
-void declare_public_key(CLI::App& group, Invocation& invocation) {
-  const auto own = std::make_shared<Use>();
-  auto* command = add_agent_command(
-      group, invocation, "public-key", "The public key of an asymmetric key, as PEM", kPlainCommand,
-      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-        return show_public_key(bus, *own, options, run);
-      });
-  add_key(*command, own);
-  command->add_flag("--der", own->der, "DER instead");
-}
-
 }  // namespace
 
 void declare_key_uses(CLI::App& group, Invocation& invocation) {
@@ -362,8 +244,6 @@ void declare_key_uses(CLI::App& group, Invocation& invocation) {
   declare_decrypt(group, invocation);
   declare_reencrypt(group, invocation);
   declare_data_key(group, invocation);
-  declare_sign(group, invocation);
-  declare_public_key(group, invocation);
 }
 
 }  // namespace coffer::cli

@@ -34,6 +34,10 @@ class SimEngine final : public agent::Engine {
   void remove_volume(const VolumeId& id);
   void change_volume(const VolumeId& id, const std::function<void(agent::VolumeInfo&)>& change);
   CmkId add_key(const std::string& alias);
+  // A key that truly signs, for those who check with its public half.
+  using Signer = std::function<Result<Bytes>(ByteView digest)>;
+  CmkId add_signing_key(const std::string& alias, keyring::KeyAlgorithm algorithm, Bytes public_key,
+                        Signer signer);
   // Every job item on `name` fails with `error`, until it is empty again.
   void fail_volume(const std::string& name, std::optional<Error> error);
   void change_record(const CmkId& id, const std::function<void(keyring::CmkRecord&)>& change);
@@ -150,6 +154,7 @@ class SimEngine final : public agent::Engine {
   agent::EngineObserver* observer_ = nullptr;
   std::map<VolumeId, agent::VolumeInfo> volumes_;
   std::map<CmkId, agent::KeyInfo> keys_;
+  std::map<CmkId, Signer> signers_;
   std::vector<std::pair<Bytes, std::string>> sealed_;  // Plain texts and their contexts.
   std::map<std::string, Error> failures_;
   std::optional<Error> next_failure_;

@@ -112,6 +112,18 @@ CmkId SimEngine::add_key(const std::string& alias) {
   return id;
 }
 
+CmkId SimEngine::add_signing_key(const std::string& alias, keyring::KeyAlgorithm algorithm,
+                                 Bytes public_key, Signer signer) {
+  const auto id = add_key(alias);
+  change_record(id, [&](CmkRecord& record) {
+    record.algorithm = algorithm;
+    record.usage = keyring::KeyUsage::kSignVerify;
+    record.versions.back().public_key = std::move(public_key);
+  });
+  signers_.emplace(id, std::move(signer));
+  return id;
+}
+
 void SimEngine::change_record(const CmkId& id, const std::function<void(CmkRecord&)>& change) {
   auto& record = keys_.at(id).record;
   change(record);
@@ -338,6 +350,9 @@ void SimEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& d
                      const agent::Caller& caller, Done<Bytes> done) {
   if (cannot_use(id, done)) return;
   effect("key.sign", std::string(sign_scheme_name(scheme)), caller);
+  if (const auto signer = signers_.find(id); signer != signers_.end()) {
+    return later([signature = signer->second(digest), done = std::move(done)] { done(signature); });
+  }
   later([digest, done = std::move(done)] { done(Bytes(digest.rbegin(), digest.rend())); });
 }
 

@@ -8,6 +8,7 @@
 #include "core/crypto/digest.h"
 #include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
+#include "core/crypto/sha384.h"
 #include "core/crypto/xts.h"
 #include "tests/support/result_matchers.h"
 #include "tests/unit/core/crypto/crypto_testing.h"
@@ -120,6 +121,21 @@ TEST(DigestTest, PiecesGiveTheSameAsTheWhole) {
   EXPECT_EQ(mac.update(as_bytes("mess")).update(as_bytes("age")).finish(), whole);
   EXPECT_EQ(mac.update(as_bytes("message")).finish(), whole);
   EXPECT_NE(crypto::hmac_sha256({}, as_bytes("message")), whole);
+}
+
+// FIPS 180-4, and NIST's example of two blocks.
+TEST(DigestTest, Sha384GivesThePublishedDigests) {
+  EXPECT_EQ(to_hex(crypto::sha384(as_bytes("abc"))),
+            "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed"
+            "8086072ba1e7cc2358baeca134c825a7");
+  EXPECT_EQ(to_hex(crypto::sha384({})),
+            "38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da"
+            "274edebfe76f65fbd51ad2f14898b95b");
+  EXPECT_EQ(to_hex(crypto::sha384(
+                as_bytes("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmno"
+                         "ijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu"))),
+            "09330c33f71147e83d192fc782cd1b4753111b173b3b05d22fa08086e3b0f712"
+            "fcc7c71a557e2db966c3e9fa91746039");
 }
 
 TEST(DigestTest, ManyThreadsMayHash) {

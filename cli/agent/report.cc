@@ -35,6 +35,8 @@ std::string_view what_to_do(Reason reason) {
       return "`coffer job list` shows the jobs; one is kept for a minute after its end.";
     case Reason::kKeyDisabled:
       return "`coffer key enable KEY` makes it usable again.";
+    case Reason::kThresholdNotMet:
+      return "`coffer key enable KEY` makes those usable again that the text calls disabled.";
     case Reason::kKeyBound:
       return "`coffer key show KEY` tells what uses it; --force takes it away all the same.";
     case Reason::kKeyArchived:

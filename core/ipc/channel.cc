@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 
 namespace coffer::ipc {
 namespace {
@@ -21,8 +23,12 @@ union ControlSpace {
 Result<void> wait_ready(int fd, short events, Deadline deadline) {
   for (;;) {
     pollfd entry{fd, events, 0};
-    const auto left = std::min<std::int64_t>(deadline.left().count(), 60'000);
-    const int ready = ::poll(&entry, 1, static_cast<int>(left));
+    using std::chrono::nanoseconds;
+    const auto left = std::clamp<nanoseconds>(deadline.at() - std::chrono::steady_clock::now(),
+                                              nanoseconds(0), std::chrono::minutes(1));
+    const auto whole = std::chrono::duration_cast<std::chrono::seconds>(left);
+    const timespec time{whole.count(), (left - whole).count()};
+    const int ready = ::ppoll(&entry, 1, &time, nullptr);
     if (ready > 0) return {};
     if (ready < 0 && errno != EINTR) return fail_errno(errno, "wait for a message channel");
     if (deadline.passed()) return fail(Reason::kTimedOut, "wait for a message channel");

@@ -8,11 +8,14 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 
 #include "core/ipc/received.h"
 #include "core/ipc/sockets.h"
@@ -23,6 +26,8 @@ namespace {
 
 // The peer that just went away is no fault.
 constexpr Reason kGone = Reason::kCancelled;
+// Who is that quick takes the next request soon: no other thread is woken for it meanwhile.
+constexpr std::chrono::microseconds kQuickMax{300};
 
 // One connection. Its threads read, any thread may send.
 struct Connection {
@@ -38,10 +43,11 @@ struct Connection {
 
   std::mutex mutex;  // Guards all below.
   std::condition_variable idle;
-  std::size_t under_way = 0;  // Requests that the handler threads have.
-  std::size_t running = 0;    // Of its threads.
-  std::size_t reading = 0;    // Of those, the ones that do not handle a request.
-  bool ended = false;         // What still comes is not looked at.
+  std::size_t under_way = 0;       // Requests that the handler threads have.
+  std::size_t running = 0;         // Of its threads.
+  std::size_t reading = 0;         // Of those, the ones that do not handle a request.
+  bool ended = false;              // What still comes is not looked at.
+  std::atomic<bool> quick{false};  // What its thread answered last took no longer than kQuickMax.
 
   void begin() {
     const std::scoped_lock lock(mutex);
@@ -117,7 +123,13 @@ class Server::Impl {
   Error read_by_turns(const ConnectionPtr& connection);
   // The header of a request that may be answered now, and its body.
   Result<Frame> check(ByteView message) const;
-  void queue(const ConnectionPtr& connection, const Frame& frame, Received received);
+  void queue(const ConnectionPtr& connection, const Frame& frame, Received received,
+             std::optional<MessageRoom> room = {});
+  // Does what waits on a thread that read, as long as another reads on. Each of them comes here
+  // after the other may have left something, so nothing stays that both could have seen.
+  void work_off(Connection& connection);
+  Result<MessageRoom> take_room();
+  void give_back(MessageRoom room);
   void answer(Connection& connection, const Frame& frame, std::vector<UniqueFd> fds,
               SteadyTime received_at);
   void send(Connection& connection, const FrameHeader& header, const Result<Reply>& reply);
@@ -132,6 +144,9 @@ class Server::Impl {
   const Handler handler_;
   const UniqueFd wake_;  // Readable once the server stops.
   std::unique_ptr<WorkerPool> pool_;
+
+  std::mutex rooms_mutex_;          // Guards rooms_.
+  std::vector<MessageRoom> rooms_;  // Free ones, at most as many as handler threads.
 
   mutable std::mutex mutex_;  // Guards all below.
   std::map<std::uint64_t, ConnectionPtr> connections_;
@@ -213,6 +228,7 @@ Result<void> Server::Impl::serve(UniqueFd connected) {
 void Server::Impl::run(const ConnectionPtr& connection) {
   const bool by_turns = pool_ != nullptr && options_.handle_on_reader;
   const Error end = by_turns ? read_by_turns(connection) : read_by_one(connection);
+  if (by_turns) pool_->wake_up();  // For what its threads would have worked off.
   if (end.reason() != kGone) report(end);
   if (!connection->end_reading()) {
     connection->channel.shutdown_receiving();
@@ -256,9 +272,17 @@ Error Server::Impl::read_by_one(const ConnectionPtr& connection) {
 }
 
 Error Server::Impl::read_by_turns(const ConnectionPtr& connection) {
-  auto room = MessageRoom::make(options_.secret);
+  // Larger ones take longer to copy than to go on with another room, and are not quick.
+  constexpr std::size_t kCopyBytesMax = std::size_t{8} * 1024;
+  auto room = take_room();
   if (!room) return room.error();
   for (;;) {
+    if (const auto left = pool_->oldest_left()) {
+      const Deadline late(*left + kQuickMax);
+      const auto ready = connection->channel.wait_readable(late);
+      if (late.passed()) pool_->wake_up();
+      if (!ready && ready.error().reason() == Reason::kTimedOut) continue;
+    }
     std::vector<UniqueFd> fds;
     const auto message = room->receive(connection->channel, fds);
     if (!message) return message.error();
@@ -268,7 +292,15 @@ Error Server::Impl::read_by_turns(const ConnectionPtr& connection) {
     if (!frame) return frame.error();
     if (pool_->waiting() == 0 && connection->leave_reading()) {
       answer(*connection, *frame, std::move(fds), now);
+      connection->quick = std::chrono::steady_clock::now() - now <= kQuickMax;
       connection->back_to_reading();
+      work_off(*connection);
+      continue;
+    }
+    if (message->size() > kCopyBytesMax) {
+      auto next = take_room();
+      if (!next) return next.error();
+      queue(connection, *frame, {{}, {}, std::move(fds)}, std::exchange(*room, std::move(*next)));
       continue;
     }
     auto kept = keep(*message, options_.secret);
@@ -276,7 +308,33 @@ Error Server::Impl::read_by_turns(const ConnectionPtr& connection) {
     kept->fds = std::move(fds);
     const Frame same{frame->header, kept->bytes().subspan(kFrameHeaderBytes)};
     queue(connection, same, std::move(*kept));
+    work_off(*connection);
   }
+}
+
+void Server::Impl::work_off(Connection& connection) {
+  while (connection.quick && pool_->waiting() > 0 && connection.leave_reading()) {
+    static_cast<void>(pool_->run_one());
+    connection.back_to_reading();
+  }
+}
+
+Result<MessageRoom> Server::Impl::take_room() {
+  {
+    const std::scoped_lock lock(rooms_mutex_);
+    if (!rooms_.empty()) {
+      auto room = std::move(rooms_.back());
+      rooms_.pop_back();
+      return room;
+    }
+  }
+  return MessageRoom::make(options_.secret);
+}
+
+void Server::Impl::give_back(MessageRoom room) {
+  room.clear();
+  const std::scoped_lock lock(rooms_mutex_);
+  if (rooms_.size() < options_.handler_threads) rooms_.push_back(std::move(room));
 }
 
 Result<Frame> Server::Impl::check(ByteView message) const {
@@ -290,14 +348,19 @@ Result<Frame> Server::Impl::check(ByteView message) const {
   return frame;
 }
 
-void Server::Impl::queue(const ConnectionPtr& connection, const Frame& frame, Received received) {
+void Server::Impl::queue(const ConnectionPtr& connection, const Frame& frame, Received received,
+                         std::optional<MessageRoom> room) {
   const auto now = std::chrono::steady_clock::now();
+  const bool left = connection->quick && !room;
   connection->begin();
   // The body stays where it is: moving a buffer does not move what it points to.
-  auto queued = pool_->submit([this, connection, frame, kept = std::move(received), now]() mutable {
+  Task task([this, connection, frame, kept = std::move(received), kept_room = std::move(room),
+             now]() mutable {
     answer(*connection, frame, std::move(kept.fds), now);
+    if (kept_room) give_back(std::move(*kept_room));
     connection->end();
   });
+  const auto queued = left ? pool_->leave(std::move(task)) : pool_->submit(std::move(task));
   if (queued) return;
   connection->end();
   send(*connection, frame.header, tl::unexpected(queued.error()));

@@ -4,9 +4,12 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "core/base/clock.h"
 #include "core/base/result.h"
 #include "core/ipc/task.h"
 
@@ -31,6 +34,15 @@ class WorkerPool {
   //   kLimitsExceeded  the queue is full; nothing was taken.
   //   kCancelled       the pool is stopping.
   Result<void> submit(Task task);
+  // The same without waking a thread for it: whoever will soon call run_one() does it, or else a
+  // thread that is woken by wake_up() or submit().
+  Result<void> leave(Task task);
+  void wake_up();
+  // When the first of those was left that no thread was woken for.
+  std::optional<SteadyTime> oldest_left() const;
+
+  // Runs the first task that waits, on the calling thread. False: none does.
+  bool run_one();
 
   // Takes no more, runs what was taken to its end, joins the threads. May be called again.
   void stop();
@@ -39,11 +51,14 @@ class WorkerPool {
 
  private:
   void work();
+  Result<void> push(Task task, bool left);
+  Task pop();
 
   const std::size_t queue_max_;
-  mutable std::mutex mutex_;  // Guards queue_ and stopping_.
+  mutable std::mutex mutex_;  // Guards queue_, left_ and stopping_.
   std::condition_variable changed_;
-  std::deque<Task> queue_;
+  std::deque<std::pair<Task, SteadyTime>> queue_;  // When each was taken in.
+  std::size_t left_ = 0;  // The last of them, which no thread was woken for.
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

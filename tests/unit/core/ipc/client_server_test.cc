@@ -582,6 +582,21 @@ TEST_P(ClientServerTest, CallsThatEndInAnyOrderDoNotHoldUpEachOther) {
   slow.join();
 }
 
+// A thread that was quick so far is left the requests behind the one it has. When that one lasts,
+// another is woken for them.
+TEST_P(ClientServerTest, WhatIsLeftToAThreadThatStaysAwayIsDoneByAnother) {
+  auto options = server_options();
+  options.handler_threads = GetParam() ? 1 : 2;
+  start_server(options);
+  Client client(client_options());
+  for (int i = 0; i < 20; ++i) ASSERT_THAT(client.call(kEcho, {}, later()), Succeeds());
+  std::thread slow([&] { EXPECT_THAT(client.call(kBlock, {}, later()), Succeeds()); });
+  gate.until_waiting(1);
+  for (int i = 0; i < 20; ++i) EXPECT_THAT(client.call(kEcho, {}, later()), Succeeds());
+  gate.open();
+  slow.join();
+}
+
 INSTANTIATE_TEST_SUITE_P(Ways, ClientServerTest, testing::Bool(), [](const auto& way) {
   return std::string(way.param ? "ByCallersAndReaders" : "ByThreads");
 });

@@ -2,7 +2,10 @@
 #include "core/ipc/worker_pool.h"
 
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <latch>
+#include <vector>
 
 #include "tests/support/result_matchers.h"
 
@@ -45,6 +48,43 @@ TEST(WorkerPoolTest, OneThreadKeepsTheOrder) {
   pool.stop();
   ASSERT_EQ(order.size(), 50U);
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(WorkerPoolTest, WhatIsLeftIsDoneByWhoeverTakesIt) {
+  std::vector<int> order;
+  WorkerPool pool({.threads = 1, .queue_max = 3});
+  EXPECT_FALSE(pool.oldest_left());
+  EXPECT_FALSE(pool.run_one());
+  // Its thread may not have begun to wait, and then takes the first itself.
+  std::latch running(1);
+  std::latch go(1);
+  ASSERT_THAT(pool.submit([&] {
+    running.count_down();
+    go.wait();
+  }),
+              Succeeds());
+  running.wait();
+  for (int i = 0; i < 3; ++i) ASSERT_THAT(pool.leave([&, i] { order.push_back(i); }), Succeeds());
+  EXPECT_THAT(pool.leave([] {}), FailsWith(Reason::kLimitsExceeded));
+  const auto left = pool.oldest_left();
+  ASSERT_TRUE(left);
+  EXPECT_LE(*left, std::chrono::steady_clock::now());
+  EXPECT_TRUE(pool.run_one());
+  EXPECT_EQ(order, std::vector<int>({0}));
+  EXPECT_GE(*pool.oldest_left(), *left);
+  pool.wake_up();
+  EXPECT_FALSE(pool.oldest_left()) << "a thread takes them";
+  go.count_down();
+  pool.stop();
+  EXPECT_EQ(order, std::vector<int>({0, 1, 2}));
+}
+
+TEST(WorkerPoolTest, WhatIsLeftIsTakenByAThreadThatIsWoken) {
+  WorkerPool pool({.threads = 1, .queue_max = 10});
+  std::promise<void> done;
+  ASSERT_THAT(pool.leave([&] { done.set_value(); }), Succeeds());
+  ASSERT_THAT(pool.submit([] {}), Succeeds());
+  EXPECT_EQ(done.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
 }
 
 TEST(WorkerPoolTest, TasksMayOwnWhatOnlyMoves) {

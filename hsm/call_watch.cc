@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/call_watch.h"
 
-#include <utility>
-
 namespace coffer::hsm {
 
 CallWatch::CallWatch(std::chrono::milliseconds deadline, std::function<void()> on_hang)
@@ -17,40 +15,61 @@ CallWatch::~CallWatch() {
   thread_.join();
 }
 
-CallWatch::Guard::Guard(CallWatch* watch) : watch_(watch) {
-  if (watch_ == nullptr) return;
-  bool wake = false;
-  {
-    const std::scoped_lock lock(watch_->mutex_);
-    auto& spare = watch_->spare_;
-    if (spare.empty()) spare.emplace_back();
-    entry_ = spare.begin();
-    *entry_ = std::chrono::steady_clock::now() + watch_->deadline_;
-    watch_->ends_.splice(watch_->ends_.end(), spare, entry_);
-    wake = std::exchange(watch_->idle_, false);
+std::atomic<SteadyTime::rep>& CallWatch::begin() {
+  static std::atomic<std::size_t> threads{0};
+  // Each thread begins its search elsewhere, and mostly finds its own slot free.
+  thread_local const std::size_t kFirst = threads.fetch_add(1, std::memory_order_relaxed);
+  const auto end = (std::chrono::steady_clock::now() + deadline_).time_since_epoch().count();
+  for (std::size_t i = kFirst;; ++i) {
+    auto& slot = slots_[i % slots_.size()].end;
+    SteadyTime::rep free = 0;
+    if (slot.compare_exchange_strong(free, end)) return slot;
+    if (i - kFirst >= slots_.size()) std::this_thread::yield();
   }
-  if (wake) watch_->changed_.notify_all();
+}
+
+void CallWatch::wake() {
+  {
+    const std::scoped_lock lock(mutex_);
+    resting_ = false;
+  }
+  changed_.notify_all();
+}
+
+CallWatch::Guard::Guard(CallWatch* watch) {
+  if (watch == nullptr) return;
+  end_ = &watch->begin();
+  // Written before this is read; the thread says that it rests before it looks at the slots.
+  if (watch->resting_) watch->wake();
 }
 
 CallWatch::Guard::~Guard() {
-  if (watch_ == nullptr) return;
-  const std::scoped_lock lock(watch_->mutex_);
-  watch_->spare_.splice(watch_->spare_.begin(), watch_->ends_, entry_);
+  if (end_ != nullptr) end_->store(0, std::memory_order_release);
+}
+
+SteadyTime::rep CallWatch::earliest() const {
+  SteadyTime::rep earliest = 0;
+  for (const auto& slot : slots_) {
+    const auto end = slot.end.load();
+    if (end != 0 && (earliest == 0 || end < earliest)) earliest = end;
+  }
+  return earliest;
 }
 
 void CallWatch::watch() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    if (ends_.empty()) {
+    const SteadyTime end{SteadyTime::duration(earliest())};
+    if (end == SteadyTime{}) {
       // No call now. One may begin and end many times before a whole deadline has passed, so the
       // thread looks again then, and rests only when nothing at all happened meanwhile.
-      idle_ = true;
-      changed_.wait(lock, [this] { return stopping_ || !idle_; });
+      resting_ = true;
+      changed_.wait(lock, [this] { return stopping_ || !resting_ || earliest() != 0; });
+      resting_ = false;
       if (stopping_) return;
       changed_.wait_for(lock, deadline_, [this] { return stopping_; });
       continue;
     }
-    const auto end = ends_.front();
     if (std::chrono::steady_clock::now() >= end) {
       lock.unlock();
       on_hang_();

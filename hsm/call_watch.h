@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstdint>
+#include <cstddef>
 #include <functional>
-#include <list>
 #include <mutex>
 #include <thread>
 
@@ -17,11 +18,13 @@ namespace coffer::hsm {
 // can neither be cancelled nor left behind. `on_hang` runs on the watch's thread, once; the vault
 // process ends itself there, and systemd starts a new one.
 //
-// Thread-safe. Costs a call an uncontended lock, and wakes its thread at most once per deadline.
+// Thread-safe. Costs a call a look at the clock and two writes, no lock, and wakes its thread at
+// most once per deadline. Of more than kCallsMax calls at once, those beyond wait for one to end.
 class CallWatch {
  public:
   CallWatch(std::chrono::milliseconds deadline, std::function<void()> on_hang);
   ~CallWatch();
+  static constexpr std::size_t kCallsMax = 256;
   CallWatch(const CallWatch&) = delete;
   CallWatch& operator=(const CallWatch&) = delete;
 
@@ -34,22 +37,28 @@ class CallWatch {
     Guard& operator=(const Guard&) = delete;
 
    private:
-    CallWatch* watch_;
-    std::list<SteadyTime>::iterator entry_;
+    std::atomic<SteadyTime::rep>* end_ = nullptr;
   };
 
  private:
+  // By when a call must be back, as the steady clock counts; 0: free.
+  struct alignas(64) Slot {  // Threads do not share a cache line.
+    std::atomic<SteadyTime::rep> end{0};
+  };
+
+  std::atomic<SteadyTime::rep>& begin();
+  void wake();
   void watch();
+  SteadyTime::rep earliest() const;
 
   const std::chrono::milliseconds deadline_;
   const std::function<void()> on_hang_;
 
+  std::array<Slot, kCallsMax> slots_;
+  std::atomic<bool> resting_{false};  // The thread waits for a call to begin.
+
   std::mutex mutex_;  // Guards what follows.
   std::condition_variable changed_;
-  std::list<SteadyTime>
-      ends_;  // By when each call must be back: in order, as all have one deadline.
-  std::list<SteadyTime> spare_;  // Entries for calls to come, so that few are ever allocated.
-  bool idle_ = true;             // The thread waits for a call to begin.
   bool stopping_ = false;
 
   std::thread thread_;  // Last: it starts when all else is there.

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
+#include <memory>
 #include <vector>
 
 namespace coffer::hsm {
@@ -37,6 +39,37 @@ TEST(CallWatchTest, CallsThatComeBackAreNotNoticed) {
     const CallWatch::Guard unwatched(nullptr);
   }
   EXPECT_FALSE(noticed);
+}
+
+TEST(CallWatchTest, CallsBeyondTheMostWaitForOneToEnd) {
+  CallWatch watch(std::chrono::hours(1), [] {});
+  std::vector<std::unique_ptr<CallWatch::Guard>> calls;
+  while (calls.size() < CallWatch::kCallsMax) {
+    calls.push_back(std::make_unique<CallWatch::Guard>(&watch));
+  }
+  std::atomic<bool> begun = false;
+  auto another = std::async(std::launch::async, [&] {
+    const CallWatch::Guard call(&watch);
+    begun = true;
+  });
+  EXPECT_FALSE(begun);
+  calls.pop_back();
+  EXPECT_EQ(another.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
+TEST(CallWatchTest, StuckCallOfAnotherThreadIsNoticedAfterARest) {
+  std::promise<void> noticed;
+  CallWatch watch(milliseconds(20), [&] { noticed.set_value(); });
+  {
+    const CallWatch::Guard first(&watch);
+  }
+  std::promise<void> over;
+  auto stuck = std::async(std::launch::async, [&] {
+    const CallWatch::Guard call(&watch);
+    over.get_future().wait();
+  });
+  EXPECT_EQ(noticed.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  over.set_value();
 }
 
 }  // namespace

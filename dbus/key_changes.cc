@@ -28,7 +28,13 @@ Plan change_plan(Context& context, const char* operation, const KeyInfo& key,
                  const Options& options, const CmkChange& change) {
   auto plan = plan_on_key(context, operation, key, options);
   const KeyChange wanted{change, options.flag("force")};
-  if (wanted.force) plan.subjects.front().emplace_back("force", "true");
+  auto& details = plan.subjects.front();
+  if (change.kind == CmkChange::kDestroyVersion)
+    details.emplace_back("version", std::to_string(change.version));
+  if (change.kind == CmkChange::kScheduleDeletion || change.kind == CmkChange::kSetRotation)
+    details.emplace_back("days", std::to_string(change.days));
+  if (wanted.force) details.emplace_back("force", "true");
+  if (wanted.force) plan.recheck = recheck_of(context, key, true);
   plan.run = [&engine = context.engine, id = key.record.id, wanted](const agent::Caller& caller,
                                                                     const Reply& reply) {
     engine.change_key(id, wanted, caller,
@@ -122,16 +128,21 @@ Result<KeyInfo> called_key(Context& context, sd_bus_message* call) {
   return context.engine.key(id->str());
 }
 
-Plan plan_on_key(Context& context, std::string operation, const KeyInfo& key,
-                 const Options& options) {
-  auto plan = key_plan(std::move(operation), key.record.id.str(), key.record.alias, options);
-  plan.recheck = [&engine = context.engine, shown = key.record]() -> Result<void> {
-    const auto now = engine.key(shown.id.str());
+std::function<Result<void>()> recheck_of(Context& context, const KeyInfo& shown, bool by_force) {
+  return [&engine = context.engine, shown, by_force]() -> Result<void> {
+    const auto now = engine.key(shown.record.id.str());
     if (!now) return tl::unexpected(now.error());
-    if (!looks_the_same(now->record, shown))
+    const bool more_lose_it = by_force && now->volume_count != shown.volume_count;
+    if (more_lose_it || !looks_the_same(now->record, shown.record))
       return fail(Reason::kInProgress, "the key changed while polkit was asked; ask again");
     return {};
   };
+}
+
+Plan plan_on_key(Context& context, std::string operation, const KeyInfo& key,
+                 const Options& options) {
+  auto plan = key_plan(std::move(operation), key.record.id.str(), key.record.alias, options);
+  plan.recheck = recheck_of(context, key);
   return plan;
 }
 
@@ -171,7 +182,7 @@ Result<Plan> on_set_rotation(Context& context, sd_bus_message* call) {
 }
 Result<Plan> on_destroy_version(Context& context, sd_bus_message* call) {
   return number_change(context, call, "destroy-key-version", CmkChange::kDestroyVersion,
-                       &CmkChange::version);
+                       &CmkChange::version, kForce);
 }
 Result<Plan> on_delete_material(Context& context, sd_bus_message* call) {
   return plain_change(context, call, "delete-key-material", CmkChange::kDeleteMaterial, kForce);
@@ -184,8 +195,8 @@ Result<Plan> on_describe(Context& context, sd_bus_message* call) {
   const auto key = called_key(context, call);
   if (!key) return tl::unexpected(key.error());
   CmkChange change = CmkChange::kDescribe;
-  change.alias = options->maybe_text("alias").value_or(key->record.alias);
-  change.description = options->maybe_text("description").value_or(key->record.description);
+  change.alias = options->maybe_text("alias");
+  change.description = options->maybe_text("description");
   return change_plan(context, "describe-key", *key, *options, change);
 }
 

@@ -14,6 +14,11 @@ Plan key_plan(std::string operation, const std::string& id, const std::string& a
 // The key of the object that is called, as polkit will be shown it. kNoSuchKey.
 Result<agent::KeyInfo> called_key(Context& context, sd_bus_message* call);
 
+// Plan::recheck for `shown`: kInProgress when the key looks otherwise by now. By force, also when
+// another number of volumes would lose it.
+std::function<Result<void>()> recheck_of(Context& context, const agent::KeyInfo& shown,
+                                         bool by_force = false);
+
 // A plan about `key`, which is refused when the key changed while polkit was asked.
 Plan plan_on_key(Context& context, std::string operation, const agent::KeyInfo& key,
                  const Options& options);

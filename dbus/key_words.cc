@@ -146,8 +146,6 @@ Result<keyring::KeyQuery> key_query(const Options& filter) {
     if (equals == std::string::npos) return fail(Reason::kInvalidArgs, "a tag is NAME=VALUE");
     wanted.tags.push_back({tag->substr(0, equals), tag->substr(equals + 1)});
   }
-  if (query.after && query.order != keyring::KeyOrder::kById)
-    return fail(Reason::kInvalidArgs, "after goes with the order id alone; others take an offset");
   query.offset = filter.number("offset").value_or(0);
   if (query.offset > 0 && query.order == keyring::KeyOrder::kById)
     return fail(Reason::kInvalidArgs, "offset goes with the orders oldest and newest alone");

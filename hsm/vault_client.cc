@@ -209,11 +209,7 @@ Result<SealedRecord> VaultClient::create_cmk(const keyring::CmkParameters& param
 }
 
 Result<SealedRecord> VaultClient::change_cmk(ByteView current, const keyring::CmkChange& change) {
-  if (change.kind == keyring::CmkChange::kDescribe) {
-    auto good = keyring::require_alias(change.alias);
-    if (good) good = keyring::require_description(change.description);
-    if (!good) return tl::unexpected(good.error());
-  }
+  if (auto good = keyring::require_names(change); !good) return tl::unexpected(good.error());
   const auto body = encode_change(current, change);
   const ByteView part = body;
   const auto answer = call(type_of(VaultRequest::kChangeCmk), {&part, 1});

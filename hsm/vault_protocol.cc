@@ -163,7 +163,11 @@ Bytes encode_change(ByteView record, const keyring::CmkChange& change) {
   ByteWriter out;
   out.bytes(record).u8(static_cast<std::uint8_t>(change.kind)).boolean(change.time.has_value());
   if (change.time) out.u64(usec(*change.time));
-  out.u32(change.days).u32(change.version).text(change.alias).text(change.description);
+  out.u32(change.days).u32(change.version);
+  for (const auto& text : {change.alias, change.description}) {
+    out.boolean(text.has_value());
+    if (text) out.text(*text);
+  }
   return out.take();
 }
 
@@ -251,8 +255,8 @@ Result<ChangeRequest> decode_change(ByteView body) {
   if (in.boolean()) out.change.time = keyring::read_time(in);
   out.change.days = in.u32();
   out.change.version = in.u32();
-  out.change.alias = in.text(kTextBytesMax);
-  out.change.description = in.text(kTextBytesMax * 2);
+  if (in.boolean()) out.change.alias = in.text(kTextBytesMax);
+  if (in.boolean()) out.change.description = in.text(kTextBytesMax * 2);
   if (const auto end = finish(in, "a request to change a key"); !end)
     return tl::unexpected(end.error());
   return out;

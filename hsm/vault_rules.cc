@@ -182,10 +182,9 @@ Result<void> describe(CmkRecord& record, const CmkChange& change) {
   if (record.state == KeyState::kPendingDelete || record.state == KeyState::kDestroyed) {
     return refused_by_state(record, "describe");
   }
-  if (auto alias = keyring::require_alias(change.alias); !alias) return alias;
-  if (auto text = keyring::require_description(change.description); !text) return text;
-  record.alias = change.alias;
-  record.description = change.description;
+  if (auto good = keyring::require_names(change); !good) return good;
+  if (change.alias) record.alias = *change.alias;
+  if (change.description) record.description = *change.description;
   return {};
 }
 

@@ -251,6 +251,7 @@ void declare_destroy_version(CLI::App& group, Invocation& invocation) {
     std::string key;
     std::uint32_t version = 0;
     bool yes = false;
+    bool force = false;
   };
   const auto own = std::make_shared<Destroy>();
   auto* command = add_agent_command(
@@ -261,14 +262,17 @@ void declare_destroy_version(CLI::App& group, Invocation& invocation) {
                   << own->key << " and is no volume's is lost for good; to do it, give --yes\n";
           return kExitUsage;
         }
+        OptionList list;
+        list.flag("force", own->force);
         return call_key(
             bus, own->key, "DestroyVersion", "destroyed",
-            [&](sd_bus_message* m) { return ::sd_bus_message_append(m, "u", own->version); }, {},
+            [&](sd_bus_message* m) { return ::sd_bus_message_append(m, "u", own->version); }, list,
             options, run);
       });
   command->add_option("KEY", own->key, "Id or alias")->required();
   command->add_option("VERSION", own->version, "Its number; not the newest one")->required();
   command->add_flag("--yes", own->yes, "What programs encrypted with it may be lost");
+  command->add_flag("--force", own->force, "Also of a key that no volume uses and that is enabled");
 }
 
 }  // namespace

@@ -49,15 +49,13 @@ Result<std::vector<std::string>> matching(AgentBus& bus, const List& wanted) {
     filter.text("tag", wanted.tag);
     filter.text("order", wanted.order);
     filter.text("after", after);
-    const bool by_offset = !wanted.order.empty() && wanted.order != "id";
-    if (by_offset) filter.number32("offset", static_cast<std::uint32_t>(paths.size()));
     const auto answer = bus.call(kAgentRoot, "Keyring", "ListKeys",
                                  [&](sd_bus_message* m) { return filter.append_alone(m); });
     if (!answer) return tl::unexpected(answer.error());
     const auto& rows = answer->at(0).as_array();
     for (const auto& row : rows) paths.emplace_back(row.as_array().at(4).as_string());
     if (rows.size() < kPage) return paths;
-    if (!by_offset) after = std::string(rows.back().as_array().at(0).as_string());
+    after = std::string(rows.back().as_array().at(0).as_string());
   }
 }
 

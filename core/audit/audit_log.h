@@ -98,9 +98,10 @@ class AuditLog {
     return sequences->front();
   }
 
-  // For withdrawing a key (lock, suspend, wipe), which never waits for a record: keeps the event
-  // and records it with the next commit, or as the first thing when the journal can be written
-  // again. Does not block. Beyond kDeferredMax a count stands for the rest.
+  // For withdrawing a key (lock, suspend, wipe), which never waits for a record, and for what needs
+  // none before it happens: refusals, and notes of what was done. Keeps the event and records it
+  // with the next commit, or as the first thing when the journal can be written again. Does not
+  // block. Beyond kDeferredMax a count stands for the rest.
   virtual void append_deferred(Event event) = 0;
   static constexpr std::size_t kDeferredMax = 4096;
 

@@ -63,8 +63,9 @@ Result<void> require_filter(const KeyFilter& filter);
 
 enum class KeyOrder : std::uint8_t { kById, kOldestFirst, kNewestFirst };
 
-// One page. By id, pages follow each other by `after`, and keys that come or go in between neither
-// repeat nor hide others; the other orders go by `offset`.
+// One page. Pages follow each other by `after`, the last key of the one before, in every order:
+// keys that come or go in between neither repeat nor hide others. In the orders by age nothing is
+// behind a key that the store never had. `offset` skips so many, damaged ones too.
 struct KeyQuery {
   KeyFilter filter{};
   KeyOrder order = KeyOrder::kById;
@@ -126,6 +127,8 @@ class KeyStore {
   virtual Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,
                                                     std::size_t count_max) = 0;
   virtual Result<std::uint64_t> count_bindings(const CmkId& id) = 0;
+  // The keys with a resource whose name starts with `prefix`, ascending.
+  virtual Result<std::vector<CmkId>> bound_keys(std::string_view prefix) = 0;
 
   // The audit intent under which the key was last changed: start-up reconciles with it.
   virtual Result<std::uint64_t> intent_of(const CmkId& id) = 0;  // kNoSuchKey

@@ -47,11 +47,19 @@ std::string stored_perhaps(const std::string& operation, const CmkId& id) {
   return operation + " of key " + id.str() + ", which may be stored all the same";
 }
 
-// What the vault would turn down, told before anything is done.
-Result<void> require_good(const CmkChange& change) {
-  if (change.kind != CmkChange::kDescribe) return {};
-  if (auto alias = require_alias(change.alias); !alias) return alias;
-  return require_description(change.description);
+// No header and no list tells what callers encrypted: what takes a version from them for good comes
+// after a step that can be taken back. Of a bound key the caller has looked (WhenBound::kProved).
+Result<void> require_unused_by_callers(const CmkRecord& record, std::uint32_t number) {
+  const KeyVersion* version = record.find_version(number);
+  const bool serves = record.state == KeyState::kEnabled || record.state == KeyState::kArchived;
+  const bool is_older = version != nullptr && version->state == VersionState::kDecryptOnly;
+  if (!serves || !is_older || version->wraps_leased == 0) return {};
+  return fail(Reason::kKeyNotDisabled,
+              "destroy version " + std::to_string(number) + " of key " + record.id.str() + " ('" +
+                  record.alias +
+                  "'): it may have encrypted data of callers, which nothing here can prove to be "
+                  "moved; encrypt them anew, disable the key to see that nothing misses the "
+                  "version, and destroy it then, or say force");
 }
 
 // What an auditor has to know of a change beside its name.
@@ -66,7 +74,9 @@ std::string details(const CmkRecord& record, const CmkChange& change) {
     case CmkChange::kDestroyVersion:
       return alias + ", version " + std::to_string(change.version);
     case CmkChange::kDescribe:
-      return change.alias == record.alias ? alias : alias + ", from now on " + change.alias;
+      return !change.alias || *change.alias == record.alias
+                 ? alias
+                 : alias + ", from now on " + *change.alias;
     default:
       return alias;
   }
@@ -253,7 +263,8 @@ Result<void> KeyTransitions::require_unbound(const CmkId& id, const std::string&
 Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& change,
                                          const audit::Actor& actor, WhenBound when_bound) {
   const std::string operation = change_operation(change);
-  if (auto good = require_good(change); !good) return refused(good.error(), operation, id, actor);
+  // What the vault would turn down, told before anything is done.
+  if (auto good = require_names(change); !good) return refused(good.error(), operation, id, actor);
   auto claimed = claim(id, Turn::kNow);
   if (!claimed) return refused(claimed.error(), operation, id, actor);
   const auto current = read_record(store_, id);
@@ -265,11 +276,15 @@ Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& chang
       return refused(free.error(), operation, id, actor);
     }
   }
+  if (change.kind == CmkChange::kDestroyVersion && when_bound != WhenBound::kGoOn) {
+    const auto bound = store_.count_bindings(id);
+    if (!bound) return tl::unexpected(bound.error());
+    auto unused =
+        *bound > 0 ? Result<void>() : require_unused_by_callers(current->record, change.version);
+    if (!unused) return refused(unused.error(), operation, id, actor);
+  }
   std::string text = details(current->record, change);
-  // A version is destroyed after a proof instead.
-  const bool forced = when_bound == WhenBound::kGoOn && takes_key_away(change) &&
-                      change.kind != CmkChange::kDestroyVersion;
-  if (forced) text += ", by force";
+  if (when_bound == WhenBound::kGoOn && takes_key_away(change)) text += ", by force";
   return carry_out_and_tell(std::move(*claimed),
                             {id, operation, text, current->record.revision,
                              [&] { return vault_.change_cmk(current->sealed, change); }},

@@ -16,6 +16,14 @@ Result<Ticket> draw_ticket() {
   return ticket;
 }
 
+Result<void> require_names(const CmkChange& change) {
+  if (change.alias) {
+    if (auto alias = require_alias(*change.alias); !alias) return alias;
+  }
+  if (!change.description) return {};
+  return require_description(*change.description);
+}
+
 std::string_view vault_state_name(VaultState state) noexcept {
   switch (state) {
     case VaultState::kUp:

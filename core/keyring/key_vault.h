@@ -54,7 +54,7 @@ struct CmkChange {
     kCancelDeletion = 9,   // PendingDelete -> Disabled; without material -> PendingImport.
     kDestroy = 10,         // PendingDelete, its time has come -> Destroyed: no version is left.
     kSetRotation = 11,     // `days`, 0: off. Generated symmetric keys alone.
-    kDescribe = 12,        // `alias`, `description`.
+    kDescribe = 12,        // `alias`, `description`; what is not given stays.
     kDeleteMaterial = 13,  // Imported keys -> PendingImport. What is left is the digest.
     kExpireMaterial = 14,  // The same, once its material is no longer valid; drops an offer whose
                            // time is over, which every other change does too.
@@ -71,11 +71,14 @@ struct CmkChange {
   std::optional<WallTime> time{};
   std::uint32_t days = 0;
   std::uint32_t version = 0;
-  std::string alias{};
-  std::string description{};
+  std::optional<std::string> alias{};
+  std::optional<std::string> description{};
 
   friend bool operator==(const CmkChange&, const CmkChange&) = default;
 };
+
+// kInvalidArgs: the alias or description that `change` gives is outside its limits.
+Result<void> require_names(const CmkChange& change);
 
 // How a private key is used. Hash and padding are part of it; the vault is given digests alone.
 enum class SignScheme : std::uint8_t {

@@ -90,15 +90,15 @@ Result<CmkRecord> Keyring::set_rotation(const CmkId& id, std::uint32_t days,
 Result<CmkRecord> Keyring::describe(const CmkId& id, std::string_view alias,
                                     std::string_view description, const audit::Actor& actor) {
   CmkChange change = CmkChange::kDescribe;
-  change.alias = alias;
-  change.description = description;
+  change.alias = std::string(alias);
+  change.description = std::string(description);
   return core_->transitions.change(id, change, actor);
 }
 Result<CmkRecord> Keyring::destroy_version(const CmkId& id, std::uint32_t version,
-                                           const audit::Actor& actor) {
+                                           const audit::Actor& actor, WhenBound when_bound) {
   CmkChange change = CmkChange::kDestroyVersion;
   change.version = version;
-  return core_->transitions.change(id, change, actor);
+  return core_->transitions.change(id, change, actor, when_bound);
 }
 
 Result<ImportParameters> Keyring::prepare_import(const CmkId& id, ImportWrapping wrapping,
@@ -214,6 +214,10 @@ Result<std::vector<std::string>> Keyring::bindings(const CmkId& id, std::string_
                                      std::clamp<std::size_t>(count_max, 1, kListCountMax));
 }
 
+Result<std::vector<CmkId>> Keyring::bound_keys(std::string_view prefix) const {
+  return core_->parts.store.bound_keys(prefix);
+}
+
 std::vector<Result<CmkRecord>> Keyring::adopt(std::span<const SealedRecord> records,
                                               const audit::Actor& actor) {
   std::vector<Result<CmkRecord>> results;
@@ -259,7 +263,6 @@ Result<KeyPage> Keyring::list(const KeyQuery& query) const {
   }
   if (rows->size() < asked.count_max) return page;
   page.continue_after = rows->back().id;
-  page.continue_offset = query.offset + rows->size();
   return page;
 }
 

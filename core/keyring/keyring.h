@@ -30,13 +30,13 @@ struct KeyPage {
   std::vector<Error> damaged;
   std::vector<CmkRecord> keys;          // In the order that was asked for.
   std::optional<CmkId> continue_after;  // Set when there may be more: the next call's `after`.
-  std::uint64_t continue_offset = 0;    // The same of the orders that go by offset.
 };
 
 // Whether a change that takes a key from what is bound to it may go on.
 enum class WhenBound : std::uint8_t {
   kRefuse,  // kKeyBound, naming how many are bound to it.
-  kGoOn,    // The caller has said so.
+  kGoOn,    // The caller has said so, which is recorded.
+  kProved,  // Of a version: the caller has looked, and nothing that is bound needs it.
 };
 
 // What run_due() did.
@@ -145,10 +145,14 @@ class Keyring {
   // kNameTaken, kInvalidArgs
   Result<CmkRecord> describe(const CmkId& id, std::string_view alias, std::string_view description,
                              const audit::Actor& actor);
-  // What is wrapped under the version is lost: for whoever has proved that nothing is.
-  //   kInvalidArgs   it is the current one, or not there.
+  // What is wrapped under the version is lost: for whoever has proved that nothing is bound that
+  // needs it (kProved), or says so all the same (kGoOn).
+  //   kInvalidArgs      it is the current one, or not there.
+  //   kKeyNotDisabled   not kGoOn, and nothing is bound to the key, so that its uses were callers',
+  //                     of whose data nothing tells: it is to be disabled first.
   Result<CmkRecord> destroy_version(const CmkId& id, std::uint32_t version,
-                                    const audit::Actor& actor);
+                                    const audit::Actor& actor,
+                                    WhenBound when_bound = WhenBound::kProved);
 
   // Imported keys (BYOK). Errors beside those of transitions: kKeyNotImported, and as KeyVault.
   Result<ImportParameters> prepare_import(const CmkId& id, ImportWrapping wrapping,
@@ -183,6 +187,8 @@ class Keyring {
   Result<void> unbind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
   Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,
                                             std::size_t count_max) const;
+  // All keys to which a resource is bound whose name starts with `prefix`.
+  Result<std::vector<CmkId>> bound_keys(std::string_view prefix) const;
 
   // Takes in the sealed records found in a volume's token, for keys that the store lost. A key
   // comes back as Disabled, or in PendingDelete where that copy was. The store's record wins where

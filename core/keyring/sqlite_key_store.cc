@@ -161,16 +161,20 @@ class SqliteKeyStore final : public KeyStore {
   Result<std::vector<StoredRecord>> list(const KeyQuery& query) override {
     Select select("id, record");
     choose(select, query.filter);
-    if (query.after) select.where("id > ?").with(query.after->bytes());
+    const auto page = [&](std::string_view behind, std::string_view order) {
+      if (query.after) select.where(behind).with(query.after->bytes());
+      select.then(order);
+    };
     switch (query.order) {
       case KeyOrder::kById:
-        select.then(" ORDER BY id");
+        page("id > ?", " ORDER BY id");
         break;
       case KeyOrder::kOldestFirst:
-        select.then(" ORDER BY created, id");
+        page("(created, id) > (SELECT created, id FROM cmk WHERE id = ?)", " ORDER BY created, id");
         break;
       case KeyOrder::kNewestFirst:
-        select.then(" ORDER BY created DESC, id DESC");
+        page("(created, id) < (SELECT created, id FROM cmk WHERE id = ?)",
+             " ORDER BY created DESC, id DESC");
         break;
     }
     constexpr std::uint64_t kOffsetMax = std::numeric_limits<std::int64_t>::max();
@@ -317,6 +321,24 @@ class SqliteKeyStore final : public KeyStore {
   Result<std::uint64_t> count_bindings(const CmkId& id) override {
     const std::lock_guard lock(mutex_);
     return bindings_of(id);
+  }
+
+  Result<std::vector<CmkId>> bound_keys(std::string_view prefix) override {
+    const std::lock_guard lock(reader_mutex_);
+    auto statement = SqliteStatement::prepare(
+        reader_,
+        "SELECT DISTINCT cmk FROM binding WHERE substr(resource, 1, length(?1)) = ?1 ORDER BY cmk");
+    if (!statement) return tl::unexpected(statement.error());
+    statement->bind(prefix);
+    std::vector<CmkId> keys;
+    for (;;) {
+      const auto row = statement->step();
+      if (!row) return pass(row.error(), "look for keys that are used");
+      if (!*row) return keys;
+      const auto id = CmkId::from_bytes(statement->bytes(0));
+      if (!id) return fail(Reason::kStoreDamaged, "keys that are used: " + id.error().message());
+      keys.push_back(*id);
+    }
   }
 
   Result<std::uint64_t> intent_of(const CmkId& id) override {

@@ -220,6 +220,17 @@ class FakeKeyStore final : public keyring::KeyStore {
     return found == rows_.end() ? 0 : found->second.bindings.size();
   }
 
+  Result<std::vector<CmkId>> bound_keys(std::string_view prefix) override {
+    const std::lock_guard lock(mutex_);
+    if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());
+    std::vector<CmkId> keys;
+    for (const auto& [id, row] : rows_) {
+      const auto first = row.bindings.lower_bound(std::string(prefix));
+      if (first != row.bindings.end() && first->starts_with(prefix)) keys.push_back(id);
+    }
+    return keys;
+  }
+
   Result<std::uint64_t> intent_of(const CmkId& id) override {
     const std::lock_guard lock(mutex_);
     if (auto failed = next_failure(); !failed) return tl::unexpected(failed.error());

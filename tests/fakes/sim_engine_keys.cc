@@ -62,8 +62,8 @@ void apply(CmkRecord& record, const CmkChange& change) {
       if (change.days > 0) record.next_rotation = system_clock().wall() + kDay * change.days;
       break;
     case CmkChange::kDescribe:
-      record.alias = change.alias;
-      record.description = change.description;
+      if (change.alias) record.alias = *change.alias;
+      if (change.description) record.description = *change.description;
       break;
     case CmkChange::kDeleteMaterial:
       record.state = KeyState::kPendingImport;
@@ -155,15 +155,20 @@ void SimEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyIn
     return done(tl::unexpected(good.error()));
   std::vector<KeyInfo> found;
   for (const auto& [id, key] : keys_) {
-    if ((!query.after || *query.after < id) && matches(key, query.filter)) found.push_back(key);
+    if (matches(key, query.filter)) found.push_back(key);
   }
   if (query.order != keyring::KeyOrder::kById) {
     std::ranges::sort(
         found, {}, [](const KeyInfo& key) { return std::pair(key.record.created, key.record.id); });
     if (query.order == keyring::KeyOrder::kNewestFirst) std::ranges::reverse(found);
-    const auto skipped = std::min<std::size_t>(query.offset, found.size());
-    found.erase(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(skipped));
   }
+  if (query.after) {
+    const auto is_last = [&](const KeyInfo& key) { return key.record.id == *query.after; };
+    const auto last = std::ranges::find_if(found, is_last);
+    found.erase(found.begin(), last == found.end() ? last : std::next(last));
+  }
+  const auto skipped = std::min<std::size_t>(query.offset, found.size());
+  found.erase(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(skipped));
   while (found.size() > query.count_max) found.pop_back();
   later([found = std::move(found), done = std::move(done)] { done(found); });
 }

@@ -86,6 +86,11 @@ TEST_F(KeysTest, KeysAreListedByEachFilterAndByPages) {
                                                1U, "max", "u", 1U);
               }),
               ElementsAre("default"));
+  EXPECT_THAT(aliases([&](auto* m) {
+                return ::sd_bus_message_append(m, "a{sv}", 2, "order", "s", "oldest", "after", "s",
+                                               id.str().c_str());
+              }),
+              ElementsAre("other"));
 
   for (const auto& [option, value] :
        std::vector<std::pair<const char*, std::string>>{{"state", "Destroyed"},
@@ -149,8 +154,8 @@ TEST_F(KeysTest, EachChangeSaysWhatRefusesIt) {
   expect_errors(counted("SetRotation"), {Reason::kKeyUsage, Reason::kKeyImported});
   expect_errors([&] { return on_key("Describe", text("alias", "x")); },
                 {Reason::kNameTaken, Reason::kKeyPendingDeletion, Reason::kServiceKey});
-  expect_errors(counted("DestroyVersion"),
-                {Reason::kKeyBound, Reason::kInvalidArgs, Reason::kAuditUnavailable});
+  expect_errors(counted("DestroyVersion"), {Reason::kKeyBound, Reason::kKeyNotDisabled,
+                                            Reason::kInvalidArgs, Reason::kAuditUnavailable});
   expect_errors(plain("PrepareImport"), {Reason::kKeyNotImported, Reason::kUnsupported});
   expect_errors(plain("DeleteMaterial"),
                 {Reason::kKeyBound, Reason::kKeyNotImported, Reason::kServiceKey});

@@ -6,7 +6,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tests/unit/core/keyring/key_states_fixture.h"
@@ -173,7 +172,8 @@ std::vector<Operation> table() {
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)}, kService);
   add("destroy the current version", "key.destroy-version",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
-        return ended(k.destroy_version(id, 1, a));
+        const auto key = k.get(id);
+        return ended(k.destroy_version(id, key ? key->current().number : 2, a));
       },
       {refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs),
        refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(kGone)});
@@ -182,6 +182,17 @@ std::vector<Operation> table() {
         return k.set_tags(id, {{"team", "storage"}}, a);
       },
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)});
+  add("destroy a version", "key.destroy-version",
+      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
+        return ended(k.destroy_version(id, 1, a));
+      },
+      {refused(Reason::kKeyNotDisabled), stays(), refused(Reason::kKeyNotDisabled),
+       refused(Reason::kInvalidArgs), stays(), refused(kGone)});
+  add("destroy a version by force", "key.destroy-version",
+      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
+        return ended(k.destroy_version(id, 1, a, WhenBound::kGoOn));
+      },
+      {stays(), stays(), stays(), refused(Reason::kInvalidArgs), stays(), refused(kGone)});
   add("bind", "key.bind",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return k.bind(id, "volume:1", a); },
       {stays(), refused(kDisabled), refused(kArchived), refused(kImport), refused(kDelete),
@@ -196,10 +207,14 @@ std::vector<Operation> table() {
 }
 
 TEST_F(KeyLifeTest, EveryChangeInEveryStateEndsAsTheTableSays) {
+  // A key that was generated has an older version, 1.
+  const OnceMade rotate = [this](const CmkRecord& key) {
+    ASSERT_THAT(keyring_->rotate(key.id, actor_), Succeeds());
+  };
   for (const auto& operation : table()) {
     for (std::size_t s = 0; s < kStates.size(); ++s) {
       for (const auto owner : {KeyOwner::kUser, KeyOwner::kService}) {
-        const auto key = create_in(kStates[s], owner);
+        const auto key = create_in(kStates[s], owner, {}, rotate);
         if (!key) continue;
         SCOPED_TRACE(std::string(operation.name) + ", " + std::string(key_state_name(kStates[s])) +
                      ", key of a " + std::string(key_owner_name(owner)));
@@ -291,7 +306,7 @@ TEST_F(KeyLifeTest, WhatWasDestroyedDoesNotComeBackWhenTheStoreIsLost) {
   const auto blob = *wrap(key.id);
   ASSERT_THAT(keyring_->rotate(key.id, actor_), Succeeds());
   const auto both = store_.row(key.id).record;
-  ASSERT_THAT(keyring_->destroy_version(key.id, 1, actor_), Succeeds());
+  ASSERT_THAT(keyring_->destroy_version(key.id, 1, actor_, WhenBound::kGoOn), Succeeds());
   store_.rows().clear();
   ASSERT_THAT(keyring_->adopt({&both, 1}, actor_).at(0), Succeeds());
   ASSERT_THAT(keyring_->enable(key.id, actor_), Succeeds());
@@ -330,7 +345,7 @@ TEST_F(KeyLifeTest, AFullRecordIsStillDisabledAndDeleted) {
   // Room comes back with the oldest version.
   ASSERT_THAT(keyring_->enable(key.id, actor_), Succeeds());
   for (const std::uint32_t number : {1U, 2U}) {
-    ASSERT_THAT(keyring_->destroy_version(key.id, number, actor_), Succeeds());
+    ASSERT_THAT(keyring_->destroy_version(key.id, number, actor_, WhenBound::kGoOn), Succeeds());
   }
   const auto last = keyring_->get(key.id)->current().number;
   const auto again = keyring_->rotate(key.id, actor_);
@@ -376,57 +391,6 @@ TEST_F(KeyLifeTest, PeriodsOutsideTheirLimitsAreRefused) {
   }
 }
 
-TEST_F(KeyLifeTest, ABoundKeyIsNotTakenAwayUnlessThatIsSaid) {
-  const CmkRecord key = create();
-  ASSERT_THAT(keyring_->bind(key.id, "volume:a", actor_), Succeeds());
-  ASSERT_THAT(keyring_->bind(key.id, "volume:b", actor_), Succeeds());
-  EXPECT_THAT(keyring_->disable(key.id, actor_), FailsWith(Reason::kKeyBound));
-  EXPECT_THAT(keyring_->archive(key.id, actor_), FailsWith(Reason::kKeyBound));
-  EXPECT_THAT(keyring_->bindings(key.id, "", 10).value(),
-              testing::ElementsAre("volume:a", "volume:b"));
-  EXPECT_THAT(keyring_->bindings(key.id, "volume:a", 10).value(), testing::ElementsAre("volume:b"));
-
-  EXPECT_THAT(keyring_->disable(key.id, actor_, WhenBound::kGoOn), Succeeds());
-  EXPECT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), FailsWith(Reason::kKeyBound));
-  ASSERT_THAT(keyring_->unbind(key.id, "volume:a", actor_), Succeeds());
-  ASSERT_THAT(keyring_->unbind(key.id, "volume:b", actor_), Succeeds());
-  EXPECT_THAT(keyring_->schedule_deletion(key.id, 7, actor_), Succeeds());
-  for (const char* bad : {"", "two words", "\x01"}) {
-    EXPECT_THAT(keyring_->bind(key.id, bad, actor_), FailsWith(Reason::kInvalidArgs));
-  }
-}
-
-TEST_F(KeyLifeTest, WhatTakesNothingFromABoundKeysUsersIsNotRefused) {
-  const std::vector<CmkId> ids{create().id};
-  ASSERT_THAT(keyring_->bind(ids[0], "volume:a", actor_), Succeeds());
-  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kRotate, actor_).at(0), Succeeds());
-  keyring::CmkChange destroy = keyring::CmkChange::kDestroyVersion;
-  destroy.version = 1;
-  EXPECT_THAT(keyring_->change_many(ids, destroy, actor_).at(0), FailsWith(Reason::kKeyBound));
-  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kDisable, actor_).at(0),
-              FailsWith(Reason::kKeyBound));
-  ASSERT_THAT(keyring_->disable(ids[0], actor_, WhenBound::kGoOn), Succeeds());
-  EXPECT_THAT(keyring_->change_many(ids, keyring::CmkChange::kEnable, actor_).at(0), Succeeds());
-}
-
-TEST_F(KeyLifeTest, BindingsAtTheSameTimeWaitForEachOther) {
-  constexpr int kThreads = 8;
-  constexpr int kEach = 8;
-  const CmkRecord key = create();
-  std::vector<std::thread> threads;
-  threads.reserve(kThreads);
-  for (int thread = 0; thread < kThreads; ++thread) {
-    threads.emplace_back([&, thread] {
-      for (int i = 0; i < kEach; ++i) {
-        const std::string resource = "volume:" + std::to_string(thread) + "-" + std::to_string(i);
-        EXPECT_THAT(keyring_->bind(key.id, resource, actor_), Succeeds());
-      }
-    });
-  }
-  for (auto& thread : threads) thread.join();
-  EXPECT_EQ(keyring_->bindings(key.id, "", 1000)->size(), std::size_t{kThreads} * kEach);
-}
-
 TEST_F(KeyLifeTest, AServicesKeyIsNotImported) {
   CmkParameters parameters;
   parameters.alias = "a";
@@ -467,8 +431,8 @@ TEST_F(KeyLifeTest, ChangesAreRecordedWithTheirArguments) {
   ASSERT_THAT(keyring_->set_rotation(id, 0, actor_), Succeeds());
   EXPECT_EQ(text_of("key.set-rotation"), "alias " + alias + ", no longer by itself");
   ASSERT_THAT(keyring_->rotate(id, actor_), Succeeds());
-  ASSERT_THAT(keyring_->destroy_version(id, 1, actor_), Succeeds());
-  EXPECT_EQ(text_of("key.destroy-version"), "alias " + alias + ", version 1");
+  ASSERT_THAT(keyring_->destroy_version(id, 1, actor_, WhenBound::kGoOn), Succeeds());
+  EXPECT_EQ(text_of("key.destroy-version"), "alias " + alias + ", version 1, by force");
   ASSERT_THAT(keyring_->describe(id, "other", "", actor_), Succeeds());
   EXPECT_EQ(text_of("key.describe"), "alias " + alias + ", from now on other");
   ASSERT_THAT(keyring_->set_tags(id, {{"team", "storage"}}, actor_), Succeeds());
@@ -501,18 +465,17 @@ TEST_F(KeyLifeTest, TagsAreReplacedAndHaveLimits) {
   EXPECT_EQ(keyring_->tags(key.id)->size(), 1U);
 }
 
-TEST_F(KeyLifeTest, AVersionThatNothingNeedsIsDestroyedForGood) {
-  const CmkRecord key = create();
-  const auto old = keyring_->wrap(key.id, one_plain(), actor_).at(0);
-  EXPECT_THAT(keyring_->destroy_version(key.id, 1, actor_), FailsWith(Reason::kInvalidArgs));
-  ASSERT_THAT(keyring_->rotate(key.id, actor_), Succeeds());
-  const auto destroyed = keyring_->destroy_version(key.id, 1, actor_);
-  ASSERT_THAT(destroyed, Succeeds());
-  EXPECT_TRUE(destroyed->versions[0].material.empty());
-  const keyring::Presented presented{*old, one_plain()[0].context};
-  EXPECT_THAT(keyring_->unwrap({&presented, 1}, actor_).at(0), FailsWith(Reason::kBlobInvalid));
-  EXPECT_THAT(keyring_->destroy_version(key.id, 1, actor_), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(keyring_->destroy_version(key.id, 9, actor_), FailsWith(Reason::kInvalidArgs));
+TEST_F(KeyLifeTest, ADescriptionOfOneThingLeavesTheOtherAsSomebodyElseSetIt) {
+  const CmkId id = create().id;
+  ASSERT_THAT(keyring_->describe(id, "first", "of the database", actor_), Succeeds());
+  keyring::CmkChange rename = keyring::CmkChange::kDescribe;
+  rename.alias = "second";
+  keyring::CmkChange explain = keyring::CmkChange::kDescribe;
+  explain.description = "of the archive";
+  ASSERT_THAT(keyring_->change_many({&id, 1}, rename, actor_).at(0), Succeeds());
+  ASSERT_THAT(keyring_->change_many({&id, 1}, explain, actor_).at(0), Succeeds());
+  EXPECT_EQ(keyring_->get(id)->alias, "second");
+  EXPECT_EQ(keyring_->get(id)->description, "of the archive");
 }
 
 TEST_F(KeyLifeTest, ManyKeysChangeInOneCallWithOneResultEach) {

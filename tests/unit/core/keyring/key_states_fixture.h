@@ -46,7 +46,10 @@ class KeyStatesFixture : public KeyFixture {
       parameters.origin = keyring::KeyOrigin::kImported;
     }
     keyring::CmkRecord key = create(parameters);
-    if (made && key.state == KeyState::kEnabled) made(key);
+    if (made && key.state == KeyState::kEnabled) {
+      made(key);
+      key = *keyring::CmkRecord::decode(store_.row(key.id).record);
+    }
     const bool is_there = state == KeyState::kEnabled || state == KeyState::kPendingImport;
     if (!is_there) key = is_service ? bring_back(key.id) : bring_to(state, key.id);
     EXPECT_EQ(key.state, state);

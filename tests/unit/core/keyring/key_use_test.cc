@@ -150,7 +150,7 @@ TEST_F(KeyUseTest, KeysAreRewrappedToTheNewestVersionAndToOtherKeys) {
   ASSERT_THAT(newer, Succeeds());
   EXPECT_EQ(newer->cmk_version, 2U);
   EXPECT_EQ(log_.events().back().text, "1 of 1 keys, wrapped under key " + old.id.str());
-  ASSERT_THAT(keyring_->destroy_version(old.id, 1, actor_), Succeeds());
+  ASSERT_THAT(keyring_->destroy_version(old.id, 1, actor_, keyring::WhenBound::kGoOn), Succeeds());
   EXPECT_THAT(unwrap(*newer), Succeeds());
   EXPECT_THAT(unwrap(blob), FailsWith(Reason::kBlobInvalid));
 

@@ -111,6 +111,21 @@ TEST_F(SqliteKeyQueriesTest, PagesFollowEachOtherInEveryOrder) {
   EXPECT_THAT(ids({.order = KeyOrder::kNewestFirst, .offset = 1, .count_max = 1}), ElementsAre(c_));
   EXPECT_THAT(ids({.offset = ~std::uint64_t{0}}), IsEmpty());
   EXPECT_THAT(ids({.after = a_, .count_max = 1}), ElementsAre(b_));
+  EXPECT_THAT(ids({.order = KeyOrder::kOldestFirst, .after = b_}), ElementsAre(c_, a_));
+  EXPECT_THAT(ids({.order = KeyOrder::kNewestFirst, .after = a_, .count_max = 1}), ElementsAre(c_));
+  EXPECT_THAT(ids({.order = KeyOrder::kNewestFirst, .after = *CmkId::random()}), IsEmpty());
+}
+
+TEST_F(SqliteKeyQueriesTest, KeysThatSomethingIsBoundToAreFoundByWhatItIs) {
+  for (const auto& [id, alias] : {std::pair(a_, "a"), {b_, "b"}, {c_, "c"}}) {
+    put(record_of(id, alias));
+  }
+  for (const char* resource : {"volume:1", "volume:2", "backup:1"}) {
+    ASSERT_THAT(store_->set_bound(b_, resource, true, 7), Succeeds());
+  }
+  ASSERT_THAT(store_->set_bound(c_, "volume", true, 7), Succeeds());
+  EXPECT_THAT(store_->bound_keys("volume:").value(), ElementsAre(b_));
+  EXPECT_THAT(store_->bound_keys("").value(), ElementsAre(b_, c_));
 }
 
 // What the store that other tests use has to do alike: true is SQLite's.

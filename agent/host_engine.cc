@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kUnlockThreads = 4;
 constexpr std::size_t kLockThreads = 2;
+constexpr std::size_t kUseThreads = 3;
+constexpr std::size_t kUsesMax = 256;  // That wait: each holds two descriptors.
 constexpr std::size_t kThreads = 6;
 constexpr std::size_t kQueueMax = 16'384;
 
@@ -55,6 +57,8 @@ HostEngine::HostEngine(Parts parts)
       provider_(monitor_options(parts_.config), parts_.clock),
       unlock_pool_({.threads = kUnlockThreads, .queue_max = kQueueMax}),
       lock_pool_({.threads = kLockThreads, .queue_max = kQueueMax}),
+      use_pool_({.threads = kUseThreads, .queue_max = kUsesMax}),
+      probe_pool_({.threads = 1, .queue_max = 1}),
       pool_({.threads = kThreads, .queue_max = kQueueMax}) {}
 
 HostEngine::~HostEngine() {
@@ -64,6 +68,8 @@ HostEngine::~HostEngine() {
   // All run to their end, and post; what is posted finds nobody.
   unlock_pool_.stop();
   lock_pool_.stop();
+  use_pool_.stop();
+  probe_pool_.stop();
   pool_.stop();
   alive_.reset();
 }
@@ -96,9 +102,10 @@ Result<void> HostEngine::load() {
   do {
     const auto page = parts_.keyring.list({.after = after, .count_max = 1000});
     if (!page) return tl::unexpected(page.error());
-    for (const Error& damaged : page->damaged) print(3, damaged.str());
+    tell_damaged(page->damaged);
     for (const auto& record : page->keys) {
       keys_.insert_or_assign(record.id, record);
+      if (record.delete_at) deletions_.insert(record.id);
       auto tags = parts_.keyring.tags(record.id);
       if (!tags) return tl::unexpected(tags.error());
       if (!tags->empty()) key_tags_.insert_or_assign(record.id, std::move(*tags));
@@ -141,8 +148,9 @@ void HostEngine::start() {
   reconcile_keys();
   probe();
   request_refresh();
-  settle_all_bindings();
+  settle_what_is_due();
   look_for_due();
+  warn_of_deletions();
 }
 
 void HostEngine::post(ipc::Task task) {
@@ -302,12 +310,15 @@ UnlockParts HostEngine::unlock_parts() const {
   return {parts_.worker, parts_.keyring, parts_.log, parts_.clock, parts_.host_id};
 }
 
-LifeParts HostEngine::life_parts() const {
+LifeParts HostEngine::life_parts() {
   return {.unlock = unlock_parts(),
           .registry = parts_.registry,
           .state_folder = parts_.config.state_folder,
           .boot_id = parts_.boot_id,
-          .boot_deadline = parts_.config.boot_deadline};
+          .boot_deadline = parts_.config.boot_deadline,
+          .unsettled = [this](const std::vector<CmkId>& keys) {
+            post([this, keys] { settle_later(keys); });
+          }};
 }
 
 LifeCall HostEngine::life_call(JobId job, const Caller& caller,

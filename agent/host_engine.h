@@ -50,7 +50,9 @@ struct BootStatus {
 // Result out, and comes back as a task of the loop.
 //
 // Unlocking and locking have pools of their own: withdrawing a key never waits behind what asks a
-// token that hangs.
+// token that hangs. So have the probe of the token, which waits for nothing, and what callers ask
+// of keys, whose queue is short: when it is full they are refused, and volumes are opened all the
+// same.
 class HostEngine final : public Engine {
  public:
   // Owns nothing; all of them outlive it.
@@ -123,7 +125,7 @@ class HostEngine final : public Engine {
                       Done<keyring::ImportParameters> done) override;
   void import_material(const CmkId& id, const keyring::ImportMaterial& material,
                        const Caller& caller, Done<void> done) override;
-  void encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+  void encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                const Caller& caller, Done<Bytes> done) override;
   void decrypt(const keyring::CallerBlob& blob, const std::string& application,
                const Caller& caller, Done<SecretBytes> done) override;
@@ -186,6 +188,14 @@ class HostEngine final : public Engine {
   template <class Body, class Then>
   void run_beside(ipc::WorkerPool& pool, Body body, Then then,
                   const std::function<void(const Error&)>& refused);  // host_engine_pool.h
+  // What a caller asks of keys.
+  struct KeyCall {
+    std::string operation;    // "key.wrap": in the audit trail.
+    std::vector<CmkId> keys;  // One at least.
+    Caller caller;
+  };
+  template <class Body, class Then>
+  void run_for_caller(KeyCall call, Body body, Then then);  // host_engine_pool.h
   Result<JobId> start_job(const std::vector<VolumeId>& ids, Work work);
   Result<std::vector<VolumeId>> require_known(const std::vector<VolumeId>& ids) const;
   void launch(JobId job);
@@ -193,7 +203,7 @@ class HostEngine final : public Engine {
   void leave_queue(const VolumeId& id);
   void end_work_if_over(JobId job);
   UnlockParts unlock_parts() const;
-  LifeParts life_parts() const;
+  LifeParts life_parts();
   LifeCall life_call(JobId job, const Caller& caller, std::chrono::microseconds timeout) const;
   void print(int priority, const std::string& message, const VolumeId* volume = nullptr,
              const Error* error = nullptr) const;
@@ -229,7 +239,7 @@ class HostEngine final : public Engine {
   void forget_rewrap(const OpenRewrap& rewrap);
   void resume_rewraps();
   void take_open_rewraps(const std::vector<OpenRewrap>& open);
-  void destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
+  void destroy_version(const CmkId& key, const KeyChange& change, const Caller& caller,
                        const Done<void>& done);
 
   // host_engine_watch.cc: what is there, and what should be open.
@@ -257,14 +267,24 @@ class HostEngine final : public Engine {
   // host_engine_keys.cc
   void reconcile_keys();
   KeyInfo info_of(const keyring::CmkRecord& record) const;
-  void note_reason(const std::string& operation, const CmkId& id, const Caller& caller);
+  Result<void> record_reason(const KeyCall& call);
+  void tell_damaged(const std::vector<Error>& damaged);
   void take_key(const keyring::CmkRecord& record, bool is_new);
   void take_enabled(const CmkId& id);
   void settle_bindings_of(std::vector<CmkId> keys);
   void settle_all_bindings();
+  void run_settling(std::vector<CmkId> keys, bool all);
+  void settle_later(const std::vector<CmkId>& keys);
+  void settle_what_is_due();
   void note_due(const keyring::CmkRecord& record);
   void look_for_due();
   void take_due(const Result<keyring::DueReport>& report);
+
+  // host_engine_deletions.cc: volumes that are about to lose a key for good.
+  void note_deletion(const keyring::CmkRecord& record);
+  void warn_of_deletions();
+  std::string deletion_note(const VolumeRow& row) const;
+  void forget_warnings(const VolumeId& id);
 
   // host_engine_audit.cc
   void record_floods();
@@ -284,8 +304,15 @@ class HostEngine final : public Engine {
   std::chrono::milliseconds due_wait_{0};    // and each time later.
   bool due_running_ = false;
   std::string due_told_;                                 // What was printed of that.
-  std::optional<SteadyTime> bindings_at_{SteadyTime{}};  // When to settle all bindings.
-  std::chrono::milliseconds bindings_wait_{0};
+  std::set<std::string> damaged_told_;                   // Damaged records that were printed.
+  bool bindings_all_ = true;                             // All bindings are to be settled,
+  std::set<CmkId> bindings_of_;                          // or those of these keys,
+  std::optional<SteadyTime> bindings_at_{SteadyTime{}};  // at this time,
+  std::chrono::milliseconds bindings_wait_{0};           // and each time later.
+  std::set<CmkId> deletions_;                            // Keys in PendingDelete.
+  enum class DeletionTold : std::uint8_t { kBegun, kLastDay };  // The last warning of it.
+  std::map<std::pair<CmkId, VolumeId>, DeletionTold> deletions_told_;
+  std::optional<WallTime> deletions_at_{WallTime{}};  // When to look whom to warn.
   std::map<JobId, Work> works_;
   std::map<std::string, Settling> settling_;  // By name of the mapping.
   std::vector<JobId> scan_jobs_;
@@ -320,7 +347,9 @@ class HostEngine final : public Engine {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   // Last, so that they end first.
   ipc::WorkerPool unlock_pool_;
-  ipc::WorkerPool lock_pool_;  // Nothing on it asks the vault.
+  ipc::WorkerPool lock_pool_;   // Nothing on it asks the vault.
+  ipc::WorkerPool use_pool_;    // What callers ask of keys.
+  ipc::WorkerPool probe_pool_;  // Nothing else: how the token is shows also while others wait.
   ipc::WorkerPool pool_;
 };
 

@@ -87,7 +87,7 @@ Result<JobId> HostEngine::test_provider(const std::string& name, const Caller& c
     Result<std::chrono::microseconds> taken = fail(Reason::kHsmAbsent, "not tried");
   };
   run_beside(
-      unlock_pool_,
+      use_pool_,
       [this, key = choose_trial_key(keys_), actor = actor_of(caller)] {
         Trial trial;
         trial.health = parts_.vault.health();

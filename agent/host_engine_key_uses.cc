@@ -4,6 +4,7 @@
 
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
+#include "core/base/sealed_secret.h"
 
 namespace coffer::agent {
 namespace {
@@ -54,36 +55,35 @@ Result<Reencrypted> rewrap_one(Keyring& keyring, CallerBlob blob, const std::str
 
 }  // namespace
 
-void HostEngine::encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+void HostEngine::encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                          const Caller& caller, Done<Bytes> done) {
-  note_reason("key.wrap", id, caller);
-  run_beside(
-      unlock_pool_,
-      [this, id, plain = std::move(plain), application, actor = actor_of(caller)]() mutable {
-        return wrap_one(parts_.keyring, id, keyring::Purpose::kData, std::move(plain), application,
+  run_for_caller(
+      {"key.wrap", {id}, caller},
+      [this, id, sealed = std::move(sealed), application,
+       actor = actor_of(caller)]() -> Result<Bytes> {
+        // Not before its turn: what waits holds no locked memory.
+        auto plain = read_sealed_secret(sealed.get(), CallerBlob::kPlainBytesMax);
+        if (!plain) return tl::unexpected(plain.error());
+        return wrap_one(parts_.keyring, id, keyring::Purpose::kData, std::move(*plain), application,
                         actor);
       },
-      [done](Result<Bytes> made) { done(std::move(made)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<Bytes> made) { done(std::move(made)); });
 }
 
 void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
                          const Caller& caller, Done<SecretBytes> done) {
-  note_reason("key.unwrap", blob.wrapped.cmk, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.unwrap", {blob.wrapped.cmk}, caller},
       [this, key = keyring::Presented{blob.wrapped, blob.context(application)},
        actor = actor_of(caller)] { return only(parts_.keyring.unwrap({&key, 1}, actor)); },
-      [done](Result<SecretBytes> plain) { done(std::move(plain)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<SecretBytes> plain) { done(std::move(plain)); });
 }
 
 void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
                                const std::string& application, const Caller& caller,
                                Done<NewDataKey> done) {
-  note_reason("key.wrap", id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.wrap", {id}, caller},
       [this, id, size_bytes, application, actor = actor_of(caller)]() -> Result<NewDataKey> {
         auto drawn = parts_.vault.random(size_bytes);
         if (!drawn) return tl::unexpected(drawn.error());
@@ -97,48 +97,42 @@ void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
         key.blob = std::move(*made);
         return key;
       },
-      [done](Result<NewDataKey> key) { done(std::move(key)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<NewDataKey> key) { done(std::move(key)); });
 }
 
 void HostEngine::reencrypt(const CallerBlob& blob, const std::string& application, const CmkId& to,
                            const std::string& application_then, const Caller& caller,
                            Done<Reencrypted> done) {
+  KeyCall call{"key.rewrap", {blob.wrapped.cmk}, caller};
   // Both keys are used.
-  note_reason("key.rewrap", blob.wrapped.cmk, caller);
-  if (blob.wrapped.cmk != to) note_reason("key.rewrap", to, caller);
-  run_beside(
-      unlock_pool_,
+  if (blob.wrapped.cmk != to) call.keys.push_back(to);
+  run_for_caller(
+      std::move(call),
       [this, blob, application, to, application_then, actor = actor_of(caller)] {
         return rewrap_one(parts_.keyring, blob, application, to, application_then, actor);
       },
-      [done](Result<Reencrypted> made) { done(std::move(made)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<Reencrypted> made) { done(std::move(made)); });
 }
 
 void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
                       const Caller& caller, Done<Bytes> done) {
-  note_reason("key.sign", id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.sign", {id}, caller},
       [this, id, scheme, digest, actor = actor_of(caller)] {
         return only(parts_.keyring.sign(id, scheme, {&digest, 1}, actor));
       },
-      [done](Result<Bytes> signature) { done(std::move(signature)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<Bytes> signature) { done(std::move(signature)); });
 }
 
 void HostEngine::decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme,
                                     const Bytes& ciphertext, const Caller& caller,
                                     Done<SecretBytes> done) {
-  note_reason("key.decrypt", id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.decrypt", {id}, caller},
       [this, id, scheme, ciphertext, actor = actor_of(caller)] {
         return only(parts_.keyring.decrypt(id, scheme, {&ciphertext, 1}, actor));
       },
-      [done](Result<SecretBytes> plain) { done(std::move(plain)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<SecretBytes> plain) { done(std::move(plain)); });
 }
 
 }  // namespace coffer::agent

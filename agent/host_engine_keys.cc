@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of keys: what callers change, what the clock does, and what the volumes bind.
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "agent/host_engine.h"
@@ -15,6 +16,8 @@ using keyring::CmkRecord;
 
 // Of the steady clock: how a wall clock that was turned is noticed.
 constexpr std::chrono::hours kDueEvery{1};
+constexpr std::size_t kPage = 1000;
+constexpr std::size_t kDamagedToldMax = 1000;
 
 Caller self() {
   Caller caller;
@@ -26,6 +29,25 @@ Caller self() {
 bool is_of_state(Reason reason) {
   return reason == Reason::kKeyDisabled || reason == Reason::kKeyPendingImport ||
          reason == Reason::kKeyPendingDeletion || reason == Reason::kThresholdNotMet;
+}
+
+// One page of keys that are whole: those behind damaged ones fill it up.
+Result<keyring::KeyPage> page_of(const keyring::Keyring& keyring, keyring::KeyQuery query) {
+  const std::size_t count_max = std::clamp<std::size_t>(query.count_max, 1, kPage);
+  keyring::KeyPage all;
+  for (;;) {
+    query.count_max = count_max - all.keys.size();
+    auto page = keyring.list(query);
+    if (!page) return page;
+    std::ranges::move(page->keys, std::back_inserter(all.keys));
+    for (Error& error : page->damaged) {
+      if (all.damaged.size() < kDamagedToldMax) all.damaged.push_back(std::move(error));
+    }
+    all.continue_after = page->continue_after;
+    if (!page->continue_after || all.keys.size() >= count_max) return all;
+    query.after = page->continue_after;
+    query.offset = 0;
+  }
 }
 
 std::string volumes_text(std::uint32_t count) {
@@ -66,12 +88,19 @@ Result<KeyInfo> HostEngine::key(const std::string& id_or_alias) const {
   return fail(Reason::kNoSuchKey, "no key \"" + printable(id_or_alias, 100) + "\"");
 }
 
+void HostEngine::tell_damaged(const std::vector<Error>& damaged) {
+  for (const Error& error : damaged) {
+    if (damaged_told_.size() >= kDamagedToldMax) return;
+    if (damaged_told_.insert(error.str()).second) print(3, error.str());
+  }
+}
+
 void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) {
   run_beside(
-      pool_, [this, query] { return parts_.keyring.list(query); },
+      pool_, [this, query] { return page_of(parts_.keyring, query); },
       [this, done](const Result<keyring::KeyPage>& page) {
         if (!page) return done(tl::unexpected(page.error()));
-        for (const Error& damaged : page->damaged) print(3, damaged.str());
+        tell_damaged(page->damaged);
         std::vector<KeyInfo> found;
         found.reserve(page->keys.size());
         for (const CmkRecord& record : page->keys) found.push_back(info_of(record));
@@ -80,21 +109,27 @@ void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyI
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
-// Why the caller says it does what comes next; recorded with the intent of that.
-void HostEngine::note_reason(const std::string& operation, const CmkId& id, const Caller& caller) {
-  if (caller.reason.empty()) return;
-  audit::Event note;
-  note.kind = audit::Kind::kNote;
-  note.actor = actor_of(caller);
-  note.operation = operation;
-  note.cmk = id;
-  note.text = "reason: " + caller.reason;
-  parts_.log.append_deferred(std::move(note));
+// Why the caller says it does what comes next: durable before that. Blocks.
+Result<void> HostEngine::record_reason(const KeyCall& call) {
+  if (call.caller.reason.empty()) return {};
+  std::vector<audit::Event> notes;
+  for (const CmkId& key : call.keys) {
+    audit::Event& note = notes.emplace_back();
+    note.kind = audit::Kind::kNote;
+    note.actor = actor_of(call.caller);
+    note.operation = call.operation;
+    note.cmk = key;
+    note.text = "reason: " + call.caller.reason;
+  }
+  const auto recorded = parts_.log.append(notes);
+  if (!recorded) return pass(recorded.error(), "record the reason of " + call.operation);
+  return {};
 }
 
 void HostEngine::take_key(const CmkRecord& record, bool is_new) {
   if (record.state == keyring::KeyState::kDestroyed) {
     key_tags_.erase(record.id);
+    note_deletion(record);
     if (keys_.erase(record.id) > 0 && observer_ != nullptr) observer_->key_removed(record.id);
     return;
   }
@@ -104,6 +139,7 @@ void HostEngine::take_key(const CmkRecord& record, bool is_new) {
   const bool added = is_new || known == keys_.end();
   keys_.insert_or_assign(record.id, record);
   note_due(record);
+  note_deletion(record);
   if (observer_ == nullptr) return;
   if (added) {
     observer_->key_added(record.id);
@@ -114,17 +150,21 @@ void HostEngine::take_key(const CmkRecord& record, bool is_new) {
 
 void HostEngine::create_key(const keyring::CmkParameters& parameters, const Caller& caller,
                             Done<KeyInfo> done) {
-  run_beside(
-      unlock_pool_,
-      [this, parameters, actor = actor_of(caller)] {
-        return parts_.keyring.create(parameters, actor);
-      },
+  keyring::CmkParameters wanted = parameters;
+  if (!wanted.id) {
+    // Drawn here: the caller's reason names it.
+    const auto drawn = CmkId::random();
+    if (!drawn) return done(tl::unexpected(drawn.error()));
+    wanted.id = *drawn;
+  }
+  run_for_caller(
+      {"key.create", {*wanted.id}, caller},
+      [this, wanted, actor = actor_of(caller)] { return parts_.keyring.create(wanted, actor); },
       [this, done](const Result<CmkRecord>& made) {
         if (!made) return done(tl::unexpected(made.error()));
         if (!keys_.contains(made->id)) take_key(*made, true);
         done(info_of(*made));
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      });
 }
 
 // Once, and again, ever later, while the journal or the store cannot be read.
@@ -143,7 +183,7 @@ void HostEngine::reconcile_keys() {
 void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
                             Done<void> done) {
   if (change.change.kind == keyring::CmkChange::kDestroyVersion) {
-    return destroy_version(id, change.change.version, caller, done);
+    return destroy_version(id, change, caller, done);
   }
   // Rows count even where their bindings do not stand yet.
   const std::uint32_t volumes = volumes_.count_using(id);
@@ -158,9 +198,8 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
     record_refusal(keyring::change_operation(change.change), id.str(), bound, caller);
     return done(tl::unexpected(bound));
   }
-  note_reason(keyring::change_operation(change.change), id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {keyring::change_operation(change.change), {id}, caller},
       [this, id, change, actor = actor_of(caller)] {
         const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kRefuse;
         return parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
@@ -176,8 +215,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
           print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
                        " by force: it " + opens);
         }
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      });
 }
 
 // Volumes that failed for want of this key are what it was enabled for.
@@ -199,32 +237,29 @@ void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag
     Result<void> set;
     Result<std::vector<keyring::KeyTag>> now;  // Whatever came of it.
   };
-  note_reason("key.tag", id, caller);
-  run_beside(
-      pool_,
-      [this, id, tags, actor = actor_of(caller)] {
+  run_for_caller(
+      {"key.tag", {id}, caller},
+      [this, id, tags, actor = actor_of(caller)]() -> Result<End> {
         auto set = parts_.keyring.set_tags(id, tags, actor);
         return End{std::move(set), parts_.keyring.tags(id)};
       },
-      [this, id, done](const End& end) {
-        if (end.now) key_tags_.insert_or_assign(id, *end.now);
-        if (end.now && end.now->empty()) key_tags_.erase(id);
+      [this, id, done](const Result<End>& end) {
+        if (!end) return done(tl::unexpected(end.error()));
+        if (end->now) key_tags_.insert_or_assign(id, *end->now);
+        if (end->now && end->now->empty()) key_tags_.erase(id);
         if (observer_ != nullptr && keys_.contains(id)) observer_->key_changed(id);
-        done(end.set);
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+        done(end->set);
+      });
 }
 
 void HostEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
                                 const Caller& caller, Done<keyring::ImportParameters> done) {
-  note_reason("key.prepare-import", id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.prepare-import", {id}, caller},
       [this, id, wrapping, actor = actor_of(caller)] {
         return parts_.keyring.prepare_import(id, wrapping, actor);
       },
-      [done](const Result<keyring::ImportParameters>& prepared) { done(prepared); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](const Result<keyring::ImportParameters>& prepared) { done(prepared); });
 }
 
 void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial& material,
@@ -236,9 +271,8 @@ void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial&
     record_refusal("key.import", id.str(), bound, caller);
     return done(tl::unexpected(bound));
   }
-  note_reason("key.import", id, caller);
-  run_beside(
-      unlock_pool_,
+  run_for_caller(
+      {"key.import", {id}, caller},
       [this, id, material, actor = actor_of(caller)] {
         return parts_.keyring.import_material(id, material, actor);
       },
@@ -246,37 +280,64 @@ void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial&
         if (!imported) return done(tl::unexpected(imported.error()));
         done({});
         take_enabled(imported->id);
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      });
 }
 
 void HostEngine::settle_bindings_of(std::vector<CmkId> keys) {
-  const auto take = [this](const Result<BindingsSettled>& settled) {
-    if (settled && settled->failed.empty()) {
+  if (keys.empty()) return;
+  run_settling(std::move(keys), false);
+}
+
+void HostEngine::settle_all_bindings() {
+  run_settling({}, true);
+}
+
+// What fails is tried again, later and later: for the keys it failed for. `all`: of all keys that
+// have something to settle, instead of `keys`.
+void HostEngine::run_settling(std::vector<CmkId> keys, bool all) {
+  struct End {
+    std::vector<CmkId> keys{};
+    Result<BindingsSettled> settled = fail(Reason::kInternal, "not begun");
+  };
+  const auto take = [this, all](const End& end) {
+    std::vector<CmkId> again;
+    if (!end.settled) {
+      bindings_all_ = bindings_all_ || all;
+      again = end.keys;
+    } else {
+      for (const auto& failure : end.settled->failed) again.push_back(failure.key);
+    }
+    if (end.settled && again.empty()) {
       bindings_wait_ = std::chrono::milliseconds(0);
       return;
     }
     print(4, "bind volumes to their keys: " +
-                 (settled ? settled->failed.front() : settled.error()).str());
-    bindings_wait_ = longer_wait(bindings_wait_);
-    bindings_at_ = parts_.clock.steady() + bindings_wait_;
+                 (end.settled ? end.settled->failed.front().error : end.settled.error()).str());
+    settle_later(again);
   };
   run_beside(
       pool_,
-      [this, keys = std::move(keys), actor = actor_of(self())] {
-        return settle_bindings(keys, parts_.registry, parts_.keyring, actor);
+      [this, keys, all, actor = actor_of(self())] {
+        const auto which = all ? keys_to_settle(parts_.registry, parts_.keyring) : keys;
+        if (!which) return End{{}, tl::unexpected(which.error())};
+        return End{*which, settle_bindings(*which, parts_.registry, parts_.keyring, actor)};
       },
-      take, [take](const Error& error) { take(tl::unexpected(error)); });
+      take, [take, keys](const Error& error) { take({keys, tl::unexpected(error)}); });
 }
 
-// At start, and again where that failed.
-void HostEngine::settle_all_bindings() {
+void HostEngine::settle_later(const std::vector<CmkId>& keys) {
+  bindings_of_.insert(keys.begin(), keys.end());
+  bindings_wait_ = longer_wait(bindings_wait_);
+  bindings_at_ = parts_.clock.steady() + bindings_wait_;
+}
+
+// At start all, and again what failed.
+void HostEngine::settle_what_is_due() {
   if (!bindings_at_ || parts_.clock.steady() < *bindings_at_) return;
   bindings_at_.reset();
-  std::vector<CmkId> keys;
-  keys.reserve(keys_.size());
-  for (const auto& [id, record] : keys_) keys.push_back(id);
-  settle_bindings_of(std::move(keys));
+  const std::set<CmkId> keys = std::exchange(bindings_of_, {});
+  if (std::exchange(bindings_all_, false)) return settle_all_bindings();
+  settle_bindings_of({keys.begin(), keys.end()});
 }
 
 void HostEngine::note_due(const CmkRecord& record) {

@@ -21,4 +21,26 @@ void HostEngine::run_beside(ipc::WorkerPool& pool, Body body, Then then,
   if (!taken) refused(taken.error());
 }
 
+// Runs `body`, which gives a Result, on the pool of what callers ask of keys, and `then` with it on
+// the loop. The caller's reason is on record before. What the pool does not take is refused at
+// once, which is recorded.
+template <class Body, class Then>
+void HostEngine::run_for_caller(KeyCall call, Body body, Then then) {
+  using Ended = decltype(body());
+  run_beside(
+      use_pool_,
+      [this, call, body = std::move(body)]() mutable -> Ended {
+        if (const auto recorded = record_reason(call); !recorded) {
+          return tl::unexpected(recorded.error());
+        }
+        return body();
+      },
+      [then](Ended done) { then(std::move(done)); },
+      [this, call, then](const Error& error) {
+        const Error refused(error.reason(), "too much is asked of keys: " + error.message());
+        record_refusal(call.operation, call.keys.front().str(), refused, call.caller);
+        then(Ended(tl::unexpected(refused)));
+      });
+}
+
 }  // namespace coffer::agent

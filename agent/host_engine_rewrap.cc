@@ -208,13 +208,17 @@ void HostEngine::take_open_rewraps(const std::vector<OpenRewrap>& open) {
   }
 }
 
-void HostEngine::destroy_version(const CmkId& key, std::uint32_t version, const Caller& caller,
+void HostEngine::destroy_version(const CmkId& key, const KeyChange& change, const Caller& caller,
                                  const Done<void>& done) {
-  const VersionUse use{key, version};
-  note_reason("key.destroy-version", key, caller);
+  const VersionUse use{key, change.change.version};
+  const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kProved;
+  const KeyCall call{"key.destroy-version", {key}, caller};
   run_beside(
       pool_,
-      [this, use, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
+      [this, use, when, call, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
+        if (const auto recorded = record_reason(call); !recorded) {
+          return tl::unexpected(recorded.error());
+        }
         // First of all: what is current wraps what is being made, and nothing older does.
         const auto record = parts_.keyring.get(use.key);
         if (!record) return record;
@@ -234,7 +238,7 @@ void HostEngine::destroy_version(const CmkId& key, std::uint32_t version, const 
             return tl::unexpected(unused.error());
           }
         }
-        return parts_.keyring.destroy_version(use.key, use.version, actor);
+        return parts_.keyring.destroy_version(use.key, use.version, actor, when);
       },
       [done](const Result<keyring::CmkRecord>& changed) {
         if (!changed) return done(tl::unexpected(changed.error()));

@@ -3,7 +3,6 @@
 #include "agent/host_engine.h"
 #include "agent/host_engine_pool.h"
 #include "agent/volume/adopt.h"
-#include "agent/volume/bindings.h"
 #include "agent/volume/first_opening.h"
 #include "agent/volume/lock.h"
 #include "agent/volume/provision.h"
@@ -200,7 +199,10 @@ void HostEngine::launch_adopt(JobId job, const VolumeId& id) {
     if (!volume.open) volumes_.set_state(volume, VolumeState::kLocked, "adopted");
     jobs_.rename_item(job, id, {id, adopted->row.name});
     JobTable::Outcome outcome;
-    outcome.note = "enable its keys to open it" + adopted->note;
+    const std::string deletion = deletion_note(adopted->row);
+    outcome.note = (deletion.empty() ? "enable its keys to open it" : deletion) + adopted->note;
+    forget_warnings(id);
+    warn_of_deletions();
     finish_item(job, id, outcome);
   };
   run_beside(
@@ -335,6 +337,7 @@ void HostEngine::forget(const VolumeId& id, const Caller& caller, Done<void> don
     leave_queue(id);
     if (forgotten) {
       volumes_.erase(id);
+      forget_warnings(id);
       if (observer_ != nullptr) observer_->manager_changed();
     }
     done(forgotten);
@@ -349,7 +352,7 @@ void HostEngine::forget(const VolumeId& id, const Caller& caller, Done<void> don
         const auto intent = parts_.log.append_one(event);
         if (!intent) return tl::unexpected(intent.error());
         auto erased = parts_.registry.erase(id);
-        if (erased) unbind_keys(row, parts_.keyring, call.actor);
+        if (erased) let_go_of_keys(row, call.actor, life_parts());
         record_result(parts_.log, event, *intent,
                       erased ? std::nullopt : std::optional(erased.error()), name + " forgotten");
         return erased;

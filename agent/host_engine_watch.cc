@@ -329,7 +329,7 @@ void HostEngine::retry_after_return() {
 void HostEngine::probe() {
   if (!provider_.begin_probe()) return;
   run_beside(
-      unlock_pool_, [this] { return parts_.vault.health(); },
+      probe_pool_, [this] { return parts_.vault.health(); },
       [this](const keyring::VaultHealth& health) {
         const std::string before = provider_.info().state;
         const bool came_up = provider_.take(health);
@@ -342,12 +342,8 @@ void HostEngine::probe() {
         if (observer_ != nullptr) observer_->provider_changed(info.name);
         if (came_up) retry_after_return();
       },
-      [this](const Error& error) {
-        keyring::VaultHealth health;
-        health.state = keyring::VaultState::kFailed;
-        health.detail = error.message();
-        provider_.take(health);
-      });
+      // That says nothing of the token.
+      [this](const Error&) { provider_.put_off_probe(); });
 }
 
 bool HostEngine::boot_waits_for(const Volume& volume) const {
@@ -409,8 +405,9 @@ void HostEngine::tick() {
     retry_now([now](const Volume& volume) { return volume.retry && volume.retry_at <= now; });
   }
   recover_again(parts_.clock.steady());
-  settle_all_bindings();
+  settle_what_is_due();
   look_for_due();
+  warn_of_deletions();
   if (intents_at_ && *intents_at_ <= parts_.clock.steady()) {
     intents_at_.reset();
     request_refresh();

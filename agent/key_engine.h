@@ -8,6 +8,7 @@
 
 #include "agent/engine_types.h"
 #include "core/base/secret_bytes.h"
+#include "core/base/unique_fd.h"
 #include "core/keyring/caller_blob.h"
 #include "core/keyring/key_store.h"
 #include "core/keyring/key_vault.h"
@@ -50,7 +51,9 @@ class KeyEngine {
   // Every change but those that are the agent's own doing (adopt, lease, destroy, expire).
   //   kKeyBound   volumes or other resources use the key, and `change` does not say force.
   // A version is destroyed once the header of every registered volume was read and none has a wrap
-  // of it, whatever `change` says of force: kKeyBound names those that have, or cannot be read.
+  // of it, whatever `change` says of force: kKeyBound names those that have, or cannot be read. Of
+  // what callers encrypted nothing tells: of a key that no volume uses a version goes only while
+  // the key is disabled (kKeyNotDisabled), or by force.
   virtual void change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
                           Done<void> done) = 0;
   // Moves every volume's wraps under the key to its current version: a job with one item per volume
@@ -69,9 +72,14 @@ class KeyEngine {
   virtual void import_material(const CmkId& id, const keyring::ImportMaterial& material,
                                const Caller& caller, Done<void> done) = 0;
 
-  // Data of callers: up to keyring::CallerBlob::kPlainBytesMax, bound to `application`, which is
+  // What follows waits in a queue of its own, so that it keeps no volume waiting.
+  //   kLimitsExceeded   the queue is full: later again. It is recorded.
+
+  // Data of callers: up to keyring::CallerBlob::kPlainBytesMax in `sealed`, an anonymous file as of
+  // core/base/sealed_secret.h, which is read when its turn comes; bound to `application`, which is
   // canonical (keyring::canonical_context) and must be given again.
-  virtual void encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+  //   kInvalidArgs   it is no such file.
+  virtual void encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                        const Caller& caller, Done<Bytes> done) = 0;
   virtual void decrypt(const keyring::CallerBlob& blob, const std::string& application,
                        const Caller& caller, Done<SecretBytes> done) = 0;

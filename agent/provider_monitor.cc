@@ -83,6 +83,11 @@ bool ProviderMonitor::take(const keyring::VaultHealth& health) {
   return up() && !was_up;
 }
 
+void ProviderMonitor::put_off_probe() {
+  probing_ = false;
+  next_ = clock_.steady() + options_.retry_min;
+}
+
 void ProviderMonitor::note_failure(const Error& error) {
   const bool is_token = error.name().starts_with("Hsm");
   if (is_token) {

@@ -33,6 +33,8 @@ class ProviderMonitor {
   bool begin_probe();
   // What the probe found. True: the token is there again, or for the first time.
   bool take(const keyring::VaultHealth& health);
+  // It was not made after all: another one when that is due.
+  void put_off_probe();
   // An operation failed for `error`: look at the token soon.
   void note_failure(const Error& error);
 

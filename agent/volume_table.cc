@@ -52,11 +52,8 @@ std::uint32_t VolumeTable::count(VolumeState state) const {
 }
 
 std::uint32_t VolumeTable::count_using(const CmkId& key) const {
-  const auto uses = [&](const auto& entry) {
-    const auto& keys = entry.second.row.keys;
-    return std::find(keys.begin(), keys.end(), key) != keys.end();
-  };
-  return static_cast<std::uint32_t>(std::count_if(volumes_.begin(), volumes_.end(), uses));
+  const auto found = uses_.find(key);
+  return found == uses_.end() ? 0 : found->second;
 }
 
 std::uint32_t VolumeTable::count_needing(const CmkId& key,
@@ -108,7 +105,7 @@ Volume& VolumeTable::put(const VolumeRow& row) {
   } else {
     tell(volume, before);
   }
-  tell_keys(keys_before, row.keys);
+  count_keys(keys_before, row.keys);
   return volume;
 }
 
@@ -117,17 +114,24 @@ void VolumeTable::erase(const VolumeId& id) {
   if (gone.empty()) return;
   paths_.erase(id);
   if (observer_ != nullptr) observer_->volume_removed(id);
-  tell_keys(gone.mapped().row.keys, {});
+  count_keys(gone.mapped().row.keys, {});
 }
 
 // A key counts its volumes: those that one volume came to use or no longer uses have changed.
-void VolumeTable::tell_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now) {
-  if (observer_ == nullptr) return;
+void VolumeTable::count_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now) {
   const std::set<CmkId> old_keys(before.begin(), before.end());
   const std::set<CmkId> new_keys(now.begin(), now.end());
   std::vector<CmkId> changed;
   std::set_symmetric_difference(old_keys.begin(), old_keys.end(), new_keys.begin(), new_keys.end(),
                                 std::back_inserter(changed));
+  for (const CmkId& key : changed) {
+    if (new_keys.contains(key)) {
+      ++uses_[key];
+    } else if (--uses_[key] == 0) {
+      uses_.erase(key);
+    }
+  }
+  if (observer_ == nullptr) return;
   for (const CmkId& key : changed) observer_->key_changed(key);
 }
 

@@ -52,7 +52,7 @@ class VolumeTable {
   std::vector<VolumeInfo> infos() const;
   std::size_t size() const noexcept { return volumes_.size(); }
   std::uint32_t count(VolumeState state) const;
-  std::uint32_t count_using(const CmkId& key) const;
+  std::uint32_t count_using(const CmkId& key) const;  // Kept, not counted anew.
   // Of those, how many are not opened by their other keys; `serves` says which of these do.
   std::uint32_t count_needing(const CmkId& key,
                               const std::function<bool(const CmkId&)>& serves) const;
@@ -80,12 +80,13 @@ class VolumeTable {
  private:
   void fill(Volume& volume) const;
   void tell(const Volume& volume, VolumeState before);
-  void tell_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now);
+  void count_keys(const std::vector<CmkId>& before, const std::vector<CmkId>& now);
 
   const std::string provider_;
   EngineObserver* observer_ = nullptr;
   std::map<VolumeId, Volume> volumes_;
   std::map<VolumeId, std::vector<std::string>> paths_;  // Of their disks, for resolve().
+  std::map<CmkId, std::uint32_t> uses_;                 // How many volumes' rows name the key.
   std::uint64_t sequence_ = 0;
 };
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What callers use keys for. What is secret comes and goes in sealed files beside the message; the
 // message itself has ciphertexts, digests and signatures alone.
+#include <fcntl.h>
+
+#include <cerrno>
+
 #include "core/base/sealed_secret.h"
 #include "core/keyring/caller_blob.h"
 #include "dbus/key_plans.h"
@@ -85,14 +89,16 @@ Result<Plan> on_encrypt(Context& context, sd_bus_message* call) {
   if (const auto size = sealed_secret_bytes(*fd, CallerBlob::kPlainBytesMax); !size)
     return tl::unexpected(size.error());
   auto plan = plan_on_key(context, "encrypt", *key, *options);
-  // It is read when it may be: the message, which keeps the descriptor, waits for that too.
+  // What is in it is read only when that is allowed and has its turn. Until it is allowed, the
+  // message keeps the descriptor.
   plan.run = [&engine = context.engine, id = key->record.id, fd = *fd,
               message = std::make_shared<MessagePtr>(share(call)),
               application = std::move(*application)](const agent::Caller& caller,
                                                      const Reply& reply) {
-    auto plain = read_sealed_secret(fd, CallerBlob::kPlainBytesMax);
-    if (!plain) return reply.error(plain.error());
-    engine.encrypt(id, std::move(*plain), application, caller,
+    UniqueFd sealed(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    if (!sealed.valid())
+      return reply.error(fail_errno(errno, "keep the plaintext", Reason::kLimitsExceeded).value());
+    engine.encrypt(id, std::move(sealed), application, caller,
                    [reply](const Result<Bytes>& blob) { reply_bytes(reply, blob); });
   };
   return plan;
@@ -207,6 +213,10 @@ Result<Plan> on_reencrypt(Context& context, sd_bus_message* call) {
   if (to->record.id != from->record.id) {
     plan.subjects.push_back(
         {{"cmk", to->record.id.str()}, {"alias", to->record.alias}, {"operation", plan.operation}});
+    plan.recheck = [first = plan.recheck, second = recheck_of(context, *to)]() -> Result<void> {
+      const auto same = first();
+      return same ? second() : same;
+    };
   }
   plan.run = [&engine = context.engine, to = to->record.id, blob = std::move(*blob),
               application = std::move(*application), then = std::move(*application_then)](

@@ -181,6 +181,17 @@ Result<std::string> take_keys(const luks2::Token& token, const LifeCall& call,
   return note;
 }
 
+// Keys that came back disabled are bound when they are enabled. A row that was there before may
+// have named others.
+void settle(const VolumeRow& row, const audit::Actor& actor, const LifeParts& parts) {
+  std::vector<CmkId> keys = row.keys;
+  if (const auto before = keys_bound_to(row.id, parts.unlock.keyring)) {
+    keys.insert(keys.end(), before->begin(), before->end());
+  }
+  const auto settled = settle_bindings(keys, parts.registry, parts.unlock.keyring, actor);
+  if (!settled || !settled->failed.empty()) parts.unsettled(keys);
+}
+
 Result<Adopted> store(VolumeRow row, const Found& found, const AdoptCall& call,
                       std::span<const Disk> disks, const LifeParts& parts) {
   const auto known = parts.registry.find(row.id);
@@ -199,10 +210,7 @@ Result<Adopted> store(VolumeRow row, const Found& found, const AdoptCall& call,
   auto note = take_keys(*found.header.token, call.call, parts.unlock.keyring);
   if (!note) return tl::unexpected(note.error());
   if (const auto stored = parts.registry.put(row); !stored) return tl::unexpected(stored.error());
-  // Keys that came back disabled are bound when they are enabled; what fails now, at the next
-  // start.
-  static_cast<void>(
-      settle_bindings(row.keys, parts.registry, parts.unlock.keyring, call.call.actor));
+  settle(row, call.call.actor, parts);
   return Adopted{std::move(row), std::move(*note)};
 }
 

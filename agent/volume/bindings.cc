@@ -2,6 +2,7 @@
 #include "agent/volume/bindings.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string_view>
 
@@ -28,9 +29,14 @@ Result<std::set<VolumeId>> bound_volumes(const CmkId& key, const keyring::Keyrin
   }
 }
 
-bool is_gone(Registry& registry, const VolumeId& id) {
+bool names(const VolumeRow& row, const CmkId& key) {
+  return std::find(row.keys.begin(), row.keys.end(), key) != row.keys.end();
+}
+
+// By the row as it is now. One that cannot be read may want everything.
+bool is_unwanted(Registry& registry, const VolumeId& id, const CmkId& key) {
   const auto row = registry.find(id);
-  return !row && row.error().reason() == Reason::kNoSuchVolume;
+  return row ? !names(*row, key) : row.error().reason() == Reason::kNoSuchVolume;
 }
 
 bool waits_for_key(Reason reason) {
@@ -44,22 +50,17 @@ class Settler {
           const audit::Actor& actor, BindingsSettled& settled)
       : key_(key), registry_(registry), keyring_(keyring), actor_(actor), settled_(settled) {}
 
-  void settle(const std::vector<VolumeRow>& rows) {
+  // `wanted`: the volumes whose rows name the key.
+  void settle(const std::set<VolumeId>& wanted) {
     const auto record = keyring_.get(key_);
     const auto bound = bound_volumes(key_, keyring_);
     if (!record || !bound) {
       const Error& error = record ? bound.error() : record.error();
       // Of a destroyed key there is nothing to settle.
-      if (error.reason() != Reason::kNoSuchKey) settled_.failed.push_back(error);
+      if (error.reason() != Reason::kNoSuchKey) fail_for(error);
       return;
     }
     const bool enabled = record->state == keyring::KeyState::kEnabled;
-    std::set<VolumeId> wanted;
-    for (const VolumeRow& row : rows) {
-      if (std::find(row.keys.begin(), row.keys.end(), key_) != row.keys.end()) {
-        wanted.insert(row.id);
-      }
-    }
     for (const VolumeId& id : wanted) {
       if (bound->contains(id)) continue;
       if (enabled) {
@@ -70,7 +71,7 @@ class Settler {
     }
     for (const VolumeId& id : *bound) {
       // A volume that is made just now has its row before it has its binding.
-      if (!wanted.contains(id) && is_gone(registry_, id)) unbind(id);
+      if (!wanted.contains(id) && is_unwanted(registry_, id, key_)) unbind(id);
     }
   }
 
@@ -80,21 +81,23 @@ class Settler {
     if (!bound && waits_for_key(bound.error().reason())) {
       ++settled_.waiting;
     } else if (!bound) {
-      settled_.failed.push_back(bound.error());
+      fail_for(bound.error());
     } else {
       ++settled_.bound;
       // It may have been forgotten meanwhile, by who found nothing to unbind.
-      if (is_gone(registry_, id)) unbind(id);
+      if (is_unwanted(registry_, id, key_)) unbind(id);
     }
   }
 
   void unbind(const VolumeId& id) {
     if (const auto unbound = keyring_.unbind(key_, resource_of(id), actor_); !unbound) {
-      settled_.failed.push_back(unbound.error());
+      fail_for(unbound.error());
     } else {
       ++settled_.unbound;
     }
   }
+
+  void fail_for(const Error& error) { settled_.failed.push_back({key_, error}); }
 
   const CmkId& key_;
   Registry& registry_;
@@ -130,19 +133,45 @@ Result<void> bind_keys(const VolumeRow& row, keyring::Keyring& keyring, const au
   return {};
 }
 
-void unbind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor) {
+std::vector<CmkId> unbind_keys(const VolumeRow& row, keyring::Keyring& keyring,
+                               const audit::Actor& actor) {
+  std::vector<CmkId> left;
   for (const CmkId& key : row.keys) {
-    static_cast<void>(keyring.unbind(key, resource_of(row.id), actor));
+    const auto unbound = keyring.unbind(key, resource_of(row.id), actor);
+    // Of a destroyed key nothing is left.
+    if (!unbound && unbound.error().reason() != Reason::kNoSuchKey) left.push_back(key);
   }
+  return left;
+}
+
+Result<std::vector<CmkId>> keys_to_settle(Registry& registry, const keyring::Keyring& keyring) {
+  const auto contents = registry.load();
+  if (!contents) return tl::unexpected(contents.error());
+  const auto bound = keyring.bound_keys(kPrefix);
+  if (!bound) return bound;
+  std::set<CmkId> keys(bound->begin(), bound->end());
+  for (const VolumeRow& row : contents->rows) keys.insert(row.keys.begin(), row.keys.end());
+  return std::vector<CmkId>(keys.begin(), keys.end());
+}
+
+Result<std::vector<CmkId>> keys_bound_to(const VolumeId& id, const keyring::Keyring& keyring) {
+  return keyring.bound_keys(resource_of(id));
 }
 
 Result<BindingsSettled> settle_bindings(std::span<const CmkId> keys, Registry& registry,
                                         keyring::Keyring& keyring, const audit::Actor& actor) {
   const auto contents = registry.load();
   if (!contents) return tl::unexpected(contents.error());
+  std::map<CmkId, std::set<VolumeId>> wanted;
+  for (const CmkId& key : keys) wanted[key];
+  for (const VolumeRow& row : contents->rows) {
+    for (const CmkId& key : row.keys) {
+      if (const auto asked = wanted.find(key); asked != wanted.end()) asked->second.insert(row.id);
+    }
+  }
   BindingsSettled settled;
-  for (const CmkId& key : keys)
-    Settler(key, registry, keyring, actor, settled).settle(contents->rows);
+  for (const auto& [key, volumes] : wanted)
+    Settler(key, registry, keyring, actor, settled).settle(volumes);
   return settled;
 }
 

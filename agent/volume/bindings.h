@@ -23,21 +23,33 @@ std::string resource_of(const VolumeId& id);
 //   kNoSuchKey, kAuditUnavailable, kStoreUnavailable
 Result<void> bind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor);
 
-// Unbinds them, when the row is gone. What cannot be unbound now is settled at the next start.
-void unbind_keys(const VolumeRow& row, keyring::Keyring& keyring, const audit::Actor& actor);
+// Unbinds them, when the row is gone. Those that cannot be unbound now are to be settled later.
+std::vector<CmkId> unbind_keys(const VolumeRow& row, keyring::Keyring& keyring,
+                               const audit::Actor& actor);
 
 // kKeyBound: something else than volumes is bound to the key, which no header tells of.
 //   kNoSuchKey, kStoreUnavailable
 Result<void> require_only_volumes(const CmkId& key, const keyring::Keyring& keyring);
 
 struct BindingsSettled {
+  struct Failure {
+    CmkId key;
+    Error error;
+  };
   std::size_t bound = 0;
   std::size_t unbound = 0;
-  std::size_t waiting = 0;      // Rows whose key is not enabled: it is bound when it is.
-  std::vector<Error> failed{};  // To be tried again.
+  std::size_t waiting = 0;        // Rows whose key is not enabled: it is bound when it is.
+  std::vector<Failure> failed{};  // To be tried again.
 };
 
-// Brings the bindings of `keys` in line with the rows; beside other operations on volumes, too.
+// The keys that rows name or that volumes are bound to: all others have nothing to settle.
+//   kStoreUnavailable, kStoreDamaged
+Result<std::vector<CmkId>> keys_to_settle(Registry& registry, const keyring::Keyring& keyring);
+// Those that the volume is bound to.
+Result<std::vector<CmkId>> keys_bound_to(const VolumeId& id, const keyring::Keyring& keyring);
+
+// Brings the bindings of `keys` in line with the rows: a volume is bound to the keys that its row
+// names, and to no other. Beside other operations on volumes, too.
 //   kStoreUnavailable, kStoreDamaged   the registry cannot be read.
 Result<BindingsSettled> settle_bindings(std::span<const CmkId> keys, Registry& registry,
                                         keyring::Keyring& keyring, const audit::Actor& actor);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "agent/unlock/find_candidates.h"
+#include "agent/volume/bindings.h"
 
 namespace coffer::agent {
 namespace {
@@ -49,6 +50,11 @@ audit::Event event_of(const LifeCall& call, const std::string& operation, const 
   event.request_id = call.request_id;
   event.text = call.reason_text;
   return event;
+}
+
+void let_go_of_keys(const VolumeRow& row, const audit::Actor& actor, const LifeParts& parts) {
+  const auto left = unbind_keys(row, parts.unlock.keyring, actor);
+  if (!left.empty()) parts.unsettled(left);
 }
 
 void record_result(audit::AuditLog& log, audit::Event event, std::uint64_t intent,

@@ -4,6 +4,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "agent/engine_types.h"
 #include "agent/unlock/unlock_batch.h"
@@ -20,6 +21,8 @@ struct LifeParts {
   std::string state_folder;
   std::string boot_id;
   std::chrono::seconds boot_deadline;  // Config::boot_deadline
+  // Called with the keys whose bindings to a volume that is gone could not be taken away.
+  std::function<void(const std::vector<CmkId>& keys)> unsettled = [](const auto&) {};
   // Called with the name of each step when it is done: where tests cut the power.
   std::function<void(std::string_view step)> reached = [](std::string_view) {};
 };
@@ -34,6 +37,9 @@ struct LifeCall {
 
 // The start of an audit event of `call`.
 audit::Event event_of(const LifeCall& call, const std::string& operation, const VolumeId& volume);
+
+// Unbinds the keys of a row that is gone. `parts.unsettled` hears of those that stay for now.
+void let_go_of_keys(const VolumeRow& row, const audit::Actor& actor, const LifeParts& parts);
 
 // Writes the result of an intent: now if possible, else with the next commit.
 void record_result(audit::AuditLog& log, audit::Event event, std::uint64_t intent,

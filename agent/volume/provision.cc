@@ -259,7 +259,7 @@ class Maker {
     if (const auto erased = parts_.registry.erase(plan_.row.id); !erased) {
       return tl::unexpected(with_leftover(cause, erased.error()));
     }
-    unbind_keys(plan_.row, parts_.unlock.keyring, call_.call.actor);
+    let_go_of_keys(plan_.row, call_.call.actor, parts_);
     return tl::unexpected(cause);
   }
 

@@ -3,7 +3,6 @@
 
 #include "agent/unlock/find_candidates.h"
 #include "agent/unlock/scan_headers.h"
-#include "agent/volume/bindings.h"
 
 namespace coffer::agent {
 namespace {
@@ -12,7 +11,7 @@ Result<Recovered> erase(const VolumeRow& row, const LifeCall& call, const LifePa
   if (const auto erased = parts.registry.erase(row.id); !erased) {
     return tl::unexpected(erased.error());
   }
-  unbind_keys(row, parts.unlock.keyring, call.actor);
+  let_go_of_keys(row, call.actor, parts);
   return Recovered::kUndone;
 }
 

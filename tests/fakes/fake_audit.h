@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -24,6 +25,11 @@ class FakeAudit final : public audit::AuditLog {
     failure_ = reason;
     failing_always_ = true;
   }
+  // An append() with an event that `which` says true of fails, until succeed_again().
+  void fail_when(std::function<bool(const audit::Event&)> which) {
+    const std::scoped_lock lock(mutex_);
+    fail_when_ = std::move(which);
+  }
   // So many queries fail.
   void fail_queries(int count) {
     const std::scoped_lock lock(mutex_);
@@ -33,6 +39,7 @@ class FakeAudit final : public audit::AuditLog {
     const std::scoped_lock lock(mutex_);
     failure_.reset();
     failing_always_ = false;
+    fail_when_ = nullptr;
   }
 
   // What was recorded so far, in order.
@@ -61,6 +68,9 @@ class FakeAudit final : public audit::AuditLog {
       const Reason reason = *failure_;
       if (!failing_always_) failure_.reset();
       return fail(reason, "append to the audit log");
+    }
+    if (fail_when_ && std::ranges::any_of(events, fail_when_)) {
+      return fail(Reason::kAuditUnavailable, "append to the audit log as the test asked");
     }
     for (auto& event : std::exchange(deferred_, {})) keep(std::move(event));
     std::vector<std::uint64_t> sequences;
@@ -138,6 +148,7 @@ class FakeAudit final : public audit::AuditLog {
   std::vector<audit::Record> records_;
   std::vector<audit::Event> deferred_;
   std::optional<Reason> failure_;
+  std::function<bool(const audit::Event&)> fail_when_;
   bool failing_always_ = false;
   int queries_to_fail_ = 0;
 };

@@ -33,6 +33,13 @@ class FlakyVault final : public keyring::KeyVault {
   }
   void take_records() { records_refused_ = false; }
   int calls() const { return calls_; }
+  int probes() const { return probes_; }
+  // Wraps of callers' data hang from now on until let_go().
+  void hold_wraps() { held_ = true; }
+  void let_go() {
+    held_ = false;
+    held_.notify_all();
+  }
   // The next making, delivery, rewrapping or signing takes its first key by itself, as a call that
   // is split into messages does; `hook` comes before the rest. A shared DEK is one message: it
   // comes before that.
@@ -68,6 +75,7 @@ class FlakyVault final : public keyring::KeyVault {
   }
   std::vector<Result<keyring::WrappedKey>> wrap(ByteView record, std::span<const Plain> keys,
                                                 Deadline deadline) override {
+    held_.wait(true);
     return all_or(keys.size(), [&] { return vault_.wrap(record, keys, deadline); });
   }
   std::vector<Result<SecretBytes>> unwrap(ByteView record, std::span<const keyring::Presented> keys,
@@ -155,6 +163,7 @@ class FlakyVault final : public keyring::KeyVault {
   }
   Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
   keyring::VaultHealth health() override {
+    ++probes_;
     keyring::VaultHealth health = vault_.health();
     if (!away_) return health;
     health.state = keyring::VaultState::kAbsent;
@@ -195,6 +204,8 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<Reason> reason_{Reason::kHsmAbsent};
   std::atomic<int> calls_{0};
   std::atomic<bool> fail_delivery_{false};
+  std::atomic<int> probes_{0};
+  std::atomic<bool> held_{false};
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
   std::atomic<bool> records_refused_{false};

@@ -102,7 +102,7 @@ class SimEngine final : public agent::Engine {
                       const agent::Caller& caller, Done<keyring::ImportParameters> done) override;
   void import_material(const CmkId& id, const keyring::ImportMaterial& material,
                        const agent::Caller& caller, Done<void> done) override;
-  void encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+  void encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                const agent::Caller& caller, Done<Bytes> done) override;
   void decrypt(const keyring::CallerBlob& blob, const std::string& application,
                const agent::Caller& caller, Done<SecretBytes> done) override;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/encoding.h"
+#include "core/base/sealed_secret.h"
 #include "core/keyring/key_states.h"
 #include "core/keyring/key_transitions.h"
 #include "tests/fakes/sim_engine.h"
@@ -305,11 +306,13 @@ Result<Bytes> SimEngine::open(const CallerBlob& blob, const std::string& applica
   return sealed_[number - 1].first;
 }
 
-void SimEngine::encrypt(const CmkId& id, SecretBytes plain, const std::string& application,
+void SimEngine::encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                         const agent::Caller& caller, Done<Bytes> done) {
   if (cannot_use(id, done)) return;
-  effect("key.encrypt", std::to_string(plain.size()) + " bytes", caller);
-  const auto blob = seal(id, keyring::Purpose::kData, plain.reveal(), application).encode();
+  const auto plain = read_sealed_secret(sealed.get(), CallerBlob::kPlainBytesMax);
+  if (!plain) return done(tl::unexpected(plain.error()));
+  effect("key.encrypt", std::to_string(plain->size()) + " bytes", caller);
+  const auto blob = seal(id, keyring::Purpose::kData, plain->reveal(), application).encode();
   later([blob, done = std::move(done)] { done(blob); });
 }
 

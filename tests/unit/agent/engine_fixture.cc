@@ -44,20 +44,23 @@ void EngineFixture::start() {
   log = std::make_unique<agent::ObservedLog>(*journal);
   keyring =
       std::make_unique<keyring::Keyring>(keyring::Keyring::Parts{*vault, *store, *log, *clock});
-  agent::HostEngine::Parts parts{.loop = *loop,
-                                 .worker = worker,
-                                 .keyring = *keyring,
-                                 .vault = *vault,
-                                 .log = *log,
-                                 .registry = *registry,
-                                 .watch = watch,
-                                 .clock = *clock,
-                                 .config = config,
-                                 .host_id = host_id,
-                                 .boot_id = boot_id,
-                                 .version = "test"};
+  agent::HostEngine::Parts parts{
+      .loop = *loop,
+      .worker = worker,
+      .keyring = *keyring,
+      .vault = *vault,
+      .log = *log,
+      .registry = *registry,
+      .watch = watch,
+      .clock = *clock,
+      .config = config,
+      .host_id = host_id,
+      .boot_id = boot_id,
+      .version = "test",
+      .print = [this](const agent::LogEntry& entry) { printed.push_back(entry); }};
   parts.tick = std::chrono::milliseconds(10);
   engine = agent::HostEngine::make(std::move(parts)).value();
+  engine->set_observer(observer);
   engine->start();
 }
 

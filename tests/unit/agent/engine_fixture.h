@@ -52,6 +52,9 @@ class EngineFixture : public ::testing::Test {
 
   static agent::Caller admin();
 
+  agent::EngineObserver* observer = nullptr;  // Of the next start().
+  std::vector<agent::LogEntry> printed;
+
   std::filesystem::path folder;
   std::unique_ptr<ipc::EventLoop> loop;
   FakeWorker worker;

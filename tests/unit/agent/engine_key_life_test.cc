@@ -183,6 +183,32 @@ TEST_F(EngineKeyLifeTest, TheTrailSaysWhyAndHow) {
                                             "alias default, by force"));
 }
 
+TEST_F(EngineKeyLifeTest, AReasonThatCannotBeRecordedStopsWhatItIsGivenFor) {
+  agent::Caller caller = admin();
+  caller.reason = "ticket 7";
+  audit.fail_when([](const audit::Event& event) { return event.kind == audit::Kind::kNote; });
+  std::optional<Result<void>> disabled;
+  engine->change_key(key_id(), {CmkChange::kDisable}, caller,
+                     [&](const Result<void>& done) { disabled = done; });
+  run_until([&] { return disabled.has_value(); });
+  EXPECT_THAT(*disabled, FailsWith(Reason::kAuditUnavailable));
+  EXPECT_EQ(state_of(key_id()), KeyState::kEnabled);
+  audit.succeed_again();
+
+  // Of a key that is made the reason names it.
+  keyring::CmkParameters parameters;
+  parameters.alias = "made";
+  std::optional<Result<agent::KeyInfo>> made;
+  engine->create_key(parameters, caller, [&](const auto& key) { made = key; });
+  run_until([&] { return made.has_value(); });
+  ASSERT_THAT(*made, Succeeds());
+  std::vector<std::string> texts;
+  for (const auto& event : audit.events()) {
+    if (event.cmk == (*made)->record.id) texts.push_back(event.text);
+  }
+  EXPECT_THAT(texts, ::testing::ElementsAre("reason: ticket 7", "alias made", "alias made"));
+}
+
 TEST_F(EngineKeyLifeTest, AForgottenVolumeBindsNothing) {
   const VolumeId id = provision(plug("vda"), "data");
   finish(engine->lock({id}, {}, admin()));
@@ -331,6 +357,16 @@ TEST_F(EngineKeyLifeTest, ImportedMaterialOpensTheKeyUntilItExpires) {
   fake_clock.advance(kDay);
   EXPECT_TRUE(
       pass_time_until([&] { return state_of(key->record.id) == KeyState::kPendingImport; }));
+}
+
+TEST_F(EngineKeyLifeTest, MaterialThatExpiresIsNotTakenForAKeyThatARowNames) {
+  const VolumeId id = provision(plug("vda"), "data");
+  ASSERT_THAT(keyring->unbind(key_id(), resource_of(id), {}), Succeeds());
+  const keyring::ImportMaterial material{Bytes(8), Bytes(8), fake_clock.wall() + kDay};
+  std::optional<Result<void>> imported;
+  engine->import_material(key_id(), material, admin(), [&](const auto& done) { imported = done; });
+  run_until([&] { return imported.has_value(); });
+  EXPECT_THAT(*imported, FailsWith(Reason::kKeyBound)) << "before anything else of it is looked at";
 }
 
 }  // namespace

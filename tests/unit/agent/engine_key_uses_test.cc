@@ -2,6 +2,7 @@
 // What callers of the engine use keys for.
 #include <gmock/gmock.h>
 
+#include "core/base/sealed_secret.h"
 #include "core/crypto/digest.h"
 #include "core/crypto/ec.h"
 #include "core/crypto/rsa.h"
@@ -38,7 +39,7 @@ class EngineKeyUsesTest : public EngineFixture {
   Result<CallerBlob> encrypt(const CmkId& id, std::string_view text,
                              const std::string& application = "") {
     const auto blob = wait_for<Bytes>([&](auto done) {
-      engine->encrypt(id, *SecretBytes::copy_of(as_bytes(text)), application, admin(),
+      engine->encrypt(id, *seal_secret(*SecretBytes::copy_of(as_bytes(text))), application, admin(),
                       std::move(done));
     });
     if (!blob) return tl::unexpected(blob.error());
@@ -145,13 +146,95 @@ TEST_F(EngineKeyUsesTest, PrivateKeysSignAndDecrypt) {
   EXPECT_THAT(open(Bytes(256, std::byte{1})), FailsWith(Reason::kBlobInvalid));
 }
 
-TEST_F(EngineKeyUsesTest, NothingIsUsedWithoutARecord) {
-  audit.fail_always();
-  EXPECT_THAT(encrypt(key_id(), "text"), FailsWith(Reason::kAuditUnavailable));
-  vault->go_away();
-  audit.fail_next();
-  EXPECT_THAT(encrypt(key_id(), "text"), FailsWith(Reason::kAuditUnavailable));
-  EXPECT_THAT(encrypt(key_id(), "text"), FailsWith(Reason::kHsmAbsent));
+// All that a key can be used for, each with arguments that are right.
+class EngineAllUsesTest : public EngineKeyUsesTest {
+ protected:
+  struct Use {
+    const char* name;
+    const char* audited;
+    std::function<Result<void>()> run;
+  };
+
+  void SetUp() override {
+    EngineKeyUsesTest::SetUp();
+    signer_ = create(keyring::KeyAlgorithm::kEcP256, keyring::KeyUsage::kSignVerify);
+    opener_ = create(keyring::KeyAlgorithm::kRsa2048, keyring::KeyUsage::kAsymmetricDecrypt);
+    const auto to =
+        crypto::RsaPublicKey::parse(engine->key(opener_.str())->record.current().public_key);
+    ciphertext_ = *to->encrypt(crypto::kOaepSha256, as_bytes(kSecret));
+    blob_ = *encrypt(key_id(), kSecret);
+    uses_ = {{"encrypt", "key.wrap", [this] { return ended(encrypt(key_id(), kSecret)); }},
+             {"decrypt", "key.unwrap", [this] { return ended(decrypt(*blob_)); }},
+             {"data key", "key.wrap",
+              [this] {
+                return ended(wait_for<agent::NewDataKey>([&](auto done) {
+                  engine->make_data_key(key_id(), 32, "", admin(), std::move(done));
+                }));
+              }},
+             {"reencrypt", "key.rewrap",
+              [this] { return ended(reencrypt(*blob_, key_id(), R"({"a":"b"})")); }},
+             {"sign", "key.sign",
+              [this] {
+                return ended(wait_for<Bytes>([&](auto done) {
+                  engine->sign(signer_, keyring::SignScheme::kEcdsa, Bytes(32), admin(),
+                               std::move(done));
+                }));
+              }},
+             {"decrypt with a private key", "key.decrypt", [this] {
+                return ended(wait_for<SecretBytes>([&](auto done) {
+                  engine->decrypt_asymmetric(opener_, keyring::DecryptScheme::kRsaOaepSha256,
+                                             ciphertext_, admin(), std::move(done));
+                }));
+              }}};
+  }
+  template <class T>
+  static Result<void> ended(const Result<T>& result) {
+    if (!result) return tl::unexpected(result.error());
+    return {};
+  }
+
+  static constexpr const char* kSecret = "correct horse battery staple";
+  CmkId signer_{Uuid()};
+  CmkId opener_{Uuid()};
+  Bytes ciphertext_;
+  std::optional<CallerBlob> blob_;
+  std::vector<Use> uses_;
+};
+
+TEST_F(EngineAllUsesTest, NothingIsUsedWithoutARecord) {
+  for (const Use& use : uses_) {
+    SCOPED_TRACE(use.name);
+    ASSERT_THAT(use.run(), Succeeds());
+    for (const auto kind : {audit::Kind::kIntent, audit::Kind::kResult}) {
+      const int calls = vault->calls();
+      const auto recorded = audit.count(audit::Kind::kIntent, use.audited);
+      audit.fail_when([&](const audit::Event& event) {
+        return event.kind == kind && event.operation == use.audited;
+      });
+      EXPECT_THAT(use.run(), FailsWith(Reason::kAuditUnavailable));
+      audit.succeed_again();
+      const bool was_intended = kind == audit::Kind::kResult;
+      EXPECT_EQ(audit.count(audit::Kind::kIntent, use.audited) > recorded, was_intended);
+      EXPECT_EQ(vault->calls() > calls, was_intended) << "the token is not even asked";
+    }
+  }
+}
+
+TEST_F(EngineAllUsesTest, NoPlaintextStandsInTheTrailOrTheLog) {
+  for (const Use& use : uses_) {
+    EXPECT_THAT(use.run(), Succeeds()) << use.name;
+    vault->go_away();
+    EXPECT_FALSE(use.run()) << use.name;
+    vault->come_back();
+  }
+  CallerBlob damaged = *blob_;
+  damaged.wrapped.ciphertext.front() ^= std::byte{1};
+  EXPECT_THAT(decrypt(damaged), FailsWith(Reason::kBlobInvalid));
+  std::string all;
+  for (const auto& event : audit.events()) all += event.text + event.outcome + "\n";
+  for (const auto& entry : printed) all += entry.message + "\n";
+  EXPECT_NE(all.find("1 of 1 keys"), std::string::npos) << "it is what was recorded";
+  EXPECT_EQ(all.find(kSecret), std::string::npos);
 }
 
 }  // namespace

@@ -5,35 +5,13 @@
 #include <algorithm>
 
 #include "tests/unit/agent/engine_fixture.h"
+#include "tests/unit/agent/engine_listener.h"
 
 namespace coffer::tests {
 namespace {
 
 using agent::AuditEntry;
 using agent::AuditFilter;
-
-// Hears of keys; of the rest nothing.
-class KeyListener final : public agent::EngineObserver {
- public:
-  void volume_added(const VolumeId&) override {}
-  void volume_changed(const VolumeId&, agent::VolumeState) override {}
-  void volume_removed(const VolumeId&) override {}
-  void job_added(agent::JobId) override {}
-  void job_changed(agent::JobId) override {}
-  void job_item_done(agent::JobId, const agent::JobItem&) override {}
-  void job_completed(agent::JobId) override {}
-  void job_removed(agent::JobId) override {}
-  void key_added(const CmkId&) override {}
-  void key_changed(const CmkId& id) override { changed.push_back(id); }
-  void key_removed(const CmkId& id) override { removed.push_back(id); }
-  void provider_changed(const std::string&) override {}
-  void manager_changed() override {}
-  void audit_recorded(std::uint64_t, const std::string&, const std::string&) override {}
-  void alert(const std::string&, Reason, const std::string&, const std::string&) override {}
-
-  std::vector<CmkId> changed;
-  std::vector<CmkId> removed;
-};
 
 class EngineKeysTest : public EngineFixture {
  protected:
@@ -117,7 +95,7 @@ TEST_F(EngineKeysTest, AProviderIsNotTestedWithADisabledKey) {
 }
 
 TEST_F(EngineKeysTest, AKeyIsToldWhenAVolumeComesToUseItAndWhenItIsForgotten) {
-  KeyListener listener;
+  EngineListener listener;
   const auto told = [&] { return std::exchange(listener.changed, {}); };
   const VolumeId id = provision(plug("vda"), "db");
   finish(engine->lock({id}, {}, admin()));

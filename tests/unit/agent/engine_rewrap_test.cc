@@ -97,6 +97,24 @@ TEST_F(EngineRewrapTest, OpenVolumesMoveAndTheOldVersionGoes) {
   reopen_all();
 }
 
+TEST_F(EngineRewrapTest, AVersionThatOnlyCallersMayNeedGoesOfADisabledKeyOrByForce) {
+  keyring::CmkParameters parameters;
+  parameters.alias = "data";
+  std::optional<Result<agent::KeyInfo>> made;
+  engine->create_key(parameters, admin(), [&](const auto& done) { made = done; });
+  run_until([&] { return made.has_value(); });
+  key = (*made)->record.id;
+  for (int i = 0; i < 3; ++i) rotate();
+  EXPECT_THAT(destroy(1), FailsWith(Reason::kKeyNotDisabled));
+  EXPECT_EQ(audit.count(audit::Kind::kRefused, "key.destroy-version"), 1U);
+  EXPECT_EQ(audit.count(audit::Kind::kIntent, "key.destroy-version"), 0U);
+
+  ASSERT_THAT(destroy(1, true), Succeeds());
+  EXPECT_NE(audit.events().back().text.find("version 1, by force"), std::string::npos);
+  ASSERT_THAT(change_key(key, keyring::CmkChange::kDisable), Succeeds());
+  EXPECT_THAT(destroy(2), Succeeds());
+}
+
 TEST_F(EngineRewrapTest, LockedVolumesMoveWithoutBeingOpened) {
   rotate();
   finish(engine->lock(volumes, {}, admin()));

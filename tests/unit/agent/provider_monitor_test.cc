@@ -71,6 +71,16 @@ TEST_F(ProviderMonitorTest, BacksOffWhileTheTokenIsAwayAndSaysWhenItIsBack) {
   EXPECT_FALSE(monitor.take(health(VaultState::kUp))) << "it was there already";
 }
 
+TEST_F(ProviderMonitorTest, AProbeThatWasNotMadeSaysNothingOfTheToken) {
+  wait();
+  monitor.take(health(VaultState::kUp));
+  wait();
+  monitor.put_off_probe();
+  EXPECT_EQ(monitor.info().state, "up");
+  EXPECT_FALSE(monitor.info().last_error);
+  EXPECT_EQ(wait(), milliseconds(2000)) << "and is made soon";
+}
+
 TEST_F(ProviderMonitorTest, EachStateOfTheTokenHasItsReason) {
   const std::vector<std::pair<VaultState, Reason>> all = {
       {VaultState::kLoginNeeded, Reason::kHsmLoginNeeded},

@@ -218,6 +218,94 @@ TEST_F(AuthorizationTest, PolkitSeesTheDetailsOfTheVolume) {
   EXPECT_EQ(details.at("operation"), "unlock");
 }
 
+TEST_F(AuthorizationTest, PolkitSeesHowAKeyIsChanged) {
+  const auto key = engine->keys().front().record.id;
+  const auto details = [&](const char* member, std::uint32_t number, bool force) {
+    nobody->call(dbus::key_path(key), dbus::kKeyInterface, member, [&](sd_bus_message* m) {
+      const int r = ::sd_bus_message_append(m, "u", number);
+      if (r < 0 || !force) return r < 0 ? r : no_options(m);
+      return ::sd_bus_message_append(m, "a{sv}", 1, "force", "b", 1);
+    });
+    return polkit->questions().back().details;
+  };
+  const auto version = details("DestroyVersion", 3, true);
+  EXPECT_EQ(version.at("version"), "3");
+  EXPECT_EQ(version.at("force"), "true");
+  EXPECT_FALSE(version.contains("days"));
+  const auto deletion = details("ScheduleDeletion", 9, false);
+  EXPECT_EQ(deletion.at("days"), "9");
+  EXPECT_FALSE(deletion.contains("force"));
+  EXPECT_EQ(details("SetRotation", 90, false).at("days"), "90");
+}
+
+TEST_F(AuthorizationTest, AKeyWhoseVolumesGrowMeanwhileIsNotTakenByForce) {
+  const auto key = engine->keys().front().record.id;
+  polkit->always(Says::kYes);
+  const auto disable = [&](bool force, bool grows) {
+    polkit->hold();
+    const auto answer = std::make_shared<Answer>();
+    const auto asked = polkit->questions().size();
+    nobody->start(
+        dbus::key_path(key), dbus::kKeyInterface, "Disable",
+        [&](sd_bus_message* m) {
+          return force ? ::sd_bus_message_append(m, "a{sv}", 1, "force", "b", 1) : no_options(m);
+        },
+        answer);
+    EXPECT_TRUE(run_until(*loop, [&] { return polkit->questions().size() > asked; }));
+    if (grows) engine->add_volume("vol-c");
+    polkit->let_go();
+    EXPECT_TRUE(run_until(*loop, [&] { return answer->message != nullptr; }));
+    return answer->error;
+  };
+  EXPECT_EQ(disable(true, true), "org.coffer.Agent1.Error.InProgress");
+  EXPECT_EQ(disable(true, false), "");
+}
+
+TEST_F(AuthorizationTest, BothKeysOfAReencryptionAreLookedAtAgain) {
+  const auto first = engine->keys().front().record.id;
+  const auto second = engine->add_key("second");
+  const auto third = engine->add_key("third");
+  polkit->always(Says::kYes);
+  const auto plain = *seal_secret(*SecretBytes::copy_of(as_bytes("moved")));
+  const auto encrypted =
+      nobody->call(dbus::key_path(first), dbus::kKeyInterface, "Encrypt", [&](sd_bus_message* m) {
+        const int fd = plain.get();
+        return ::sd_bus_message_append(m, "ha{ss}a{sv}", fd, 0, 0);
+      });
+  ASSERT_TRUE(encrypted.ok()) << encrypted.text;
+  const void* blob = nullptr;
+  std::size_t size = 0;
+  ASSERT_GT(::sd_bus_message_read_array(encrypted.message.get(), 'y', &blob, &size), 0);
+  const auto reencrypt = [&](const std::function<void()>& meanwhile) {
+    polkit->hold();
+    const auto asked = polkit->questions().size();
+    const auto answer = std::make_shared<Answer>();
+    nobody->start(
+        dbus::kRootPath, dbus::kKeyringInterface, "ReEncrypt",
+        [&](sd_bus_message* m) {
+          const int r = ::sd_bus_message_append_array(m, 'y', blob, size);
+          return r < 0 ? r : ::sd_bus_message_append(m, "a{ss}sa{ss}a{sv}", 0, "second", 0, 0);
+        },
+        answer);
+    EXPECT_TRUE(run_until(*loop, [&] { return polkit->questions().size() > asked; }));
+    meanwhile();
+    polkit->let_go();
+    // The second question comes behind the first one's answer.
+    EXPECT_TRUE(run_until(*loop, [&] {
+      polkit->let_go();
+      return answer->message != nullptr;
+    }));
+    return answer->error;
+  };
+  const auto rename = [&](const CmkId& id) {
+    return [this, id] { engine->change_record(id, [](auto& record) { record.alias += "-now"; }); };
+  };
+  EXPECT_EQ(reencrypt(rename(third)), "") << "which has no part in it";
+  EXPECT_EQ(reencrypt(rename(second)), "org.coffer.Agent1.Error.InProgress");
+  engine->change_record(second, [](auto& record) { record.alias = "second"; });
+  EXPECT_EQ(reencrypt(rename(first)), "org.coffer.Agent1.Error.InProgress");
+}
+
 TEST_F(AuthorizationTest, ADecisionIsNeverRemembered) {
   polkit->always(Says::kYes);
   EXPECT_TRUE(unlock_as_nobody(a).ok());

@@ -2,8 +2,11 @@
 // What keys are used for by the methods of Keyring and Key, and each error that their XML names.
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "core/base/encoding.h"
 #include "core/keyring/caller_blob.h"
+#include "tests/integration/dbus/bus_tap.h"
 #include "tests/integration/dbus/keys_fixture.h"
 
 namespace coffer::tests {
@@ -45,13 +48,105 @@ TEST_F(KeysTest, APlaintextComesInASealedFileOf4096BytesAtMost) {
   EXPECT_THAT(engine->effects(), ElementsAre("key.encrypt 4096 bytes"));
 }
 
-TEST_F(KeysTest, NoPlaintextStandsInAMessage) {
-  const std::string secret = "correct horse battery staple";
-  const auto encrypted = encrypt(secret);
+class KeySecretsTest : public KeysTest {
+ protected:
+  void SetUp() override {
+    service_options.on_event = [this](const std::string& text) { events_ += text + "\n"; };
+    KeysTest::SetUp();
+    if (IsSkipped()) return;
+    tap_ = std::make_unique<BusTap>(bus_.address());
+    ASSERT_EQ(tap_->problem(), "");
+  }
+
+  // What went over the bus up to now: nothing of it is still under way.
+  const std::string& on_the_bus() {
+    const std::string marker = "marker-" + std::to_string(++markers_);
+    on_keyring("GetKey", [&](auto* m) { return ::sd_bus_message_append(m, "s", marker.c_str()); });
+    // It stands in the call and in the answer's text.
+    const auto both = [&] {
+      const auto first = tap_->bytes().find(marker);
+      return first != std::string::npos &&
+             tap_->bytes().find(marker, first + 1) != std::string::npos;
+    };
+    EXPECT_TRUE(run_until(*loop, both));
+    return tap_->bytes();
+  }
+  bool stands_nowhere(const std::string& secret) {
+    return on_the_bus().find(secret) == std::string::npos &&
+           events_.find(secret) == std::string::npos;
+  }
+  Answer data_key() {
+    return on_key("GenerateDataKey", [](sd_bus_message* m) {
+      int r = ::sd_bus_message_append(m, "u", 32U);
+      if (r >= 0) r = append_context(m, "");
+      return r < 0 ? r : no_options(m);
+    });
+  }
+  Answer decrypt_asymmetric(const Bytes& ciphertext) {
+    return on_key("DecryptAsymmetric", [&](sd_bus_message* m) {
+      const int r = append_blob(m, ciphertext);
+      return r < 0 ? r : no_options(m);
+    });
+  }
+
+  const std::string secret_ = "correct horse battery staple";
+
+ private:
+  std::unique_ptr<BusTap> tap_;
+  std::string events_;
+  int markers_ = 0;
+};
+
+TEST_F(KeySecretsTest, NoPlaintextStandsInAMessage) {
+  const auto encrypted = encrypt(secret_);
   ASSERT_TRUE(encrypted.ok());
-  const auto decrypted = decrypt(bytes_of(encrypted.message.get()));
+  const Bytes blob = bytes_of(encrypted.message.get());
+  const auto decrypted = decrypt(blob);
   ASSERT_TRUE(decrypted.ok());
-  EXPECT_STREQ(::sd_bus_message_get_signature(decrypted.message.get(), 1), "ho");
+  EXPECT_EQ(secret_of(decrypted.message.get()), secret_);
+  // What does stand there is seen.
+  EXPECT_FALSE(stands_nowhere(std::string(as_text(blob))));
+  EXPECT_FALSE(stands_nowhere("GetKey"));
+  EXPECT_TRUE(stands_nowhere(secret_));
+
+  const auto made = data_key();
+  ASSERT_TRUE(made.ok());
+  const std::string drawn = secret_of(made.message.get());
+  ASSERT_EQ(drawn.size(), 32U);
+  EXPECT_TRUE(stands_nowhere(drawn));
+
+  path = create("opener", [](sd_bus_message* m) {
+           return ::sd_bus_message_append(m, "a{sv}", 2, "algorithm", "s", "RSA-2048", "usage", "s",
+                                          "asymmetric-decrypt");
+         }).path();
+  Bytes turned(256, std::byte{'.'});  // The simulated key gives what it is given, from its end.
+  std::ranges::copy(as_bytes(secret_), turned.rbegin());
+  const auto opened = decrypt_asymmetric(turned);
+  ASSERT_TRUE(opened.ok());
+  EXPECT_TRUE(secret_of(opened.message.get()).starts_with(secret_));
+  EXPECT_TRUE(stands_nowhere(secret_));
+}
+
+TEST_F(KeySecretsTest, NoPlaintextStandsInAnErrorOrASignal) {
+  admin->listen(dbus::kAuditInterface);
+  const Bytes blob = bytes_of(encrypt(secret_).message.get());
+  for (const Reason reason :
+       {Reason::kKeyDisabled, Reason::kBlobInvalid, Reason::kLimitsExceeded}) {
+    for (const auto& use : std::vector<std::function<Answer()>>{
+             [&] { return encrypt(secret_); }, [&] { return decrypt(blob); },
+             [&] { return data_key(); }, [&] { return decrypt_asymmetric(Bytes(256)); }}) {
+      engine->fail_next(Error(reason, "as the test asked"));
+      EXPECT_EQ(use().error, dbus_error_name(reason));
+    }
+  }
+  EXPECT_EQ(decrypt(blob, "another context").error, ours("BlobInvalid"));
+  EXPECT_EQ(encrypt(secret_ + std::string(4096, 'x')).error, kInvalidArgs);
+  EXPECT_TRUE(run_until(*loop, [&] {
+    return std::ranges::any_of(admin->heard(),
+                               [](const auto& signal) { return signal.starts_with("Recorded"); });
+  })) << "signals went out, too";
+  EXPECT_FALSE(stands_nowhere("as the test asked"));
+  EXPECT_TRUE(stands_nowhere(secret_));
 }
 
 TEST_F(KeysTest, ADataKeyIsGivenPlainAndEncrypted) {

@@ -22,7 +22,7 @@ struct Options {
   std::string stop_after;
 };
 
-Result<hsm::BackupManifest> back_up(Options& options) {
+Result<hsm::Backup> back_up(Options& options) {
   const auto token = hsm::HostSetup(options.places).token_of_agent();
   if (!token) return tl::unexpected(token.error());
   options.places.token_name = *token;
@@ -39,15 +39,18 @@ int backup(Options& options, Invocation& invocation) {
   if (::geteuid() != 0) return report(Error(Reason::kAccessDenied, "coffer backup runs as root"));
   const auto made = back_up(options);
   if (!made) return report(made.error());
-  invocation.out << "host id          " << made->host.str() << "\n"
-                 << "root key         " << made->root_id << "\n"
-                 << "keys             " << made->keys << "\n";
-  for (const auto& file : made->files)
+  const auto& manifest = made->manifest;
+  invocation.out << "host id          " << manifest.host.str() << "\n"
+                 << "root key         " << manifest.root_id << "\n"
+                 << "keys             " << manifest.keys << "\n";
+  for (const auto& file : manifest.files)
     invocation.out << "copied           " << file.name << ", " << file.size_bytes << " bytes\n";
   invocation.out << "backup           " << options.folder << "\n"
                  << "Keep it away from the recovery shares: with both, and the disks, everything "
                     "opens.\n";
-  return kExitOk;
+  invocation.err << made->resident.lines("warning: no backup brings back ")
+                 << made->damaged.lines("warning: the backup holds a record that does not open: ");
+  return made->damaged.empty() ? kExitOk : kExitLost;
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace coffer::cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitNo = 1;     // The question was answered, with no.
 inline constexpr int kExitUsage = 2;  // Wrong arguments, or a file that cannot be read.
+inline constexpr int kExitLost = 3;   // Done, but for keys that are lost; they are named.
 
 // Invocation is one run of `coffer`: where its output goes, and what the chosen command will do.
 struct Invocation {

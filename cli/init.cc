@@ -41,6 +41,7 @@ struct Options {
   ShareOptions shares;
   std::vector<std::string> from_shares;
   std::string restore;  // Folder of a cold backup.
+  bool accept_lost = false;
   bool no_recovery = false;
   bool generate_in_token = false;
   bool plain_pin = false;
@@ -77,6 +78,7 @@ Result<SecretBytes> read_pin_file(const std::string& path) {
 // What a run finds, and what that asks of the token.
 struct Ground {
   std::optional<hsm::HostRestore> restore;
+  std::string lost;      // Lines that name keys which the restore could not bring back.
   bool standby = false;  // The token is to stand by for the one that the agent uses.
   std::string root_id;   // What the token's root key is to be; "": any.
 };
@@ -220,16 +222,18 @@ Result<void> make_first_key(const Options& options, HostSetup& setup, std::ostre
 
 // What is put in place is the folder that the agent has, and that one which waits for `coffer init`
 // was given by its unit. The mark keeps both from being started until the restore has ended.
-Result<void> put_stores(const Options& options, HostSetup& setup, const hsm::HostRestore& restore,
+Result<void> put_stores(const Options& options, HostSetup& setup, Ground& ground,
                         std::ostream& out) {
   if (has_units(options) && !units_of(options).stop_all())
     return fail(Reason::kInProgress,
                 "cofferd could not be stopped, and its state is not replaced while it runs");
-  const auto report = restore.put_stores(setup, SecretBytes());
-  if (!report) return pass(report.error(), "restore the backup");
+  using Lost = hsm::HostRestore::Lost;
+  auto put = ground.restore->put_stores(setup, SecretBytes(),
+                                        options.accept_lost ? Lost::kAccept : Lost::kRefuse);
+  if (!put) return pass(put.error(), "restore the backup");
   out << "key records      "
-      << (*report ? "restored: " + (*report)->str() : std::string("restored by an earlier run"))
-      << "\n";
+      << (put->report ? "restored: " + put->report->str() : "restored by an earlier run") << "\n";
+  ground.lost = std::move(put->lost);
   return {};
 }
 
@@ -282,11 +286,11 @@ Result<void> prepare(const Options& options, HostSetup& setup, Ground& ground, b
 }
 
 // Key records: a backup's, a first one, or those that are there.
-Result<void> settle_keys(const Options& options, HostSetup& setup, const Ground& ground,
+Result<void> settle_keys(const Options& options, HostSetup& setup, Ground& ground,
                          std::ostream& out) {
   if (ground.standby) return {};
   if (!ground.restore) return make_first_key(options, setup, out);
-  if (const auto put = put_stores(options, setup, *ground.restore, out); !put) return put;
+  if (const auto put = put_stores(options, setup, ground, out); !put) return put;
   // From here on either command ends it.
   return ground.restore->end();
 }
@@ -394,10 +398,17 @@ int init(Options& options, Invocation& invocation) {
     return report(done.error());
   }
   if (!started) return kExitWrongState;
-  if (!starting || options.wait_seconds == 0) return kExitOk;
-  const auto up = await_token(options, ground, invocation.out);
-  if (!up) return report(up.error());
-  return ground.restore ? open_volumes(options) : kExitOk;
+  const int complete = ground.lost.empty() ? kExitOk : kExitLost;
+  if (starting && options.wait_seconds > 0) {
+    const auto up = await_token(options, ground, invocation.out);
+    if (!up) return report(up.error());
+    const int opened = ground.restore ? open_volumes(options) : kExitOk;
+    if (opened != kExitOk && complete == kExitOk) return opened;
+  }
+  if (complete == kExitLost)
+    invocation.err << "coffer: all is restored but these keys, which do not open on this token:\n"
+                   << ground.lost;
+  return complete;
 }
 
 void declare_hidden(CLI::App& command, Options& options) {
@@ -442,6 +453,10 @@ void declare_init(CLI::App& parent, Invocation& invocation) {
                    "Folder that `coffer backup` made: its keys and volumes, on the token made anew")
       ->excludes(none)
       ->excludes(generate);
+  command
+      ->add_flag("--accept-lost", options->accept_lost,
+                 "Restore all but the keys that do not open, and name those (exit 3)")
+      ->needs("--restore");
   command->add_flag("--plain-pin", options->plain_pin,
                     "Keep the PIN in a file of root's, not as an encrypted credential");
   command->add_flag("--yes", options->shares.ask_nothing,

@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -40,10 +42,15 @@ struct Source {
   bool required = false;
 };
 
+constexpr std::size_t kRootsMax = 16;
+constexpr std::size_t kCensusBytesMax = 2 * NamedKeys::kEncodedBytesMax;
+
 // What the copy of the keys holds.
 struct Census {
   std::uint64_t keys = 0;
   std::string root_id;
+  NamedKeys damaged;
+  NamedKeys resident;
 };
 
 // The folder that an owner's copy lies in, with all that is in it until the object is gone.
@@ -115,27 +122,60 @@ Result<void> require_same(const BackupManifest::File& wanted, const BackupManife
   return fail(Reason::kStoreDamaged, wanted.name + " of the backup is not what was backed up");
 }
 
-Result<Census> count_keys(const std::string& path) {
-  const auto store = keyring::open_sqlite_key_store(path);
-  if (!store) return tl::unexpected(store.error());
-  Census census;
+// Calls `look` with every record of the store.
+template <class Look>
+Result<void> for_each_record(keyring::KeyStore& store, Look look) {
   keyring::KeyQuery query;
   query.count_max = kKeysPerPage;
   for (;;) {
-    const auto page = (*store)->list(query);
+    const auto page = store.list(query);
     if (!page) return tl::unexpected(page.error());
-    for (const auto& stored : *page) {
-      const auto record = keyring::CmkRecord::decode(stored.record);
-      if (!record) return pass(record.error(), "back up key " + stored.id.str());
-      if (census.root_id.empty()) census.root_id = record->root_id;
-      if (record->root_id != census.root_id)
-        return fail(Reason::kRecordInvalid,
-                    "key " + stored.id.str() + " is under another root key than those before it");
-      ++census.keys;
-    }
-    if (page->size() < kKeysPerPage) return census;
+    for (const auto& stored : *page) look(stored.id, keyring::CmkRecord::decode(stored.record));
+    if (page->size() < kKeysPerPage) return {};
     query.after = page->back().id;
   }
+}
+
+// The root key that most records are under: one that was damaged, or put there, is not.
+Result<std::string> root_of_most(keyring::KeyStore& store) {
+  std::map<std::string, std::uint64_t> roots;
+  const auto counted = for_each_record(store, [&](const CmkId&, const auto& record) {
+    if (record && (roots.contains(record->root_id) || roots.size() < kRootsMax))
+      ++roots[record->root_id];
+  });
+  if (!counted) return tl::unexpected(counted.error());
+  std::vector<std::pair<std::uint64_t, std::string>> ranked;
+  ranked.reserve(roots.size());
+  for (const auto& [root, count] : roots) ranked.emplace_back(count, root);
+  std::ranges::sort(ranked, std::greater<>());
+  if (ranked.empty()) return std::string();
+  if (ranked.size() > 1 && ranked[0].first == ranked[1].first)
+    return fail(Reason::kRecordInvalid, "as many keys are under the root key " + ranked[0].second +
+                                            " as under " + ranked[1].second);
+  return ranked.front().second;
+}
+
+Result<Census> count_keys(const std::string& path) {
+  const auto store = keyring::open_sqlite_key_store(path);
+  if (!store) return tl::unexpected(store.error());
+  auto root = root_of_most(**store);
+  if (!root) return tl::unexpected(root.error());
+  Census census;
+  census.root_id = std::move(*root);
+  const auto counted = for_each_record(**store, [&](const CmkId& id, const auto& record) {
+    ++census.keys;
+    if (!record) {
+      census.damaged.add(id, "", record.error().str());
+    } else if (record->root_id != census.root_id) {
+      census.damaged.add(id, record->alias, "it is under the root key " + record->root_id);
+    } else if (record->protection == keyring::Protection::kResident) {
+      census.resident.add(id, record->alias, "it was made in its token and never leaves it");
+    }
+  });
+  if (!counted) return tl::unexpected(counted.error());
+  if (census.keys > 0 && census.root_id.empty())
+    return fail(Reason::kRecordInvalid, "no record is sound: " + census.damaged.keys.front().str());
+  return census;
 }
 
 // As its owner: a consistent copy goes to `to`. Of the keys, what the copy holds goes to `tell`.
@@ -147,8 +187,11 @@ Result<void> copy_as_owner(const Source& source, int to, int tell) {
   if (source.name == BackupManifest::kKeys) {
     const auto census = count_keys(copy);
     if (!census) return tl::unexpected(census.error());
-    const Bytes text = ByteWriter().u64(census->keys).text(census->root_id).take();
-    if (const auto told = write_exactly_at(tell, text, 0); !told) return told;
+    ByteWriter text;
+    text.u64(census->keys).text(census->root_id);
+    census->damaged.write(text);
+    census->resident.write(text);
+    if (const auto told = write_exactly_at(tell, text.view(), 0); !told) return told;
   }
   const auto fd = open_to_read(copy);
   if (!fd) return tl::unexpected(fd.error());
@@ -158,12 +201,14 @@ Result<void> copy_as_owner(const Source& source, int to, int tell) {
 }
 
 Result<Census> read_census(int fd) {
-  Bytes text(256);
-  const ssize_t count = ::pread(fd, text.data(), text.size(), 0);
-  ByteReader in(ByteView(text).first(static_cast<std::size_t>(std::max<ssize_t>(count, 0))));
+  const auto text = read_file("/proc/self/fd/" + std::to_string(fd), kCensusBytesMax);
+  if (!text) return tl::unexpected(text.error());
+  ByteReader in(*text);
   Census out;
   out.keys = in.u64();
   out.root_id = in.text(64);
+  out.damaged = NamedKeys::read(in);
+  out.resident = NamedKeys::read(in);
   if (const auto whole = in.finish(Reason::kInternal, "number of keys"); !whole)
     return tl::unexpected(whole.error());
   return out;
@@ -206,8 +251,8 @@ Result<void> begin_folder(const std::string& partial) {
   return {};
 }
 
-Result<BackupManifest> fill(const HostPlaces& places, const HostId& host, const std::string& folder,
-                            const std::function<void(std::string_view)>& after) {
+Result<Backup> fill(const HostPlaces& places, const HostId& host, const std::string& folder,
+                    const std::function<void(std::string_view)>& after) {
   const auto agent = places.agent_state() + "/";
   // In this order: cold_backup.h says why.
   const std::array<Source, 3> sources{
@@ -225,7 +270,7 @@ Result<BackupManifest> fill(const HostPlaces& places, const HostId& host, const 
     after(source.name);
   }
   std::ranges::sort(manifest.files, {}, &BackupManifest::File::name);
-  const auto census = read_census(tell->get());
+  auto census = read_census(tell->get());
   if (!census) return tl::unexpected(census.error());
   if (census->keys == 0) return fail(Reason::kNoSuchKey, "there are no keys to back up");
   manifest.keys = census->keys;
@@ -233,18 +278,18 @@ Result<BackupManifest> fill(const HostPlaces& places, const HostId& host, const 
 
   const auto text = manifest.to_text();
   // What no restore would take must not count as a backup.
-  if (const auto read = BackupManifest::parse(text); !read) return read;
+  if (const auto read = BackupManifest::parse(text); !read) return tl::unexpected(read.error());
   const auto written =
       write_file_durably(folder + "/" + std::string(kManifest), as_bytes(text), 0600);
   if (!written) return tl::unexpected(written.error());
   after(kManifest);
-  return manifest;
+  return Backup{std::move(manifest), std::move(census->damaged), std::move(census->resident)};
 }
 
 }  // namespace
 
-Result<BackupManifest> make_backup(const HostPlaces& places, const std::string& folder,
-                                   const std::function<void(std::string_view step)>& after_step) {
+Result<Backup> make_backup(const HostPlaces& places, const std::string& folder,
+                           const std::function<void(std::string_view step)>& after_step) {
   const auto after = [&](std::string_view step) {
     if (after_step) after_step(step);
   };
@@ -259,17 +304,17 @@ Result<BackupManifest> make_backup(const HostPlaces& places, const std::string& 
   if (const auto begun = begin_folder(partial); !begun) return tl::unexpected(begun.error());
   after("folder");
 
-  auto manifest = fill(places, *host, partial, after);
-  if (!manifest) {
+  auto made = fill(places, *host, partial, after);
+  if (!made) {
     fs::remove_all(partial, error);
-    return manifest;
+    return made;
   }
   if (::rename(partial.c_str(), folder.c_str()) != 0)
     return fail_errno(errno, "put " + folder + " in place");
   const auto parent = fs::path(folder).parent_path().string();
   if (const auto synced = sync_folder(parent.empty() ? "." : parent); !synced)
     return tl::unexpected(synced.error());
-  return manifest;
+  return made;
 }
 
 Result<BackupManifest> check_backup(const std::string& folder) {

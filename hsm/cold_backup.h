@@ -8,11 +8,16 @@
 #include "core/base/result.h"
 #include "hsm/backup_manifest.h"
 #include "hsm/host_setup.h"
+#include "hsm/named_keys.h"
 
 namespace coffer::hsm {
 
 // A cold backup: a folder with what a host needs, beside its recovery shares, to open all its
 // volumes with another token (docs/formats/backup.md). No key is in it that opens without them.
+//
+// A record that is malformed, or under another root key than most, keeps no other from being
+// copied: it is copied with them, and named. So are keys that no backup brings back, as they were
+// made in their token and never left it.
 //
 // Made while everything runs. Floors are copied before the records that they hold for, and the
 // registry before the keys that its volumes are wrapped under: what changes meanwhile is newer than
@@ -25,10 +30,15 @@ namespace coffer::hsm {
 //   kNameTaken      `folder` is there, or `folder`.partial holds what no backup left.
 //   kNoSuchFile     the host has no id: it was not set up.
 //   kNoSuchKey      there are no keys to back up.
-//   kRecordInvalid  a record is malformed, or not all are under one root key; names the key.
+//   kRecordInvalid  no record is sound, or no root key is that of most.
 //   kStoreUnavailable, kStoreDamaged, kIoError   nothing is left but the folders that were there.
-Result<BackupManifest> make_backup(const HostPlaces& places, const std::string& folder,
-                                   const std::function<void(std::string_view step)>& after_step);
+struct Backup {
+  BackupManifest manifest;
+  NamedKeys damaged{};   // Their records will not open.
+  NamedKeys resident{};  // Usable in the token that they were made in alone.
+};
+Result<Backup> make_backup(const HostPlaces& places, const std::string& folder,
+                           const std::function<void(std::string_view step)>& after_step);
 
 // Reads the manifest and compares every file with it.
 //   kNoSuchFile     it is no backup, or a file is missing.

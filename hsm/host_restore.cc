@@ -5,13 +5,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "core/audit/record.h"
 #include "core/base/bytes.h"
 #include "core/base/files.h"
 #include "core/base/unique_fd.h"
@@ -27,18 +31,38 @@ namespace {
 constexpr std::string_view kMark = "restored";
 constexpr std::chrono::hours kDrillTime{6};
 
+constexpr std::string_view kLostFile = "restored.lost";
+constexpr std::size_t kReportBytesMax = NamedKeys::kEncodedBytesMax;
+constexpr std::size_t kNamedInErrorMax = 20;
+
 // What the drill tells its parent, beside its outcome.
 Result<void> tell(int fd, const DrillReport& report) {
-  return write_exactly_at(fd, ByteWriter().u64(report.opened).u64(report.sealed).take(), 0);
+  return write_exactly_at(fd, report.encode(), 0);
 }
 Result<DrillReport> hear(int fd) {
-  std::array<std::byte, 16> text{};
-  if (const auto read = read_exactly_at(fd, text, 0); !read) return tl::unexpected(read.error());
-  ByteReader in(text);
-  DrillReport report;
-  report.opened = in.u64();
-  report.sealed = in.u64();
-  return report;
+  const auto text = read_file("/proc/self/fd/" + std::to_string(fd), kReportBytesMax);
+  if (!text) return tl::unexpected(text.error());
+  return DrillReport::decode(*text);
+}
+
+audit::Event note_of(std::string text) {
+  audit::Event event;
+  event.kind = audit::Kind::kNote;
+  event.actor.origin = audit::Origin::kCli;
+  event.actor.uid = 0;
+  event.operation = "key.restore";
+  event.text = std::move(text);
+  return event;
+}
+
+Error lost_error(const DrillReport& report) {
+  const auto& lost = report.lost;
+  std::string text = std::to_string(lost.count) + " keys do not open on this token:";
+  for (std::size_t i = 0; i < std::min(lost.keys.size(), kNamedInErrorMax); ++i)
+    text += " " + lost.keys[i].id.str();
+  if (lost.count > kNamedInErrorMax) text += " …";
+  return {Reason::kRecordInvalid, text + " (the first: " + lost.keys.front().why +
+                                      "); --accept-lost brings all others back without them"};
 }
 
 }  // namespace
@@ -180,38 +204,70 @@ Result<void> HostRestore::fill_staging() const {
   return {};
 }
 
-Result<DrillReport> HostRestore::drill(HostSetup& setup, const SecretBytes& pin) const {
+// As the agent's user.
+Result<void> HostRestore::keep_lost(const HostSetup::Agent& agent,
+                                    const DrillReport& report) const {
+  std::vector<audit::Event> events;
+  for (const auto& key : report.lost.keys) {
+    events.push_back(note_of("lost: " + key.why));
+    events.back().cmk = key.id;
+  }
+  events.push_back(note_of("a cold backup of " + std::to_string(manifest_.keys) +
+                           " keys, lost ones accepted: " + report.str()));
+  for (std::size_t i = 0; i < events.size(); i += audit::AuditLog::kEventsMax) {
+    const auto count = std::min(events.size() - i, audit::AuditLog::kEventsMax);
+    const auto recorded = agent.log.append(std::span(events).subspan(i, count));
+    if (!recorded) return tl::unexpected(recorded.error());
+  }
+  return write_file_durably(staging() + "/" + std::string(kLostFile), as_bytes(report.lost.lines()),
+                            0600);
+}
+
+Result<DrillReport> HostRestore::drill(HostSetup& setup, const SecretBytes& pin, Lost lost) const {
   const auto heard = make_memfd("coffer-drill", 0);
   if (!heard) return tl::unexpected(heard.error());
-  const auto drilled =
-      setup.as_agent(staging(), pin, kDrillTime, [&](const HostSetup::Agent& agent) {
+  const auto drilled = setup.as_agent(
+      staging(), pin, kDrillTime, [&](const HostSetup::Agent& agent) -> Result<void> {
         const auto health = agent.vault.health();
         if (health.state != keyring::VaultState::kUp)
-          return Result<void>(fail(Reason::kHsmAbsent, "the token is not up: " + health.detail));
+          return fail(Reason::kHsmAbsent, "the token is not up: " + health.detail);
         if (const auto same = require_root(health.root_id); !same) return same;
         const auto report = drill_keys(agent);
-        return report ? tell(heard->get(), *report) : Result<void>(tl::unexpected(report.error()));
+        if (!report) return tl::unexpected(report.error());
+        if (!report->lost.empty() && lost == Lost::kRefuse)
+          return tl::unexpected(lost_error(*report));
+        if (!report->lost.empty()) {
+          if (const auto kept = keep_lost(agent, *report); !kept) return kept;
+        }
+        return tell(heard->get(), *report);
       });
   if (!drilled) return tl::unexpected(drilled.error());
   return hear(heard->get());
 }
 
-Result<std::optional<DrillReport>> HostRestore::put_stores(HostSetup& setup,
-                                                           const SecretBytes& pin) const {
-  if (holds_stores(places_.agent_state())) return std::nullopt;
-  if (const auto filled = fill_staging(); !filled) return tl::unexpected(filled.error());
-  const auto given = places_.agent_user.change_owner(staging());
-  if (!given) return tl::unexpected(given.error());
-  const auto report = drill(setup, pin);
-  if (!report) return pass(report.error(), "drill");
-  after("drill");
-  // Its files are on the disk, and so is what the drill wrote. An empty folder is replaced by it.
-  if (::rename(staging().c_str(), places_.agent_state().c_str()) != 0)
-    return fail_errno(errno, "put " + places_.agent_state() + " in place");
-  const auto parent = fs::path(staging()).parent_path().string();
-  if (const auto synced = sync_folder(parent); !synced) return tl::unexpected(synced.error());
-  after("in-place");
-  return std::optional(*report);
+Result<HostRestore::Outcome> HostRestore::put_stores(HostSetup& setup, const SecretBytes& pin,
+                                                     Lost lost) const {
+  Outcome outcome;
+  if (!holds_stores(places_.agent_state())) {
+    if (const auto filled = fill_staging(); !filled) return tl::unexpected(filled.error());
+    const auto given = places_.agent_user.change_owner(staging());
+    if (!given) return tl::unexpected(given.error());
+    auto report = drill(setup, pin, lost);
+    if (!report) return pass(report.error(), "drill");
+    outcome.report = std::move(*report);
+    after("drill");
+    // Its files are on the disk, and so is what the drill wrote. An empty folder is replaced by it.
+    if (::rename(staging().c_str(), places_.agent_state().c_str()) != 0)
+      return fail_errno(errno, "put " + places_.agent_state() + " in place");
+    const auto parent = fs::path(staging()).parent_path().string();
+    if (const auto synced = sync_folder(parent); !synced) return tl::unexpected(synced.error());
+    after("in-place");
+  }
+  const auto names =
+      read_file(places_.agent_state() + "/" + std::string(kLostFile), kReportBytesMax);
+  if (!names && names.error().reason() != Reason::kNoSuchFile) return tl::unexpected(names.error());
+  if (names) outcome.lost = as_text(*names);
+  return outcome;
 }
 
 }  // namespace coffer::hsm

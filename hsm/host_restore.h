@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,7 +24,8 @@ namespace coffer::hsm {
 //   as 6     in a folder beside the agent's: registry and key records, and the drill on them; then
 //            that folder becomes the agent's. `restored`, its last file, is the backup's manifest.
 //            Once that is written the folder is kept: what a drill changes in the records, the
-//            vault has been shown, and would refuse the backup's own from then on.
+//            vault has been shown, and would refuse the backup's own from then on. `restored.lost`
+//            names keys that do not open, one in a line, where they were accepted as lost.
 //
 // As root, with one thread.
 class HostRestore {
@@ -53,10 +56,20 @@ class HostRestore {
   // All is in place but the id.
   Result<void> end() const;
 
-  // Step 6. `pin` as of HostSetup::as_agent(). None: an earlier run had done it.
+  // What to do about keys that do not open.
+  enum class Lost : std::uint8_t {
+    kRefuse,
+    kAccept,  // All others are brought back. Each is recorded as lost; its record stays as it is.
+  };
+  struct Outcome {
+    std::optional<DrillReport> report;  // None: an earlier run had done it.
+    std::string lost;                   // Lines that name the lost keys; "": there are none.
+  };
+  // Step 6. `pin` as of HostSetup::as_agent().
   //   kNameTaken       the token has another root key than the backup's.
-  //   kRecordInvalid   keys do not open; names them. The agent's state is not in place then.
-  Result<std::optional<DrillReport>> put_stores(HostSetup& setup, const SecretBytes& pin) const;
+  //   kRecordInvalid   keys do not open, and are not accepted as lost; names them. The agent's
+  //                    state is not in place then.
+  Result<Outcome> put_stores(HostSetup& setup, const SecretBytes& pin, Lost lost) const;
 
  private:
   HostRestore(HostPlaces places, std::string folder, BackupManifest manifest,
@@ -70,7 +83,8 @@ class HostRestore {
   // Whether the stores in `folder` are this backup's, and whole.
   bool holds_stores(const std::string& folder) const;
   Result<void> fill_staging() const;
-  Result<DrillReport> drill(HostSetup& setup, const SecretBytes& pin) const;
+  Result<DrillReport> drill(HostSetup& setup, const SecretBytes& pin, Lost lost) const;
+  Result<void> keep_lost(const HostSetup::Agent& agent, const DrillReport& report) const;
   Result<void> require_root(const std::string& root_id) const;
   void after(std::string_view step) const;
 

@@ -154,7 +154,7 @@ Result<void> work_as_agent(const std::string& folder, const HostId& host, int va
   keyring::Keyring keyring({vault, *parts->store, *parts->journal, system_clock()});
   if (const auto reconciled = keyring.reconcile(); !reconciled)
     return tl::unexpected(reconciled.error());
-  return work({vault, *parts->store, keyring, host});
+  return work({vault, *parts->store, keyring, *parts->journal, host});
 }
 
 Result<void> create_first_key(const HostSetup::Agent& agent) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/audit/audit_log.h"
 #include "core/base/id.h"
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
@@ -125,6 +126,7 @@ class HostSetup {
     keyring::KeyVault& vault;  // Of this token, in a process started for it.
     keyring::KeyStore& store;
     keyring::Keyring& keyring;
+    audit::AuditLog& log;
     HostId host;
   };
   // Runs `work` in a child, as the agent's user, over the store and the journal in `folder`, which

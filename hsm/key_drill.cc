@@ -2,7 +2,6 @@
 #include "hsm/key_drill.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "core/audit/record.h"
 #include "core/crypto/ec.h"
@@ -22,7 +21,6 @@ using keyring::SignScheme;
 namespace {
 
 constexpr std::size_t kRecordsPerPage = 256;
-constexpr std::size_t kNamedMax = 20;
 constexpr std::size_t kSampleBytes = 32;
 
 audit::Actor actor() {
@@ -100,61 +98,105 @@ Result<void> use(const HostSetup::Agent& agent, const CmkRecord& key) {
                                             : decrypt(agent, key, sample);
 }
 
+// Whether it was the vault that could not be asked, whatever the key is.
+bool is_of_vault(Reason reason) {
+  return reason == Reason::kHsmAbsent || reason == Reason::kHsmTimeout ||
+         reason == Reason::kHsmLoginNeeded || reason == Reason::kHsmPinIncorrect ||
+         reason == Reason::kHsmPinLocked || reason == Reason::kHsmBusy ||
+         reason == Reason::kStoreUnavailable || reason == Reason::kAuditUnavailable;
+}
+
 // Whether a key is not used for what it is, not for the token.
 bool is_at_rest(Reason reason) {
   return reason == Reason::kKeyPendingImport || reason == Reason::kKeyExhausted;
 }
 
-// True: it was used; false: its seal holds.
-Result<bool> try_one(const HostSetup::Agent& agent, const keyring::StoredRecord& stored) {
+enum class Tried : std::uint8_t { kOpens, kSealed, kResidentSealed };
+
+Result<Tried> try_one(const HostSetup::Agent& agent, const keyring::StoredRecord& stored,
+                      std::string& alias) {
   const auto record = CmkRecord::decode(stored.record);
   if (!record) return tl::unexpected(record.error());
   if (record->id != stored.id) return fail(Reason::kRecordInvalid, "it is another key's record");
+  alias = record->alias;
   if (const auto holds = agent.vault.present(stored.record); !holds)
     return tl::unexpected(holds.error());
-  if (record->state != KeyState::kEnabled) return false;
+  const bool resident = record->protection == keyring::Protection::kResident;
+  const auto at_rest = resident ? Tried::kResidentSealed : Tried::kSealed;
+  if (record->state != KeyState::kEnabled) return at_rest;
   const auto used = use(agent, *record);
-  if (used) return true;
-  if (is_at_rest(used.error().reason())) return false;
+  if (used) return Tried::kOpens;
+  if (is_at_rest(used.error().reason())) return at_rest;
+  if (resident && !is_of_vault(used.error().reason()))
+    return pass(used.error(), "it was made in a token that it never left, and this is another one");
   return tl::unexpected(used.error());
+}
+
+void count(Tried tried, DrillReport& report) {
+  report.opened += tried == Tried::kOpens ? 1 : 0;
+  report.sealed += tried == Tried::kOpens ? 0 : 1;
+  report.resident += tried == Tried::kResidentSealed ? 1 : 0;
+}
+
+std::string of_keys(std::uint64_t number, std::string_view one, std::string_view more) {
+  return std::to_string(number) + " " + std::string(number == 1 ? one : more);
 }
 
 }  // namespace
 
 std::string DrillReport::str() const {
-  return std::to_string(opened) + (opened == 1 ? " key opens" : " keys open") +
-         (sealed == 0 ? std::string()
-                      : "; " + std::to_string(sealed) +
-                            " not in use, checked without being used: disabled, archived, to be "
-                            "deleted or without material");
+  std::string text = of_keys(opened, "key opens", "keys open");
+  if (sealed > 0) {
+    text += "; " + std::to_string(sealed) +
+            " not in use, checked without being used: disabled, archived, to be deleted or without "
+            "material";
+  }
+  if (resident > 0)
+    text += "; " + std::to_string(resident) + " of these made in a token that they never left";
+  if (!lost.empty()) text += "; " + of_keys(lost.count, "key does", "keys do") + " not open";
+  return text;
+}
+
+Bytes DrillReport::encode() const {
+  ByteWriter out;
+  out.u64(opened).u64(sealed).u64(resident);
+  lost.write(out);
+  return out.take();
+}
+
+Result<DrillReport> DrillReport::decode(ByteView bytes) {
+  ByteReader in(bytes);
+  DrillReport report;
+  report.opened = in.u64();
+  report.sealed = in.u64();
+  report.resident = in.u64();
+  report.lost = NamedKeys::read(in);
+  if (const auto whole = in.finish(Reason::kInternal, "outcome of a drill"); !whole)
+    return tl::unexpected(whole.error());
+  return report;
 }
 
 Result<DrillReport> drill_keys(const HostSetup::Agent& agent) {
   DrillReport report;
-  std::vector<std::string> lost;
-  std::string why;
   keyring::KeyQuery query;
   query.count_max = kRecordsPerPage;
   for (;;) {
     const auto page = agent.store.list(query);
     if (!page) return tl::unexpected(page.error());
     for (const auto& stored : *page) {
-      const auto tried = try_one(agent, stored);
+      std::string alias;
+      const auto tried = try_one(agent, stored, alias);
       if (tried) {
-        ++(*tried ? report.opened : report.sealed);
+        count(*tried, report);
         continue;
       }
-      if (lost.empty()) why = tried.error().str();
-      lost.push_back(stored.id.str());
+      // A token that went away says nothing of the key.
+      if (is_of_vault(tried.error().reason())) return tl::unexpected(tried.error());
+      report.lost.add(stored.id, alias, tried.error().str());
     }
-    if (page->size() < kRecordsPerPage) break;
+    if (page->size() < kRecordsPerPage) return report;
     query.after = page->back().id;
   }
-  if (lost.empty()) return report;
-  std::string text = std::to_string(lost.size()) + " keys do not open on this token:";
-  for (std::size_t i = 0; i < std::min(lost.size(), kNamedMax); ++i) text += " " + lost[i];
-  if (lost.size() > kNamedMax) text += " …";
-  return fail(Reason::kRecordInvalid, text + " (the first: " + why + ")");
 }
 
 }  // namespace coffer::hsm

@@ -77,13 +77,14 @@ class RestoreTest : public tests::InitHostTest {
   static constexpr const char* kVolume = "data";
 
   // A host with keys and a volume; its backup in `backup()`, two of its shares in `typed()`.
-  void make_host(const std::string& host) {
+  void make_host(const std::string& host,
+                 const std::function<Result<void>(const HostSetup::Agent&)>& keys = make_keys) {
     const auto made = init(host, {"--yes"});
     ASSERT_EQ(made.status, 0) << made.output;
     HostSetup setup(places(host));
-    ASSERT_THAT(setup.as_agent(places(host).agent_state(), SecretBytes(), std::chrono::seconds(90),
-                               make_keys),
-                Succeeds());
+    ASSERT_THAT(
+        setup.as_agent(places(host).agent_state(), SecretBytes(), std::chrono::seconds(90), keys),
+        Succeeds());
     make_volume(host);
     for (const auto& share : {shares_of(host)[2], shares_of(host)[0]})
       std::ofstream(typed(), std::ios::app) << tests::read_text(share);

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <set>
 
 namespace coffer::tests {
 namespace {
@@ -52,26 +53,34 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 // The program with its threads, each of which stops before and after every call of the kernel.
 class Watch {
  public:
-  Watch(::pid_t child, std::optional<std::size_t> kill_at) : child_(child), kill_at_(kill_at) {}
+  Watch(::pid_t child, std::optional<std::size_t> kill_at, Watched watched)
+      : child_(child), kill_at_(kill_at), watched_(watched) {}
 
   Result<WatchedRun> run() {
     int status = 0;
     if (::waitpid(child_, &status, 0) != child_) return fail_errno(errno, "wait for a program");
     if (!WIFSTOPPED(status)) return fail(Reason::kIoError, "a program cannot be watched here");
-    const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+    if (watched_ == Watched::kChildren) options |= PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK;
     if (::ptrace(PTRACE_SETOPTIONS, child_, nullptr, options) != 0) {
       return fail_errno(errno, "watch a program");
     }
     go_on(child_, 0);
     for (;;) {
       const ::pid_t task = ::waitpid(-1, &status, __WALL);
+      if (task < 0 && errno == ECHILD && ended_) return run_;
       if (task < 0) return fail_errno(errno, "wait for a program");
       if (WIFSTOPPED(status)) {
+        tasks_.insert(task);
         stopped(task, status);
-      } else if (task == child_) {
-        if (WIFEXITED(status)) run_.status = WEXITSTATUS(status);
-        return run_;
+        continue;
       }
+      tasks_.erase(task);
+      if (task == child_) {
+        ended_ = true;
+        if (WIFEXITED(status)) run_.status = WEXITSTATUS(status);
+      }
+      if (ended_ && (watched_ == Watched::kProgram || tasks_.empty())) return run_;
     }
   }
 
@@ -83,7 +92,16 @@ class Watch {
   void stopped(::pid_t task, int status) {
     constexpr int kCall = SIGTRAP | 0x80;  // PTRACE_O_TRACESYSGOOD
     const int signal = WSTOPSIG(status);
+    // Begun just before the kill.
+    if (run_.killed) {
+      ::kill(task, SIGKILL);
+      return;
+    }
     if (signal != kCall) {
+      // The news of another task, which may not have stopped yet.
+      unsigned long begun = 0;
+      if (status >> 16 != 0 && ::ptrace(PTRACE_GETEVENTMSG, task, nullptr, &begun) == 0)
+        tasks_.insert(static_cast<::pid_t>(begun));
       // A thread's first stop and the news of it are this watch's own.
       const bool own = signal == SIGSTOP || signal == SIGTRAP;
       return go_on(task, own ? 0 : signal);
@@ -93,7 +111,7 @@ class Watch {
     if (got > 0 && !run_.killed && is_point(info)) {
       if (run_.points == kill_at_) {
         run_.killed = true;
-        ::kill(child_, SIGKILL);
+        for (const ::pid_t one : tasks_) ::kill(one, SIGKILL);
         return;
       }
       ++run_.points;
@@ -103,14 +121,17 @@ class Watch {
 
   ::pid_t child_;
   std::optional<std::size_t> kill_at_;
+  Watched watched_;
   WatchedRun run_;
+  std::set<::pid_t> tasks_;  // Processes and their threads.
+  bool ended_ = false;       // The program itself.
 };
 
 }  // namespace
 
 Result<WatchedRun> run_to_kill_point(std::vector<std::string> words,
                                      std::vector<std::string> environment,
-                                     std::optional<std::size_t> kill_at) {
+                                     std::optional<std::size_t> kill_at, Watched watched) {
   auto arguments = pointers(words);
   arguments.push_back(nullptr);
   auto variables = pointers(environment);
@@ -119,7 +140,7 @@ Result<WatchedRun> run_to_kill_point(std::vector<std::string> words,
   const ::pid_t child = ::fork();
   if (child < 0) return fail_errno(errno, "start a program");
   if (child == 0) become(arguments.data(), variables.data());
-  return Watch(child, kill_at).run();
+  return Watch(child, kill_at, watched).run();
 }
 
 }  // namespace coffer::tests

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/crypto/digest.h"
+#include "hsm/key_commitment.h"
 
 namespace coffer::hsm {
 namespace {
@@ -226,22 +227,27 @@ void RuledVault::Core::give_back_uses(const CmkRecord& record, std::size_t count
   if (found != uses_.end()) found->second -= count;
 }
 
-RuledVault::Core::Wrapping RuledVault::Core::begin_wrap(const CmkRecord& record,
-                                                        const KeyContext& context) {
-  Wrapping wrapping{{record.current().profile, record.id, record.current().number, {}, {}, {}}, {}};
+Result<RuledVault::Core::Wrapping> RuledVault::Core::begin_wrap(const CmkRecord& record,
+                                                                std::span<const std::byte> plain,
+                                                                const KeyContext& context) {
+  // Whatever the profile: the HMAC of those without GCM is by one key for all CMKs of a token.
+  auto text = with_commitment(plain);
+  if (!text) return tl::unexpected(text.error());
+  const KeyVersion& version = record.current();
+  Wrapping wrapping{{version.profile, record.id, version.number, {}, {}, {}}, {}, std::move(*text)};
   wrapping.aad = wrap_aad(wrapping.blob, context);
   return wrapping;
 }
 
 Result<WrappedKey> RuledVault::Core::finish_wrap(Wrapping wrapping, Result<Ciphertext> made) {
-  auto& [blob, aad] = wrapping;
+  auto& blob = wrapping.blob;
   if (!made) return pass(made.error(), "wrap under key " + blob.cmk.str());
   blob.nonce = std::move(made->nonce);
   blob.ciphertext = std::move(made->bytes);
   blob.tag = std::move(made->tag);
   if (is_gcm(blob.profile)) return std::move(blob);
   const auto mac =
-      parts.token.mac(MacKey::kWrap, wrap_mac_message(aad, blob.nonce, blob.ciphertext));
+      parts.token.mac(MacKey::kWrap, wrap_mac_message(wrapping.aad, blob.nonce, blob.ciphertext));
   if (!mac) return tl::unexpected(mac.error());
   blob.tag.assign(mac->begin(), mac->end());
   return std::move(blob);
@@ -250,10 +256,11 @@ Result<WrappedKey> RuledVault::Core::finish_wrap(Wrapping wrapping, Result<Ciphe
 Result<WrappedKey> RuledVault::Core::encrypt(const CmkRecord& record,
                                              std::span<const std::byte> plain,
                                              const KeyContext& context) {
-  auto wrapping = begin_wrap(record, context);
-  const EncryptJob job{plain, wrapping.aad};
+  auto wrapping = begin_wrap(record, plain, context);
+  if (!wrapping) return tl::unexpected(wrapping.error());
+  const EncryptJob job = wrapping->job();
   auto made = run({record, record.current()}, {&job, 1});
-  return finish_wrap(std::move(wrapping), std::move(made.front()));
+  return finish_wrap(std::move(*wrapping), std::move(made.front()));
 }
 
 std::vector<Result<WrappedKey>> RuledVault::Core::encrypt_some(
@@ -270,10 +277,12 @@ std::vector<Result<WrappedKey>> RuledVault::Core::encrypt_some(
       results[i] = tl::unexpected(allowed.error());
     } else if (key.size() != context.key_bytes) {
       results[i] = tl::unexpected(wrong_length(Reason::kInvalidArgs));
+    } else if (auto wrapping = begin_wrap(record, key.reveal(), context); !wrapping) {
+      results[i] = tl::unexpected(wrapping.error());
     } else {
       places.push_back(i);
-      begun.push_back(begin_wrap(record, context));
-      jobs.push_back({key.reveal(), begun.back().aad});
+      begun.push_back(std::move(*wrapping));
+      jobs.push_back(begun.back().job());
     }
   }
   auto made = run({record, record.current()}, jobs);
@@ -317,6 +326,11 @@ DecryptJob RuledVault::Core::job_of(const Presented& key, const Unwrapping& unwr
 
 Result<SecretBytes> RuledVault::Core::finish_unwrap(const Presented& key,
                                                     Result<SecretBytes> plain) {
+  if (plain && !take_commitment(*plain)) {
+    return fail(Reason::kBlobInvalid, "the wrapped key was not made under version " +
+                                          std::to_string(key.blob.cmk_version) + " of key " +
+                                          key.blob.cmk.str() + ": it does not commit to it");
+  }
   if (plain && plain->size() != key.context.key_bytes)
     return tl::unexpected(wrong_length(Reason::kBlobInvalid));
   return plain;

@@ -155,12 +155,16 @@ class RuledVault::Core {
   // In the token, or in locked memory, as the key's protection says. One result per job.
   std::vector<Result<Ciphertext>> run(const TokenKey& key, std::span<const EncryptJob> jobs);
   std::vector<Result<SecretBytes>> run(const TokenKey& key, std::span<const DecryptJob> jobs);
-  // The blob of `key`, without what the token adds, and what the token is to do.
+  // The blob of a key, without what the token adds, and what the token is to do.
   struct Wrapping {
     WrappedKey blob;
     Bytes aad;
+    SecretBytes text;  // With its commitment.
+
+    EncryptJob job() const { return {text.reveal(), aad}; }
   };
-  static Wrapping begin_wrap(const CmkRecord& record, const KeyContext& context);
+  static Result<Wrapping> begin_wrap(const CmkRecord& record, std::span<const std::byte> plain,
+                                     const KeyContext& context);
   Result<WrappedKey> finish_wrap(Wrapping wrapping, Result<Ciphertext> made);
   // What the token is to do for `key`, and under which version.
   struct Unwrapping {

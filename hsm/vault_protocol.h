@@ -45,7 +45,8 @@ inline constexpr std::size_t kImportTokenBytesMax = 128;
 inline constexpr std::size_t kImportWrappedBytesMax = 8192;
 // What one result may take in an answer, beside the key or wrapped key in it.
 inline constexpr std::size_t kResultOverheadBytes = kResultTextBytesMax + 32;
-// What a wrapped key takes more than the key in it: header, nonce, tag, padding, lengths.
+// What a wrapped key takes more than the key in it: header, nonce, tag, commitment, padding,
+// lengths.
 inline constexpr std::size_t kWrapOverheadBytes = 160;
 
 // In front of every request stands how long the vault may work on it, counted from its receipt; a

@@ -13,7 +13,7 @@ namespace coffer::crypto {
 // Both authenticate the key bytes and nothing else: what a wrapped key is for must be bound by a
 // MAC around it.
 inline constexpr std::size_t kWrapOverheadBytes = 8;
-inline constexpr std::size_t kWrappableBytesMax = 4096;
+inline constexpr std::size_t kWrappableBytesMax = 4096 + 32;  // A caller's data, committed.
 
 // KW takes 16 bytes or more in multiples of 8.   kInvalidArgs: sizes.
 Result<Bytes> aes_kw_wrap(ByteView kek, ByteView key);

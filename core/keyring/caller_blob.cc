@@ -9,7 +9,7 @@ namespace coffer::keyring {
 namespace {
 
 constexpr char kMagic[] = "CFCB";
-constexpr std::uint8_t kFormatVersion = 1;
+constexpr std::uint8_t kFormatVersion = 2;
 constexpr std::size_t kContextBytesMax = 1024;
 
 bool has_length(Purpose purpose, std::uint32_t plain_bytes) {

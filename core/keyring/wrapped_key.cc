@@ -7,7 +7,7 @@ namespace coffer::keyring {
 namespace {
 
 constexpr char kMagic[] = "CFWK";
-constexpr std::uint8_t kFormatVersion = 1;
+constexpr std::uint8_t kFormatVersion = 2;
 constexpr std::size_t kCiphertextBytesMax = 8000;
 
 struct Sizes {

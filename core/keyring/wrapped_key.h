@@ -32,7 +32,7 @@ struct WrappedKey {
   CmkId cmk;
   std::uint32_t cmk_version = 0;
   Bytes nonce;       // 12 bytes (GCM), 16 (CBC) or none.
-  Bytes ciphertext;  // Without the tag.
+  Bytes ciphertext;  // Of the commitment and the key; without the tag.
   Bytes tag;         // 16 bytes (GCM) or 32 (HMAC).
 
   static constexpr std::size_t kEncodedBytesMax = 8192;

@@ -224,7 +224,7 @@ TEST(WrappedKeyFormat, ReadsBackWhatItWroteInEveryProfile) {
 TEST(WrappedKeyFormat, HeaderIsTheOneThatTheFormatPageShows) {
   EXPECT_EQ(to_hex(some_blob(KekProfile::kAesGcm).header()),
             "4346574b"
-            "01"
+            "02"
             "01"
             "11111111222243338444555555555555"
             "00000007");

@@ -388,7 +388,7 @@ void HostEngine::take_due(const Result<keyring::DueReport>& report) {
     if (report->next && (!due_at_ || *report->next < *due_at_)) due_at_ = report->next;
   }
   if (!trouble.empty() && trouble != due_told_) {
-    print(4, "what is due of keys is tried again: " + trouble);
+    print(4, "what is due of keys is not done: " + trouble);
   }
   due_told_ = trouble;
 }

@@ -316,9 +316,11 @@ Result<void> lease(CmkRecord& record, const UseLimits& limits) {
   }
   KeyVersion& version = record.versions.back();
   if (version.wraps_leased >= limits.wraps_max) {
-    return fail(Reason::kKeyExhausted, "key " + record.id.str() + " version " +
-                                           std::to_string(version.number) +
-                                           " has handed out all its uses; rotate it");
+    const bool rotates = record.origin != KeyOrigin::kImported;
+    return fail(Reason::kKeyExhausted,
+                "key " + record.id.str() + " version " + std::to_string(version.number) +
+                    " has handed out all its uses; " +
+                    (rotates ? "rotate it" : "an imported key does not rotate: make another one"));
   }
   version.wraps_leased = std::min(version.wraps_leased + limits.lease_block, limits.wraps_max);
   return {};

@@ -145,7 +145,7 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
     row(Reason::kKeyRevoked, Errc::kPermissionDenied, "KeyRevoked", Retryable::kNo,
         "The key was revoked."),
     row(Reason::kKeyExhausted, Errc::kResourceExhausted, "KeyExhausted", Retryable::kAfter,
-        "The key version reached its limit of uses and must be rotated."),
+        "The key version reached its limit of uses: rotate it, or replace an imported key."),
     row(Reason::kKeyNotDisabled, Errc::kFailedPrecondition, "KeyNotDisabled", Retryable::kAfter,
         "The key must be disabled first."),
     row(Reason::kKeyNotArchived, Errc::kFailedPrecondition, "KeyNotArchived", Retryable::kNo,

@@ -150,7 +150,10 @@ std::vector<Result<CmkRecord>> Keyring::change_many(std::span<const CmkId> ids,
 }
 
 Result<DueReport> Keyring::run_due(const audit::Actor& actor) {
-  return core_->due.run(actor);
+  auto report = core_->due.run(actor);
+  if (!report) return report;
+  for (Error& error : core_->unrotated()) report->failed.push_back(std::move(error));
+  return report;
 }
 
 Result<void> Keyring::set_tags(const CmkId& id, const std::vector<KeyTag>& tags,

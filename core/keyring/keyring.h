@@ -42,8 +42,8 @@ enum class WhenBound : std::uint8_t {
 // What run_due() did.
 struct DueReport {
   std::vector<CmkRecord> done;     // As they are now.
-  std::vector<Error> failed;       // Each names its key; tried again later and later.
-                                   // kInProgress: somebody else changes or has changed it.
+  std::vector<Error> failed;       // Each names its key; tried again later and later. Versions near
+                                   // their limit too. kInProgress: somebody else changes the key.
   std::optional<WallTime> next{};  // When the next thing is due, or to be tried again.
 };
 
@@ -219,7 +219,7 @@ class Keyring {
   //   kWrongPurpose, kBlobInvalid   as KeyVault.
   //   kKeyDisabled, …               the CMK's state; an archived one still unwraps.
   //   kKeyUsage                     not a symmetric key.
-  //   kKeyExhausted                 the version has wrapped 2^32 keys: rotate it.
+  //   kKeyExhausted                 the version has wrapped 2^32 keys: rotate() or replace it.
   std::vector<Result<WrappedKey>> wrap(const CmkId& id, std::span<const KeyVault::Plain> keys,
                                        const audit::Actor& actor);
   std::vector<Result<SecretBytes>> unwrap(std::span<const Presented> keys,

@@ -67,6 +67,10 @@ class Keyring::Core {
   // A version that was just made: all that it has leased is unused.
   void note_new_version(const CmkRecord& record);
 
+  // Why versions that near their limit were not rotated: as long as they are current, of enabled
+  // keys.
+  std::vector<Error> unrotated();
+
   static audit::Event use_event(const std::string& operation, const CmkId& id, std::size_t count,
                                 const audit::Actor& actor);
 
@@ -107,9 +111,19 @@ class Keyring::Core {
   Result<void> take_from(Lease& lease, const CmkId& id, std::size_t count,
                          const audit::Actor& actor, Deadline deadline,
                          std::vector<CmkRecord>& changed);
-  // Rotates a version that nears its limit; what fails is tried with the next lease.
+  // Rotates a version that nears its limit; what fails is told by unrotated(), and tried with the
+  // next lease.
   void rotate_in_time(Lease& lease, const CmkRecord& record, Deadline deadline,
                       std::vector<CmkRecord>& changed);
+
+  void note_unrotated(const CmkRecord& record, const Error& error);
+
+  struct Unrotated {
+    std::uint32_t version;
+    Error error;
+  };
+  std::mutex unrotated_mutex_;  // Guards unrotated_; the store is read under it.
+  std::map<CmkId, Unrotated> unrotated_;
 
   std::mutex lease_mutex_;  // Guards leases_ and their `taken`; who set that has the rest.
   std::condition_variable lease_given_back_;

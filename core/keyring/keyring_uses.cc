@@ -135,14 +135,43 @@ Result<void> Keyring::Core::take_from(Lease& lease, const CmkId& id, std::size_t
 
 void Keyring::Core::rotate_in_time(Lease& lease, const CmkRecord& record, Deadline deadline,
                                    std::vector<CmkRecord>& changed) {
-  if (record.origin != KeyOrigin::kGenerated) return;
+  const std::string near = "key " + record.id.str() + " has few uses left";
+  if (record.origin != KeyOrigin::kGenerated) {
+    note_unrotated(record, Error(Reason::kKeyExhausted,
+                                 near + ", and an imported key does not rotate: make another one"));
+    return;
+  }
   audit::Actor daemon;
   daemon.origin = audit::Origin::kDaemon;
   auto rotated = transitions.change_quietly(record.id, CmkChange::kRotate, daemon, deadline);
-  if (!rotated) return;
+  if (!rotated) {
+    const Error& cause = rotated.error();
+    note_unrotated(record,
+                   Error(cause.reason(), near + ", and was not rotated: " + cause.message()));
+    return;
+  }
   lease.version = rotated->current().number;
   lease.left = rotated->current().wraps_leased;
   changed.push_back(std::move(*rotated));
+}
+
+void Keyring::Core::note_unrotated(const CmkRecord& record, const Error& error) {
+  const std::lock_guard lock(unrotated_mutex_);
+  unrotated_.insert_or_assign(record.id, Unrotated{record.current().number, error});
+}
+
+std::vector<Error> Keyring::Core::unrotated() {
+  const std::lock_guard lock(unrotated_mutex_);
+  std::erase_if(unrotated_, [this](const auto& entry) {
+    const auto stored = read_record(parts.store, entry.first);
+    if (!stored) return stored.error().reason() == Reason::kNoSuchKey;
+    return stored->record.state != KeyState::kEnabled ||
+           stored->record.current().number != entry.second.version;
+  });
+  std::vector<Error> errors;
+  errors.reserve(unrotated_.size());
+  for (const auto& [id, entry] : unrotated_) errors.push_back(entry.error);
+  return errors;
 }
 
 void Keyring::Core::note_new_version(const CmkRecord& record) {

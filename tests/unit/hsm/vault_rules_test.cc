@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/vault_rules.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/result_matchers.h"
@@ -271,7 +272,13 @@ TEST(VaultRules, UsesAreLeasedUpToTheLimitAndNotBeyond) {
   record.versions.back().wraps_leased = 3;
   record = *next(record, CmkChange::kLease, {}, limits);
   EXPECT_EQ(record.current().wraps_leased, 5U);
-  EXPECT_THAT(next(record, CmkChange::kLease, {}, limits), FailsWith(Reason::kKeyExhausted));
+  const auto refused = next(record, CmkChange::kLease, {}, limits);
+  ASSERT_THAT(refused, FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(refused.error().message(), testing::EndsWith("; rotate it"));
+  record.origin = keyring::KeyOrigin::kImported;
+  const auto imported = next(record, CmkChange::kLease, {}, limits);
+  ASSERT_THAT(imported, FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(imported.error().message(), testing::EndsWith("make another one"));
 }
 
 TEST(VaultRules, TheMacMessageKeepsItsPartsApart) {

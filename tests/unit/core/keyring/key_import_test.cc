@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys whose owner brings the material (BYOK).
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/crypto/aead.h"
@@ -337,6 +338,23 @@ TEST_F(KeyImportTest, TheSameMaterialInTwoKeysOpensNoBlobOfTheOther) {
               Succeeds());
   blob.cmk = two.id;
   EXPECT_THAT(unwrap(blob), FailsWith(Reason::kBlobInvalid));
+}
+
+// It cannot be rotated before, as a generated one is: somebody has to do something.
+TEST_F(KeyImportTest, AnImportedKeyThatNearsItsLimitIsToldAsLongAsItIsInUse) {
+  keyring_.emplace(keyring::Keyring::Parts{*vault_, store_, log_, clock_, 1});
+  const CmkRecord key = create_external();
+  ASSERT_THAT(import(key.id, material_), Succeeds());
+  keyring_.emplace(keyring::Keyring::Parts{*vault_, store_, log_, clock_, 1});  // Leases anew.
+  EXPECT_TRUE(keyring_->run_due(actor_)->failed.empty());
+  ASSERT_THAT(wrap(key.id), Succeeds());
+  const auto report = keyring_->run_due(actor_);
+  ASSERT_EQ(report->failed.size(), 1U);
+  EXPECT_EQ(report->failed[0].reason(), Reason::kKeyExhausted);
+  EXPECT_THAT(report->failed[0].message(), testing::HasSubstr(key.id.str()));
+  EXPECT_THAT(report->failed[0].message(), testing::EndsWith("make another one"));
+  ASSERT_THAT(keyring_->disable(key.id, actor_), Succeeds());
+  EXPECT_TRUE(keyring_->run_due(actor_)->failed.empty());
 }
 
 TEST_F(KeyImportTest, ImportedKeysDoNotRotateAndGeneratedOnesTakeNothing) {

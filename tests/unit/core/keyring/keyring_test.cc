@@ -213,6 +213,30 @@ TEST_F(KeyringTest, AVersionThatNearsItsLimitIsRotated) {
   EXPECT_EQ(rotated->actor.origin, audit::Origin::kDaemon);
 }
 
+TEST_F(KeyringTest, ARotationBeforeTheLimitThatFailsIsToldUntilItIsMadeUpFor) {
+  const auto made = create();
+  while (keyring_->rotate(made.id, actor_)) {
+  }
+  const auto full = keyring_->get(made.id)->current().number;
+  keyring_.emplace(Keyring::Parts{*vault_, store_, log_, system_clock(), 16});
+  make_dek(made.id);
+  for (int run = 0; run < 2; ++run) {
+    const auto report = keyring_->run_due(actor_);
+    ASSERT_THAT(report, Succeeds());
+    ASSERT_EQ(report->failed.size(), 1U);
+    EXPECT_EQ(report->failed[0].reason(), Reason::kLimitsExceeded);
+    EXPECT_THAT(report->failed[0].message(), testing::HasSubstr(made.id.str()));
+    EXPECT_THAT(report->failed[0].message(), testing::HasSubstr("was not rotated"));
+  }
+  for (std::uint32_t old = 1; old < 10; ++old) {
+    ASSERT_THAT(keyring_->destroy_version(made.id, old, actor_, keyring::WhenBound::kGoOn),
+                Succeeds());
+  }
+  ASSERT_THAT(keyring_->rotate(made.id, actor_), Succeeds());
+  EXPECT_EQ(keyring_->get(made.id)->current().number, full + 1);
+  EXPECT_TRUE(keyring_->run_due(actor_)->failed.empty());
+}
+
 TEST_F(KeyringTest, WhatOneKeyLeasesHoldsUpNoOtherKeyAndNoObserver) {
   const auto a = create("a");
   const auto b = create("b");

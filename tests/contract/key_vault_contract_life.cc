@@ -25,6 +25,7 @@ using keyring::KeySupport;
 using keyring::KeyUsage;
 using keyring::Protection;
 using keyring::Rewrapped;
+using keyring::SealedRecord;
 using keyring::SignScheme;
 
 const Bytes kSomeKey(32, std::byte{0x2C});
@@ -62,12 +63,29 @@ TEST_P(KeyVaultContract, AKeyIsNotDestroyedBeforeItsTime) {
   EXPECT_THAT(vault().change_cmk(enabled, deletion_in(7)), FailsWith(Reason::kKeyNotDisabled));
   const auto disabled = change(enabled, CmkChange::kDisable);
   EXPECT_THAT(vault().change_cmk(disabled, deletion_in(6)), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(vault().change_cmk(disabled, deletion_in(31)), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(vault().change_cmk(disabled, deletion_in(30)), Succeeds());
   const auto doomed = change(disabled, deletion_in(7));
   EXPECT_THAT(vault().change_cmk(doomed, CmkChange::kDestroy),
               FailsWith(Reason::kKeyPendingDeletion));
   EXPECT_THAT(unwrap_one(doomed, blob, data_context()), FailsWith(Reason::kKeyPendingDeletion));
   const auto rescued = change(change(doomed, CmkChange::kCancelDeletion), CmkChange::kEnable);
   EXPECT_THAT(unwrap_one(rescued, blob, data_context()), Succeeds());
+}
+
+TEST_P(KeyVaultContract, RotationIsPlannedWithinItsPeriods) {
+  const auto record = create();
+  CmkChange rotation = CmkChange::kSetRotation;
+  for (const std::uint32_t days : {6U, 366U}) {
+    rotation.days = days;
+    EXPECT_THAT(vault().change_cmk(record, rotation), FailsWith(Reason::kInvalidArgs)) << days;
+  }
+  for (const std::uint32_t days : {7U, 365U}) {
+    rotation.days = days;
+    const auto planned = vault().change_cmk(record, rotation);
+    ASSERT_THAT(planned, Succeeds()) << days;
+    EXPECT_EQ(CmkRecord::decode(*planned)->rotation_days, days);
+  }
 }
 
 TEST_P(KeyVaultContract, KeysAreRewrappedToTheNewestVersionWithoutComingOut) {
@@ -118,7 +136,7 @@ TEST_P(KeyVaultContract, AKindThatTheTokenShowsIsMade) {
     std::cout << "capability " << GetParam().name << " " << key_algorithm_name(kind.algorithm)
               << " " << key_usage_name(kind.usage) << " " << protection_name(kind.protection)
               << "\n";
-    // The smallest size stands for the others, which take a token long.
+    // Those have a test of their own, and take long to make.
     const bool large =
         kind.algorithm == KeyAlgorithm::kRsa3072 || kind.algorithm == KeyAlgorithm::kRsa4096;
     if (large) continue;
@@ -165,6 +183,43 @@ TEST_P(KeyVaultContract, PrivateKeysSignForTheirPublicHalf) {
   EXPECT_THAT(opened[1], FailsWith(Reason::kBlobInvalid));
   EXPECT_THAT(vault().sign(*reader, SignScheme::kSm2, {&kDigest, 1}, soon()).at(0),
               FailsWith(Reason::kKeyUsage));
+}
+
+// Their bytes are the most that a token closes: some 2400 of RSA-4096.
+TEST_P(KeyVaultContract, LargeRsaKeysSignAndDecrypt) {
+  const auto make = [&](KeyAlgorithm algorithm, KeyUsage usage) {
+    CmkParameters parameters = parameters_of(std::string(key_algorithm_name(algorithm)));
+    parameters.algorithm = algorithm;
+    parameters.usage = usage;
+    parameters.protection = Protection::kRooted;
+    auto made = vault().create_cmk(parameters);
+    EXPECT_THAT(made, Succeeds()) << key_algorithm_name(algorithm);
+    return made ? *made : SealedRecord();
+  };
+  const auto public_half = [](const SealedRecord& record) {
+    return crypto::RsaPublicKey::parse(CmkRecord::decode(record)->current().public_key);
+  };
+  if (!supports(vault(), {KeyAlgorithm::kRsa4096, KeyUsage::kSignVerify, Protection::kRooted}))
+    GTEST_SKIP() << GetParam().name << " keeps no rooted keys";
+
+  const auto signer = make(KeyAlgorithm::kRsa4096, KeyUsage::kSignVerify);
+  ASSERT_FALSE(signer.empty());
+  const auto signatures = vault().sign(signer, SignScheme::kRsaPssSha256, {&kDigest, 1}, soon());
+  ASSERT_THAT(signatures.at(0), Succeeds());
+  EXPECT_THAT(public_half(signer)->verify(crypto::RsaScheme::kPssSha256, kDigest, *signatures[0]),
+              Succeeds());
+  EXPECT_THAT(vault().sign(signer, SignScheme::kEcdsa, {&kDigest, 1}, soon()).at(0),
+              FailsWith(Reason::kKeyUsage));
+  const auto reader = make(KeyAlgorithm::kRsa3072, KeyUsage::kAsymmetricDecrypt);
+  ASSERT_FALSE(reader.empty());
+  const std::vector<Bytes> texts{*public_half(reader)->encrypt(crypto::kOaepSha256, kSomeKey),
+                                 Bytes(384, std::byte{1})};
+  const auto opened =
+      vault().decrypt(reader, keyring::DecryptScheme::kRsaOaepSha256, texts, soon());
+  ASSERT_EQ(opened.size(), 2U);
+  ASSERT_THAT(opened[0], Succeeds());
+  EXPECT_TRUE(std::ranges::equal(opened[0]->reveal(), ByteView(kSomeKey)));
+  EXPECT_THAT(opened[1], FailsWith(Reason::kBlobInvalid));
 }
 
 TEST_P(KeyVaultContract, NamesOutsideTheirLimitsAreRefusedAsSuch) {

@@ -83,8 +83,16 @@ VaultMaker rooted() {
   return maker;
 }
 
+// The same with keys of SM4, in GCM.
+VaultMaker sm4() {
+  auto maker = rooted();
+  maker.name = "SoftHsmSm4";
+  maker.algorithm = keyring::KeyAlgorithm::kSm4;
+  return maker;
+}
+
 INSTANTIATE_TEST_SUITE_P(Pkcs11, KeyVaultContract,
-                         testing::Values(softhsm(), without_gcm(), rooted()), maker_name);
+                         testing::Values(softhsm(), without_gcm(), rooted(), sm4()), maker_name);
 
 TEST(KekProfileTest, TokenWithoutGcmWrapsWithCbcAndHmac) {
   if (softhsm_module_path().empty()) GTEST_SKIP() << "SoftHSM is not installed";

@@ -102,6 +102,25 @@ void import(KeyringHost& host, FakeClock&) {
   EXPECT_THAT(host.ring->import_material(id, {offer->token, *wrapped, {}}, host.actor), Succeeds());
 }
 
+// Rescued from its deletion, and to be deleted again, later.
+void rescue(KeyringHost& host, FakeClock&) {
+  const CmkId id = id_of(host, "doomed");
+  if (host.ring->get(id)->state == KeyState::kPendingDelete) {
+    EXPECT_THAT(host.ring->cancel_deletion(id, host.actor), Succeeds());
+  }
+  EXPECT_THAT(host.ring->schedule_deletion(id, 30, host.actor), Succeeds());
+}
+
+void delete_material(KeyringHost& host, FakeClock& clock) {
+  import(host, clock);
+  const CmkId id = id_of(host, "brought");
+  const auto made = host.make_dek(id);
+  ASSERT_THAT(made, Succeeds());
+  keep(host, "brought.1", *made);
+  EXPECT_THAT(host.ring->delete_material(id, host.actor), Succeeds());
+  EXPECT_THAT(host.deliver(*made), FailsWith(Reason::kKeyPendingImport));
+}
+
 void destroy(KeyringHost& host, FakeClock& clock) {
   clock.advance(days(7));
   EXPECT_THAT(host.ring->run_due(host.actor), Succeeds());
@@ -130,6 +149,15 @@ void describe(KeyringHost& host, FakeClock&) {
   EXPECT_THAT(host.ring->bind(id, "volume/a", host.actor), Succeeds());
 }
 
+void expect_doomed_can_be_rescued(KeyringHost& host, const CmkRecord& key) {
+  if (key.state != KeyState::kPendingDelete) return;
+  ASSERT_THAT(host.ring->cancel_deletion(key.id, host.actor), Succeeds());
+  ASSERT_THAT(host.ring->enable(key.id, host.actor), Succeeds());
+  EXPECT_THAT(host.deliver(kept(host, "doomed.1")), Succeeds());
+  ASSERT_THAT(host.ring->disable(key.id, host.actor), Succeeds());
+  ASSERT_THAT(host.ring->schedule_deletion(key.id, 7, host.actor), Succeeds());
+}
+
 std::vector<Operation> operations() {
   const auto opens = [](const char* name) {
     return [name](KeyringHost& host) { EXPECT_THAT(host.deliver(kept(host, name)), Succeeds()); };
@@ -142,6 +170,20 @@ std::vector<Operation> operations() {
        [](KeyringHost& host) { EXPECT_THAT(host.make_dek(id_of(host, "disks")), Succeeds()); }},
       {"Import", import,
        [](KeyringHost& host) { EXPECT_THAT(host.make_dek(id_of(host, "brought")), Succeeds()); }},
+      {"Rescue", rescue,
+       [](KeyringHost& host) {
+         const auto key = host.ring->find("doomed");
+         ASSERT_THAT(key, Succeeds());
+         EXPECT_EQ(key->state, KeyState::kPendingDelete);
+         expect_doomed_can_be_rescued(host, *key);
+       }},
+      {"DeleteMaterial", delete_material,
+       [](KeyringHost& host) {
+         EXPECT_THAT(host.make_dek(id_of(host, "brought")), FailsWith(Reason::kKeyPendingImport));
+         FakeClock clock;
+         import(host, clock);
+         EXPECT_THAT(host.deliver(kept(host, "brought.1")), Succeeds());
+       }},
       {"Destroy", destroy,
        [](KeyringHost& host) {
          EXPECT_THAT(host.ring->find("doomed"), FailsWith(Reason::kNoSuchKey));
@@ -165,15 +207,6 @@ void expect_disks_open(KeyringHost& host, const CmkRecord& key) {
   }
   EXPECT_THAT(host.deliver(kept(host, "disks.1")), Succeeds());
   EXPECT_THAT(host.deliver(kept(host, "disks.2")), Succeeds());
-}
-
-void expect_doomed_can_be_rescued(KeyringHost& host, const CmkRecord& key) {
-  if (key.state != KeyState::kPendingDelete) return;
-  ASSERT_THAT(host.ring->cancel_deletion(key.id, host.actor), Succeeds());
-  ASSERT_THAT(host.ring->enable(key.id, host.actor), Succeeds());
-  EXPECT_THAT(host.deliver(kept(host, "doomed.1")), Succeeds());
-  ASSERT_THAT(host.ring->disable(key.id, host.actor), Succeeds());
-  ASSERT_THAT(host.ring->schedule_deletion(key.id, 7, host.actor), Succeeds());
 }
 
 // Every key that is there is whole, and opens what it wrapped. `doomed` may be gone.

@@ -3,31 +3,10 @@
 
 #include <algorithm>
 
-#include "hsm/pkcs11_template.h"
-
 namespace coffer::hsm {
-namespace {
 
-// Every attribute is stated: the root key's unwrap template refuses one that is left to a default.
-CK_RV unwrap(const ObjectAccess& access, CK_OBJECT_HANDLE root, ByteView material,
-             CK_OBJECT_HANDLE& out) {
-  Template wanted;
-  wanted.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, CKK_AES);
-  wanted.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true);
-  wanted.flag(CKA_EXTRACTABLE, false).flag(CKA_ENCRYPT, true).flag(CKA_DECRYPT, true);
-  wanted.flag(CKA_WRAP, false).flag(CKA_UNWRAP, false).flag(CKA_SIGN, false);
-  wanted.flag(CKA_VERIFY, false).flag(CKA_DERIVE, false);
-  CK_MECHANISM mechanism{CKM_AES_KEY_WRAP, nullptr, 0};
-  const std::scoped_lock lock(access.objects);
-  return access.module.call(&CK_FUNCTION_LIST::C_UnwrapKey, access.owner, &mechanism, root,
-                            p11_bytes(material), CK_ULONG{material.size()}, wanted.data(),
-                            wanted.size(), &out);
-}
-
-}  // namespace
-
-CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, const Name& name,
-                      ByteView material, Handle& out) {
+CK_RV CmkHandles::get(const ObjectAccess& access, const Name& name, ByteView material,
+                      const Unwrap& unwrap, Handle& out) {
   const auto digest = crypto::sha256(material);
   const std::scoped_lock lock(mutex_);
   if (const auto found = entries_.find(digest); found != entries_.end()) {
@@ -36,8 +15,11 @@ CK_RV CmkHandles::get(const ObjectAccess& access, CK_OBJECT_HANDLE root, const N
     return CKR_OK;
   }
   CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
-  const CK_RV rv = unwrap(access, root, material, object);
-  if (rv != CKR_OK) return rv;
+  {
+    const std::scoped_lock objects(access.objects);
+    const CK_RV rv = unwrap(object);
+    if (rv != CKR_OK) return rv;
+  }
   const auto destroy = [access, lives = session_lives_](const CK_OBJECT_HANDLE* handle) {
     const std::unique_ptr<const CK_OBJECT_HANDLE> owned(handle);
     if (!*lives) return;

@@ -4,6 +4,7 @@
 #include <p11-kit/pkcs11.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,8 +37,11 @@ class CmkHandles {
   // One version of a CMK.
   using Name = std::pair<CmkId, std::uint32_t>;
 
-  // The CMK wrapped in `material`, unwrapped by `root` when it is not there yet.
-  CK_RV get(const ObjectAccess& access, CK_OBJECT_HANDLE root, const Name& name, ByteView material,
+  // Makes an object of the owner's session of a CMK, while no other call on objects runs.
+  using Unwrap = std::function<CK_RV(CK_OBJECT_HANDLE& out)>;
+
+  // The CMK wrapped in `material`, unwrapped when it is not there yet.
+  CK_RV get(const ObjectAccess& access, const Name& name, ByteView material, const Unwrap& unwrap,
             Handle& out);
 
   // Its object is destroyed once nobody uses it, and none is kept from now on.

@@ -91,6 +91,20 @@ CK_RV generate_and_wrap(const TokenLink::Session& session, Bytes& wrapped) {
   return size == wrapped.size() ? CKR_OK : CKR_WRAPPED_KEY_LEN_RANGE;
 }
 
+// Every attribute is stated: the root key's unwrap template refuses one that is left to a default.
+CK_RV unwrap_cmk(const TokenLink::Session& session, ByteView material, CK_OBJECT_HANDLE& out) {
+  Template wanted;
+  wanted.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, CKK_AES);
+  wanted.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, true);
+  wanted.flag(CKA_EXTRACTABLE, false).flag(CKA_ENCRYPT, true).flag(CKA_DECRYPT, true);
+  wanted.flag(CKA_WRAP, false).flag(CKA_UNWRAP, false).flag(CKA_SIGN, false);
+  wanted.flag(CKA_VERIFY, false).flag(CKA_DERIVE, false);
+  CK_MECHANISM mechanism{CKM_AES_KEY_WRAP, nullptr, 0};
+  return session.module.call(&CK_FUNCTION_LIST::C_UnwrapKey, session.objects.owner, &mechanism,
+                             session.facts.keys.root, p11_bytes(material),
+                             CK_ULONG{material.size()}, wanted.data(), wanted.size(), &out);
+}
+
 // Runs `rest` until each job has a result: of one that failed the error, and then those behind it.
 template <class T, class Rest>
 std::vector<Result<T>> each_in_turn(TokenLink& link, std::string_view step, std::size_t count,
@@ -241,22 +255,36 @@ Result<std::vector<keyring::KeySupport>> Pkcs11Token::supports() {
   if (!facts) return tl::unexpected(facts.error());
   std::vector<keyring::KeySupport> all;
   if ((*facts)->keys.form == RootForm::kWraps) all.emplace_back();
+  for (const auto algorithm : private_keys_.signs(*facts))
+    all.push_back({algorithm, keyring::KeyUsage::kSignVerify, keyring::Protection::kWrapped});
   return all;
+}
+
+CK_RV Pkcs11Token::open(const TokenLink::Session& session, const CmkHandles::Name& name,
+                        ByteView material, CmkHandles::Handle& out) {
+  const auto unwrap = [&](CK_OBJECT_HANDLE& object) {
+    return unwrap_cmk(session, material, object);
+  };
+  return handles_.get(session.objects, name, material, unwrap, out);
 }
 
 Result<NewKey> Pkcs11Token::generate(const CmkId& cmk, std::uint32_t number,
                                      const keyring::KeySupport& kind) {
+  const bool signs = kind.usage == keyring::KeyUsage::kSignVerify;
+  if (signs && kind.protection == keyring::Protection::kWrapped)
+    return private_keys_.generate(cmk, number, kind.algorithm);
   if (kind != keyring::KeySupport{})
-    return fail(Reason::kUnsupported, "this token makes wrapped AES-256 keys alone");
+    return fail(Reason::kUnsupported,
+                "this token makes wrapped AES-256 keys and wrapped keys that sign alone");
   Bytes wrapped;
-  const auto done = link_.run(
-      "generate version " + std::to_string(number) + " of key " + cmk.str(),
-      [&](const TokenLink::Session& session) {
-        if (const CK_RV rv = generate_and_wrap(session, wrapped); rv != CKR_OK) return rv;
-        // Nothing may be wrapped under a key that does not come back.
-        CmkHandles::Handle back;
-        return handles_.get(session.objects, session.facts.keys.root, {cmk, number}, wrapped, back);
-      });
+  const auto done =
+      link_.run("generate version " + std::to_string(number) + " of key " + cmk.str(),
+                [&](const TokenLink::Session& session) {
+                  if (const CK_RV rv = generate_and_wrap(session, wrapped); rv != CKR_OK) return rv;
+                  // Nothing may be wrapped under a key that does not come back.
+                  CmkHandles::Handle back;
+                  return open(session, {cmk, number}, wrapped, back);
+                });
   if (!done) return tl::unexpected(done.error());
   return NewKey{.material = std::move(wrapped), .public_key = {}};
 }
@@ -286,8 +314,7 @@ CK_RV Pkcs11Token::encrypt_rest(const TokenLink::Session& session, const TokenKe
                                  p11_bytes(nonces), CK_ULONG{nonces.size()});
   if (rv != CKR_OK) return rv;
   CmkHandles::Handle cmk;
-  rv = handles_.get(session.objects, session.facts.keys.root, {key.record.id, key.version.number},
-                    key.version.material, cmk);
+  rv = open(session, {key.record.id, key.version.number}, key.version.material, cmk);
   if (rv != CKR_OK) return rv;
   for (ByteView rest = nonces; results.size() < jobs.size();
        rest = rest.subspan(nonce_bytes(profile))) {
@@ -315,8 +342,7 @@ CK_RV Pkcs11Token::decrypt_rest(const TokenLink::Session& session, const TokenKe
                                 std::span<const DecryptJob> jobs,
                                 std::vector<Result<SecretBytes>>& results) {
   CmkHandles::Handle cmk;
-  CK_RV rv = handles_.get(session.objects, session.facts.keys.root,
-                          {key.record.id, key.version.number}, key.version.material, cmk);
+  CK_RV rv = open(session, {key.record.id, key.version.number}, key.version.material, cmk);
   while (rv == CKR_OK && results.size() < jobs.size()) {
     Result<SecretBytes> made;
     rv = decrypt_one(session, *cmk, key.version.profile, jobs[results.size()], made);
@@ -325,6 +351,10 @@ CK_RV Pkcs11Token::decrypt_rest(const TokenLink::Session& session, const TokenKe
     session.moved_on = true;
   }
   return rv;
+}
+
+Result<Bytes> Pkcs11Token::sign(const TokenKey& key, keyring::SignScheme scheme, ByteView digest) {
+  return private_keys_.sign(key, scheme, digest);
 }
 
 Result<bool> Pkcs11Token::keeps_rooted() {

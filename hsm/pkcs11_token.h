@@ -9,14 +9,16 @@
 #include "hsm/cmk_handles.h"
 #include "hsm/root_cipher.h"
 #include "hsm/token_link.h"
+#include "hsm/token_private_keys.h"
 #include "hsm/vault_token.h"
 
 namespace coffer::hsm {
 
 // Pkcs11Token makes a VaultToken of a PKCS#11 token: CMKs are generated in it, stored outside
-// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used. A
-// token whose root key encrypts instead, as a TPM's, has rooted keys alone (root_cipher.h). What
-// wraps DEKs depends on the mechanisms the token shows:
+// wrapped by its root key (CKM_AES_KEY_WRAP), and unwrapped back as session objects when used; so
+// are private keys that sign, where the token does all of that (token_private_keys.h). A token
+// whose root key encrypts instead, as a TPM's, has rooted keys alone (root_cipher.h). What wraps
+// DEKs depends on the mechanisms the token shows:
 //
 //   kAesGcm      CKM_AES_GCM;
 //   kAesCbcHmac  CKM_AES_CBC_PAD, where it has no GCM; RuledVault adds the HMAC by the token's key.
@@ -25,7 +27,7 @@ namespace coffer::hsm {
 // long as the token has the mechanism (kUnsupported when it has not).
 //
 // Thread-safe. Errors as TokenLink::run() names them; besides
-//   kUnsupported  a protection other than kWrapped, or no profile fits the token's mechanisms.
+//   kUnsupported  a kind that supports() does not show, or no profile fits the token's mechanisms.
 class Pkcs11Token final : public VaultToken {
  public:
   static constexpr std::size_t kRandomBytesMax = std::size_t{64} * 1024;
@@ -46,6 +48,8 @@ class Pkcs11Token final : public VaultToken {
                                           std::span<const EncryptJob> jobs) override;
   std::vector<Result<SecretBytes>> decrypt(const TokenKey& key,
                                            std::span<const DecryptJob> jobs) override;
+  // What is decrypted by private keys is rooted on every token (docs/decisions/0170).
+  Result<Bytes> sign(const TokenKey& key, keyring::SignScheme scheme, ByteView digest) override;
   // Wrapped keys leave nothing in the token but an object of the session.
   Result<void> destroy(const CmkId& cmk, std::uint32_t number) override;
   //   kUnsupported  the token has no key that encrypts rooted ones (TokenKeys::rooted).
@@ -62,6 +66,9 @@ class Pkcs11Token final : public VaultToken {
 
  private:
   Result<void> require_rooted();
+  // The object of a symmetric key, unwrapped when it is not there yet.
+  CK_RV open(const TokenLink::Session& session, const CmkHandles::Name& name, ByteView material,
+             CmkHandles::Handle& out);
   // One attempt at the jobs that have no result yet, in one session: appends to `results` until a
   // call fails, which is what it returns.
   CK_RV encrypt_rest(const TokenLink::Session& session, const TokenKey& key,
@@ -72,6 +79,7 @@ class Pkcs11Token final : public VaultToken {
   CmkHandles handles_;
   TokenLink link_;
   RootCipher cipher_{link_, *this};
+  TokenPrivateKeys private_keys_{link_, handles_};
 };
 
 }  // namespace coffer::hsm

@@ -37,7 +37,7 @@ constexpr auto kCommonFlags = std::to_array<Flag>({
     {CKA_DERIVE, "CKA_DERIVE", false},
 });
 // One key, one use: a key that both wraps and decrypts would hand out what it wrapped.
-constexpr auto kWrappingRootFlags = std::to_array<Flag>({
+constexpr auto kWrappingFlags = std::to_array<Flag>({
     {CKA_ENCRYPT, "CKA_ENCRYPT", false},
     {CKA_DECRYPT, "CKA_DECRYPT", false},
     {CKA_WRAP, "CKA_WRAP", true},
@@ -60,24 +60,35 @@ constexpr auto kMacFlags = std::to_array<Flag>({
     {CKA_UNWRAP, "CKA_UNWRAP", false},
     {CKA_SIGN, "CKA_SIGN", true},
 });
-// What the root key forces on every key it unwraps.
+// What the root key forces on every key it unwraps. A private key has no CKA_WRAP, so a template
+// that names it keeps private keys out (SoftHSM: CKR_ATTRIBUTE_TYPE_INVALID): it stands last, and
+// theirs ends before it.
 constexpr auto kUnwrapFlags = std::to_array<Flag>({
     {CKA_SENSITIVE, "CKA_SENSITIVE", true},
     {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false},
-    {CKA_WRAP, "CKA_WRAP", false},
     {CKA_UNWRAP, "CKA_UNWRAP", false},
     {CKA_TOKEN, "CKA_TOKEN", false},
+    {CKA_WRAP, "CKA_WRAP", false},
 });
+
+bool wraps(TokenKeyRole role, RootForm form) {
+  return form == RootForm::kWraps &&
+         (role == TokenKeyRole::kRoot || role == TokenKeyRole::kPrivate);
+}
+
+std::span<const Flag> unwrap_flags(TokenKeyRole role) {
+  const std::span<const Flag> all(kUnwrapFlags);
+  return role == TokenKeyRole::kPrivate ? all.first(all.size() - 1) : all;
+}
 
 std::span<const Flag> role_flags(TokenKeyRole role, RootForm form) {
   if (role == TokenKeyRole::kSeal || role == TokenKeyRole::kWrap) return kMacFlags;
-  return role == TokenKeyRole::kRoot && form == RootForm::kWraps
-             ? std::span<const Flag>(kWrappingRootFlags)
-             : std::span<const Flag>(kEncryptingFlags);
+  return wraps(role, form) ? std::span<const Flag>(kWrappingFlags)
+                           : std::span<const Flag>(kEncryptingFlags);
 }
 
 bool is_cipher_key(TokenKeyRole role) {
-  return role == TokenKeyRole::kRoot || role == TokenKeyRole::kRooted;
+  return role != TokenKeyRole::kSeal && role != TokenKeyRole::kWrap;
 }
 
 void add(Template& out, std::span<const Flag> flags) {
@@ -126,46 +137,46 @@ Result<void> require_flags(const ObjectAccess& access, TokenKeyRole role, CK_OBJ
 }
 
 // Reads CKA_UNWRAP_TEMPLATE, which takes three calls: how many, how long each, and the values.
-Result<void> require_unwrap_template(const ObjectAccess& access, CK_OBJECT_HANDLE root) {
+Result<void> require_unwrap_template(const ObjectAccess& access, TokenKeyRole role,
+                                     CK_OBJECT_HANDLE root) {
   const auto read = [&](CK_ATTRIBUTE& outer) {
     return access.module.call(&CK_FUNCTION_LIST::C_GetAttributeValue, access.owner, root, &outer,
                               CK_ULONG{1});
   };
-  const auto no_template = [] {
-    return unsafe(TokenKeyRole::kRoot,
+  const auto no_template = [role] {
+    return unsafe(role,
                   "CKA_UNWRAP_TEMPLATE is missing: an unwrapped key could be "
                   "taken out of the token");
   };
   CK_ATTRIBUTE outer{CKA_UNWRAP_TEMPLATE, nullptr, 0};
   CK_RV rv = read(outer);
   if (rv == CKR_ATTRIBUTE_TYPE_INVALID) return no_template();
-  if (rv != CKR_OK) return fail_return(rv, "read the root key's attributes");
+  if (rv != CKR_OK) return fail_return(rv, "read a wrapping key's attributes");
   if (outer.ulValueLen == 0 || outer.ulValueLen == CK_UNAVAILABLE_INFORMATION) return no_template();
 
   std::vector<CK_ATTRIBUTE> nested(outer.ulValueLen / sizeof(CK_ATTRIBUTE));
-  if (nested.size() > kNestedMax) return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE is huge");
+  if (nested.size() > kNestedMax) return unsafe(role, "CKA_UNWRAP_TEMPLATE is huge");
   outer.pValue = nested.data();
   rv = read(outer);
-  if (rv != CKR_OK) return fail_return(rv, "read the root key's unwrap template");
+  if (rv != CKR_OK) return fail_return(rv, "read a wrapping key's unwrap template");
 
   std::vector<CK_ULONG> values(nested.size(), 0);
   for (std::size_t i = 0; i < nested.size(); ++i) {
     // Longer values are none of the flags looked for; they are asked for with no room and left out.
     if (nested[i].ulValueLen > sizeof(CK_ULONG))
-      return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE holds what Coffer does not know");
+      return unsafe(role, "CKA_UNWRAP_TEMPLATE holds what Coffer does not know");
     nested[i].pValue = &values[i];
   }
   rv = read(outer);
-  if (rv != CKR_OK) return fail_return(rv, "read the root key's unwrap template");
+  if (rv != CKR_OK) return fail_return(rv, "read a wrapping key's unwrap template");
 
-  for (const auto& flag : kUnwrapFlags) {
+  for (const auto& flag : unwrap_flags(role)) {
     const auto found = std::ranges::find(nested, flag.type, &CK_ATTRIBUTE::type);
     const bool holds = found != nested.end() && found->ulValueLen == sizeof(CK_BBOOL) &&
                        (*static_cast<const CK_BBOOL*>(found->pValue) != CK_FALSE) == flag.value;
     if (!holds)
-      return unsafe(TokenKeyRole::kRoot, "CKA_UNWRAP_TEMPLATE does not force " +
-                                             std::string(flag.name) + "=" +
-                                             (flag.value ? "1" : "0"));
+      return unsafe(role, "CKA_UNWRAP_TEMPLATE does not force " + std::string(flag.name) + "=" +
+                              (flag.value ? "1" : "0"));
   }
   return {};
 }
@@ -236,6 +247,8 @@ std::string_view token_key_label(TokenKeyRole role) noexcept {
       return "coffer wrap-hmac";
     case TokenKeyRole::kRooted:
       return "coffer rooted";
+    case TokenKeyRole::kPrivate:
+      return "coffer private-keys";
   }
   return "";
 }
@@ -290,8 +303,7 @@ Result<void> require_safe(const ObjectAccess& access, TokenKeyRole role, RootFor
 
   if (const auto common = require_flags(access, role, key, kCommonFlags); !common) return common;
   if (const auto own = require_flags(access, role, key, role_flags(role, form)); !own) return own;
-  const bool unwraps = role == TokenKeyRole::kRoot && form == RootForm::kWraps;
-  return unwraps ? require_unwrap_template(access, key) : Result<void>();
+  return wraps(role, form) ? require_unwrap_template(access, role, key) : Result<void>();
 }
 
 Result<TokenKeys> find_safe_keys(const ObjectAccess& access) {
@@ -318,12 +330,16 @@ Result<TokenKeys> find_safe_keys(const ObjectAccess& access) {
     keys.rooted = keys.root;
     return keys;
   }
-  const auto rooted = find_token_key(access, TokenKeyRole::kRooted);
-  if (!rooted && rooted.error().reason() == Reason::kNoSuchKey) return keys;
-  if (!rooted) return tl::unexpected(rooted.error());
-  if (const auto safe = require_safe(access, TokenKeyRole::kRooted, *form, *rooted); !safe)
-    return tl::unexpected(safe.error());
-  keys.rooted = *rooted;
+  const std::array<std::pair<TokenKeyRole, CK_OBJECT_HANDLE*>, 2> optional{
+      {{TokenKeyRole::kRooted, &keys.rooted}, {TokenKeyRole::kPrivate, &keys.private_keys}}};
+  for (const auto& [role, handle] : optional) {
+    const auto found = find_token_key(access, role);
+    if (!found && found.error().reason() == Reason::kNoSuchKey) continue;
+    if (!found) return tl::unexpected(found.error());
+    if (const auto safe = require_safe(access, role, *form, *found); !safe)
+      return tl::unexpected(safe.error());
+    *handle = *found;
+  }
   return keys;
 }
 
@@ -351,7 +367,7 @@ Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole
                                         const SecretBytes* value) {
   const bool cipher = is_cipher_key(role);
   Template forced;
-  add(forced, kUnwrapFlags);
+  add(forced, unwrap_flags(role));
 
   Template wanted;
   wanted.number(CKA_CLASS, CKO_SECRET_KEY);
@@ -359,7 +375,7 @@ Result<CK_OBJECT_HANDLE> make_token_key(const ObjectAccess& access, TokenKeyRole
   wanted.text(CKA_ID, token_key_id(role)).text(CKA_LABEL, token_key_label(role));
   add(wanted, kCommonFlags);
   add(wanted, role_flags(role, RootForm::kWraps));
-  if (role == TokenKeyRole::kRoot) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
+  if (wraps(role, RootForm::kWraps)) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
 
   const std::scoped_lock lock(access.objects);
   CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;

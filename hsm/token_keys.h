@@ -33,7 +33,8 @@ struct TokenKeys {
   CK_OBJECT_HANDLE root = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE seal = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE wrap = CK_INVALID_HANDLE;
-  CK_OBJECT_HANDLE rooted = CK_INVALID_HANDLE;  // As above; may be absent.
+  CK_OBJECT_HANDLE rooted = CK_INVALID_HANDLE;        // As above; may be absent.
+  CK_OBJECT_HANDLE private_keys = CK_INVALID_HANDLE;  // Wraps them; may be absent.
 };
 
 // What calls on objects need. `objects` is held during each of them: SoftHSM 2.6 races searching
@@ -67,7 +68,7 @@ Result<TokenKeys> find_safe_keys(const ObjectAccess& access);
 Result<bool> root_never_left(const ObjectAccess& access, CK_OBJECT_HANDLE root);
 
 // Key check value of root, seal and wrap together: equal on two tokens when these three keys are.
-// The rooted key is derived beside them, and a token may lack it.
+// The keys for rooted and for private keys are derived beside them, and a token may lack either.
 Result<std::string> read_root_id(const ObjectAccess& access, const TokenKeys& keys);
 
 // Makes the key of `role` as a token object with the attributes require_safe() wants of

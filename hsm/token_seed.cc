@@ -20,6 +20,8 @@ std::string_view token_key_id(TokenKeyRole role) noexcept {
       return "coffer-wrap-1";
     case TokenKeyRole::kRooted:
       return "coffer-rooted-1";
+    case TokenKeyRole::kPrivate:
+      return "coffer-private-1";
   }
   return "";
 }

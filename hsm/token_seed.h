@@ -21,7 +21,16 @@ inline constexpr std::size_t kSeedBytes = 32;
 //   wrap     HMAC-SHA-256 over wrapped keys, for mechanisms that bind nothing.
 //   rooted   AES-256, encrypts rooted keys and nothing else. Where the root key encrypts it is that
 //            one; a token set up before there were rooted keys has none, and keeps none.
-enum class TokenKeyRole : std::uint8_t { kRoot = 1, kSeal = 2, kWrap = 3, kRooted = 4 };
+//   private  AES-256, wraps private keys and nothing else. A token whose root key encrypts has
+//   none,
+//            nor one set up before there was this key: their private keys are rooted.
+enum class TokenKeyRole : std::uint8_t {
+  kRoot = 1,
+  kSeal = 2,
+  kWrap = 3,
+  kRooted = 4,
+  kPrivate = 5
+};
 std::string_view token_key_id(TokenKeyRole role) noexcept;  // CKA_ID: "coffer-root-1", …
 
 // The key of `role` in every token that is made from `seed`: HKDF with the seed as key and the

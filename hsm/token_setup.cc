@@ -20,8 +20,9 @@ namespace {
 
 constexpr std::size_t kLabelBytes = 32;
 // In the order they are made: the root key last.
-constexpr auto kRoles = std::to_array<TokenKeyRole>(
-    {TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRooted, TokenKeyRole::kRoot});
+constexpr auto kRoles =
+    std::to_array<TokenKeyRole>({TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRooted,
+                                 TokenKeyRole::kPrivate, TokenKeyRole::kRoot});
 
 // Letters and digits alone: some tokens take nothing else in a PIN.
 Result<SecretBytes> draw_officer_pin() {
@@ -155,7 +156,7 @@ Result<KeySet> clear_part(const ObjectAccess& access) {
   const auto before = find_some(access);
   if (!before) return tl::unexpected(before.error());
   if (before->empty()) return KeySet::kNone;
-  // A token set up before there were rooted keys is whole without the key for them.
+  // A token set up before there were rooted or wrapped private keys is whole without theirs.
   const bool whole = before->contains(TokenKeyRole::kRoot) &&
                      before->contains(TokenKeyRole::kSeal) && before->contains(TokenKeyRole::kWrap);
   if (whole) return KeySet::kWhole;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a vault does in the later life of keys: archive, deletion, rewrap, private keys, import.
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <utility>
@@ -30,6 +32,20 @@ using keyring::SignScheme;
 
 const Bytes kSomeKey(32, std::byte{0x2C});
 const Bytes kDigest(32, std::byte{0x11});
+
+constexpr std::array<std::pair<KeyAlgorithm, KeyUsage>, 12> kAllKinds{
+    {{KeyAlgorithm::kAes256, KeyUsage::kEncryptDecrypt},
+     {KeyAlgorithm::kSm4, KeyUsage::kEncryptDecrypt},
+     {KeyAlgorithm::kRsa2048, KeyUsage::kAsymmetricDecrypt},
+     {KeyAlgorithm::kRsa3072, KeyUsage::kAsymmetricDecrypt},
+     {KeyAlgorithm::kRsa4096, KeyUsage::kAsymmetricDecrypt},
+     {KeyAlgorithm::kSm2, KeyUsage::kAsymmetricDecrypt},
+     {KeyAlgorithm::kRsa2048, KeyUsage::kSignVerify},
+     {KeyAlgorithm::kRsa3072, KeyUsage::kSignVerify},
+     {KeyAlgorithm::kRsa4096, KeyUsage::kSignVerify},
+     {KeyAlgorithm::kSm2, KeyUsage::kSignVerify},
+     {KeyAlgorithm::kEcP256, KeyUsage::kSignVerify},
+     {KeyAlgorithm::kEcP384, KeyUsage::kSignVerify}}};
 
 bool supports(keyring::KeyVault& vault, const KeySupport& kind) {
   const auto all = vault.health().supports;
@@ -117,10 +133,11 @@ TEST_P(KeyVaultContract, KeysAreRewrappedToTheNewestVersionWithoutComingOut) {
 
 TEST_P(KeyVaultContract, AKindThatTheTokenDoesNotShowIsRefused) {
   for (const auto protection : {Protection::kResident, Protection::kWrapped, Protection::kRooted}) {
-    for (const auto algorithm : {KeyAlgorithm::kAes256, KeyAlgorithm::kSm4}) {
-      if (supports(vault(), {algorithm, KeyUsage::kEncryptDecrypt, protection})) continue;
+    for (const auto& [algorithm, usage] : kAllKinds) {
+      if (supports(vault(), {algorithm, usage, protection})) continue;
       CmkParameters parameters = parameters_of("kind");
       parameters.algorithm = algorithm;
+      parameters.usage = usage;
       parameters.protection = protection;
       EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kUnsupported))
           << key_algorithm_name(algorithm) << ", " << protection_name(protection);
@@ -220,6 +237,89 @@ TEST_P(KeyVaultContract, LargeRsaKeysSignAndDecrypt) {
   ASSERT_THAT(opened[0], Succeeds());
   EXPECT_TRUE(std::ranges::equal(opened[0]->reveal(), ByteView(kSomeKey)));
   EXPECT_THAT(opened[1], FailsWith(Reason::kBlobInvalid));
+}
+
+// One way to sign, and what the public half says of a signature.
+struct Signer {
+  KeyAlgorithm algorithm;
+  SignScheme scheme;
+  std::function<Result<void>(ByteView key, ByteView digest, ByteView signature)> verify;
+};
+
+std::vector<Signer> signers() {
+  const auto rsa = [](crypto::RsaScheme scheme) {
+    return [scheme](ByteView key, ByteView digest, ByteView signature) {
+      return crypto::RsaPublicKey::parse(key)->verify(scheme, digest, signature);
+    };
+  };
+  const auto ec = [](ByteView key, ByteView digest, ByteView signature) {
+    return crypto::EcPublicKey::parse(key)->verify(digest, signature);
+  };
+  return {
+      {KeyAlgorithm::kRsa2048, SignScheme::kRsaPssSha256, rsa(crypto::RsaScheme::kPssSha256)},
+      {KeyAlgorithm::kRsa2048, SignScheme::kRsaPkcs1Sha256, rsa(crypto::RsaScheme::kPkcs1Sha256)},
+      {KeyAlgorithm::kEcP256, SignScheme::kEcdsa, ec},
+      {KeyAlgorithm::kEcP384, SignScheme::kEcdsa, ec}};
+}
+
+// Wherever the key is kept, its signatures are the same kind of thing and its errors the same.
+TEST_P(KeyVaultContract, KeysSignAlikeWhateverTheirProtection) {
+  for (const auto protection : {Protection::kWrapped, Protection::kRooted}) {
+    for (const Signer& signer : signers()) {
+      if (!supports(vault(), {signer.algorithm, KeyUsage::kSignVerify, protection})) continue;
+      const auto named = std::string(key_algorithm_name(signer.algorithm)) + ", " +
+                         std::string(protection_name(protection));
+      CmkParameters parameters = parameters_of("signer");
+      parameters.algorithm = signer.algorithm;
+      parameters.usage = KeyUsage::kSignVerify;
+      parameters.protection = protection;
+      const auto record = vault().create_cmk(parameters);
+      ASSERT_THAT(record, Succeeds()) << named;
+      const Bytes half = CmkRecord::decode(*record)->current().public_key;
+      const bool is_ec = signer.scheme == SignScheme::kEcdsa;
+      for (const std::size_t size : {32U, 48U, 64U, 31U, 0U}) {
+        const Bytes digest(size, std::byte{0xA7});
+        const auto made = vault().sign(*record, signer.scheme, {&digest, 1}, soon());
+        if (size == 32 || (is_ec && size >= 48)) {
+          ASSERT_THAT(made.at(0), Succeeds()) << named << size;
+          EXPECT_THAT(signer.verify(half, digest, *made[0]), Succeeds()) << named << size;
+        } else {
+          EXPECT_THAT(made.at(0), FailsWith(Reason::kInvalidArgs)) << named << size;
+        }
+      }
+      const auto other = is_ec ? SignScheme::kRsaPssSha256 : SignScheme::kEcdsa;
+      for (const auto scheme : {other, SignScheme::kSm2}) {
+        EXPECT_THAT(vault().sign(*record, scheme, {&kDigest, 1}, soon()).at(0),
+                    FailsWith(Reason::kKeyUsage))
+            << named;
+      }
+      EXPECT_THAT(
+          vault()
+              .sign(change(*record, CmkChange::kDisable), signer.scheme, {&kDigest, 1}, soon())
+              .at(0),
+          FailsWith(Reason::kKeyDisabled))
+          << named;
+    }
+  }
+}
+
+TEST_P(KeyVaultContract, AKeyThatNobodyAskedAProtectionForLivesInTheTokenWhereItCan) {
+  for (const auto algorithm : {KeyAlgorithm::kEcP256, KeyAlgorithm::kSm2}) {
+    CmkParameters parameters = parameters_of("signer");
+    parameters.algorithm = algorithm;
+    parameters.usage = KeyUsage::kSignVerify;
+    parameters.protection.reset();
+    const bool in_token = supports(vault(), {algorithm, parameters.usage, Protection::kWrapped});
+    const bool rooted = supports(vault(), {algorithm, parameters.usage, Protection::kRooted});
+    const auto made = vault().create_cmk(parameters);
+    if (!in_token && !rooted) {
+      EXPECT_THAT(made, FailsWith(Reason::kUnsupported));
+      continue;
+    }
+    ASSERT_THAT(made, Succeeds());
+    EXPECT_EQ(CmkRecord::decode(*made)->protection,
+              in_token ? Protection::kWrapped : Protection::kRooted);
+  }
 }
 
 TEST_P(KeyVaultContract, NamesOutsideTheirLimitsAreRefusedAsSuch) {

@@ -224,6 +224,8 @@ CK_FUNCTION_LIST* make_list() {
   COFFER_PROXY(C_FindObjectsFinal, Needs::kToken)
   COFFER_PROXY(C_SignInit, Needs::kToken)
   COFFER_PROXY(C_GenerateKey, Needs::kToken)
+  COFFER_PROXY(C_GenerateKeyPair, Needs::kToken)
+  COFFER_PROXY(C_GetMechanismInfo, Needs::kToken)
   COFFER_PROXY(C_UnwrapKey, Needs::kToken)
 #undef COFFER_PROXY
   list.C_GetSlotInfo = get_slot_info;

@@ -4,10 +4,12 @@
 #include <stdlib.h>  // NOLINT(modernize-deprecated-headers): setenv, mkdtemp.
 
 #include <cstdlib>
+#include <vector>
 
 #include "core/base/encoding.h"
 #include "core/base/files.h"
 #include "hsm/pkcs11_errors.h"
+#include "hsm/pkcs11_session_pool.h"
 #include "hsm/token_setup.h"
 
 namespace coffer::tests {
@@ -72,6 +74,26 @@ hsm::TokenLink::Options SoftHsmFolder::link(const std::string& module_path,
   options.pin_mark_file = pin_mark(label).string();
   options.reconnect_pause = std::chrono::milliseconds(0);
   return options;
+}
+
+std::size_t count_objects(const std::string& module_path, std::string_view label) {
+  const auto module = hsm::Pkcs11Module::load(module_path, nullptr);
+  if (!module || (*module)->initialize() != CKR_OK) std::abort();
+  hsm::Pkcs11Uri uri;
+  uri.token = std::string(label);
+  const auto token = (*module)->find_token(uri);
+  if (!token) std::abort();
+  hsm::SessionPool sessions(**module, token->slot, 1);
+  if (sessions.open() != CKR_OK) std::abort();
+  std::vector<CK_OBJECT_HANDLE> found(4096);
+  CK_ULONG count = 0;
+  const CK_RV begun = (*module)->call(&CK_FUNCTION_LIST::C_FindObjectsInit, sessions.owner(),
+                                      static_cast<CK_ATTRIBUTE*>(nullptr), CK_ULONG{0});
+  const CK_RV rv = (*module)->call(&CK_FUNCTION_LIST::C_FindObjects, sessions.owner(), found.data(),
+                                   CK_ULONG{found.size()}, &count);
+  if (begun != CKR_OK || rv != CKR_OK) std::abort();
+  (*module)->call(&CK_FUNCTION_LIST::C_FindObjectsFinal, sessions.owner());
+  return count;
 }
 
 }  // namespace coffer::tests

@@ -47,4 +47,8 @@ class SoftHsmFolder {
   std::filesystem::path path_;
 };
 
+// How many objects any session of this process finds on that token now, on it or in sessions;
+// private ones while the process is logged in to it. Aborts when it cannot look.
+std::size_t count_objects(const std::string& module_path, std::string_view label);
+
 }  // namespace coffer::tests

@@ -70,7 +70,7 @@ class TokenKeysTest : public testing::Test {
     forced.flag(CKA_WRAP, plan.template_allows_wrap);
     if (!plan.template_keeps_extractable) forced.flag(CKA_EXTRACTABLE, false);
 
-    const bool root = role == TokenKeyRole::kRoot;
+    const bool wraps = role == TokenKeyRole::kRoot || role == TokenKeyRole::kPrivate;
     const Bytes value(plan.size_bytes, std::byte{7});
     Template wanted;
     wanted.number(CKA_CLASS, CKO_SECRET_KEY).number(CKA_KEY_TYPE, plan.type);
@@ -78,9 +78,9 @@ class TokenKeysTest : public testing::Test {
     wanted.flag(CKA_TOKEN, true).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, plan.sensitive);
     wanted.flag(CKA_EXTRACTABLE, plan.extractable).flag(CKA_MODIFIABLE, plan.modifiable);
     wanted.flag(CKA_ENCRYPT, false).flag(CKA_DECRYPT, plan.decrypt).flag(CKA_DERIVE, false);
-    wanted.flag(CKA_WRAP, root).flag(CKA_UNWRAP, root);
-    wanted.flag(CKA_SIGN, !root || plan.sign).flag(CKA_VERIFY, false);
-    if (root && plan.has_template) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
+    wanted.flag(CKA_WRAP, wraps).flag(CKA_UNWRAP, wraps);
+    wanted.flag(CKA_SIGN, !wraps || plan.sign).flag(CKA_VERIFY, false);
+    if (wraps && plan.has_template) wanted.nested(CKA_UNWRAP_TEMPLATE, forced);
     wanted.bytes(CKA_VALUE, value);
     CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
     return module_->call(&CK_FUNCTION_LIST::C_CreateObject, sessions_->owner(), wanted.data(),
@@ -216,6 +216,68 @@ TEST_F(TokenKeysTest, TokenSetUpWithoutAKeyForRootedOnesKeepsNone) {
   EXPECT_THAT(token.open_rooted(Bytes(97), {}), FailsWith(Reason::kUnsupported));
 }
 
+constexpr keyring::KeySupport kSigns{keyring::KeyAlgorithm::kEcP256, keyring::KeyUsage::kSignVerify,
+                                     keyring::Protection::kWrapped};
+
+bool makes(Pkcs11Token& token, const keyring::KeySupport& kind) {
+  const auto all = token.supports();
+  return all && std::ranges::find(*all, kind) != all->end();
+}
+
+TEST_F(TokenKeysTest, UnsafeKeyForPrivateOnesIsRefused) {
+  destroy(TokenKeyRole::kPrivate);
+  ASSERT_EQ(plant(TokenKeyRole::kPrivate, {.template_keeps_extractable = true}), CKR_OK);
+  EXPECT_THAT(find_safe_keys(access()), FailsWith(Reason::kHsmKeyUnsafe));
+}
+
+TEST_F(TokenKeysTest, TokenSetUpWithoutAKeyForPrivateOnesMakesNone) {
+  destroy(TokenKeyRole::kPrivate);
+  Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  EXPECT_EQ(token.health().state, keyring::VaultState::kUp);
+  EXPECT_FALSE(makes(token, kSigns));
+  EXPECT_TRUE(makes(token, {}));
+  EXPECT_THAT(token.generate(*CmkId::random(), 1, kSigns), FailsWith(Reason::kUnsupported));
+}
+
+// It shows every mechanism, and its key would let nothing out; only a trial tells that SoftHSM
+// takes no private key under a template that speaks of CKA_WRAP.
+TEST_F(TokenKeysTest, TokenThatDoesNotTakePrivateKeysBackMakesNone) {
+  destroy(TokenKeyRole::kPrivate);
+  ASSERT_EQ(plant(TokenKeyRole::kPrivate, {}), CKR_OK);
+  Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  EXPECT_FALSE(makes(token, kSigns));
+  EXPECT_TRUE(makes(token, {}));
+  EXPECT_EQ(token.health().state, keyring::VaultState::kUp);
+}
+
+TEST_F(TokenKeysTest, KeyForPrivateOnesUnwrapsNothingThatCouldLeaveTheToken) {
+  Pkcs11Token token({.link = folder_.link(tests::softhsm_module_path(), kLabel)});
+  const auto made = token.generate(*CmkId::random(), 1, kSigns);
+  ASSERT_THAT(made, Succeeds());
+  const auto wrapping = find_token_key(access(), TokenKeyRole::kPrivate);
+  for (const auto object_class : {CKO_PRIVATE_KEY, CKO_SECRET_KEY}) {
+    const bool is_private = object_class == CKO_PRIVATE_KEY;
+    for (const bool extractable : {true, false}) {
+      Template wanted;
+      wanted.number(CKA_CLASS, object_class);
+      wanted.number(CKA_KEY_TYPE, is_private ? CKK_EC : CKK_GENERIC_SECRET);
+      wanted.flag(CKA_TOKEN, false).flag(CKA_PRIVATE, true).flag(CKA_SENSITIVE, !extractable);
+      wanted.flag(CKA_EXTRACTABLE, extractable).flag(CKA_SIGN, true).flag(CKA_UNWRAP, false);
+      CK_MECHANISM mechanism{CKM_AES_KEY_WRAP_PAD, nullptr, 0};
+      CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
+      const CK_RV rv =
+          module_->call(&CK_FUNCTION_LIST::C_UnwrapKey, sessions_->owner(), &mechanism, *wrapping,
+                        p11_bytes(made->material), CK_ULONG{made->material.size()}, wanted.data(),
+                        wanted.size(), &key);
+      if (extractable) {
+        EXPECT_NE(rv, CKR_OK) << is_private;
+      } else if (is_private) {
+        EXPECT_EQ(rv, CKR_OK) << return_info(rv).name;
+      }
+    }
+  }
+}
+
 TEST_F(TokenKeysTest, PartOfAKeySetIsMadeAnewAndAWholeOneLeftAlone) {
   const auto pin = read_secret_file(folder_.pin_file(kLabel), 256);
   const auto seed = SecretBytes::random(kSeedBytes);
@@ -238,8 +300,8 @@ TEST_F(TokenKeysTest, KeysGeneratedInTheTokenNeverLeftIt) {
   const auto pin = read_secret_file(folder_.pin_file(kLabel), 256);
   Pkcs11Uri uri;
   uri.token = std::string(kLabel);
-  for (const auto role :
-       {TokenKeyRole::kRoot, TokenKeyRole::kSeal, TokenKeyRole::kWrap, TokenKeyRole::kRooted})
+  for (const auto role : {TokenKeyRole::kRoot, TokenKeyRole::kSeal, TokenKeyRole::kWrap,
+                          TokenKeyRole::kRooted, TokenKeyRole::kPrivate})
     destroy(role);
   const auto made = make_token_keys(*module_, uri, *pin, nullptr);
   ASSERT_THAT(made, Succeeds());

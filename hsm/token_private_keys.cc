@@ -131,9 +131,8 @@ CK_RV wrap(const TokenLink::Session& session, CK_OBJECT_HANDLE key, Bytes& out) 
   CK_MECHANISM wrapping{CKM_AES_KEY_WRAP_PAD, nullptr, 0};
   out.assign(kWrappedBytesMax, std::byte{0});
   CK_ULONG size = out.size();
-  const CK_RV rv =
-      session.module.call(&CK_FUNCTION_LIST::C_WrapKey, session.objects.owner, &wrapping,
-                          session.facts.keys.private_keys, key, p11_bytes(out), &size);
+  const CK_RV rv = session.module.call(&CK_FUNCTION_LIST::C_WrapKey, session.handle, &wrapping,
+                                       session.facts.keys.private_keys, key, p11_bytes(out), &size);
   if (rv != CKR_OK) return rv;
   if (size == 0 || size > out.size()) return CKR_WRAPPED_KEY_LEN_RANGE;
   out.resize(size);
@@ -155,19 +154,25 @@ CK_RV make_pair(const TokenLink::Session& session, const Kind& kind, NewKey& out
   wanted.flag(CKA_EXTRACTABLE, true).flag(CKA_SIGN, false).flag(CKA_DECRYPT, false);
   wanted.flag(CKA_UNWRAP, false).flag(CKA_DERIVE, false);
 
-  const auto& [module, owner, objects] = session.objects;
-  const std::scoped_lock lock(objects);
+  // In a session of its own, which is closed should this fail, and what is left of the pair with
+  // it: nobody waits for the seconds that RSA takes. The link searches for objects while no work
+  // runs.
+  const ObjectAccess access{session.module, session.handle, session.objects.objects};
+  const auto& module = session.module;
   CK_MECHANISM generation{kind.generation, nullptr, 0};
   CK_OBJECT_HANDLE public_half = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-  CK_RV rv = module.call(&CK_FUNCTION_LIST::C_GenerateKeyPair, owner, &generation, half.data(),
-                         half.size(), wanted.data(), wanted.size(), &public_half, &key);
+  CK_RV rv = module.unwatched_call(&CK_FUNCTION_LIST::C_GenerateKeyPair, session.handle,
+                                   &generation, half.data(), half.size(), wanted.data(),
+                                   wanted.size(), &public_half, &key);
   if (rv != CKR_OK) return rv;
-  rv = read_public(session.objects, kind, public_half, out.public_key);
+  const std::scoped_lock lock(access.objects);
+  rv = read_public(access, kind, public_half, out.public_key);
   if (rv == CKR_OK) rv = wrap(session, key, out.material);
   // A key that could be taken out must not stay behind.
-  const CK_RV destroyed = module.call(&CK_FUNCTION_LIST::C_DestroyObject, owner, key);
-  const CK_RV half_destroyed = module.call(&CK_FUNCTION_LIST::C_DestroyObject, owner, public_half);
+  const CK_RV destroyed = module.call(&CK_FUNCTION_LIST::C_DestroyObject, session.handle, key);
+  const CK_RV half_destroyed =
+      module.call(&CK_FUNCTION_LIST::C_DestroyObject, session.handle, public_half);
   if (rv != CKR_OK) return rv;
   return destroyed != CKR_OK ? destroyed : half_destroyed;
 }

@@ -161,6 +161,17 @@ TEST_F(PrivateKeyFaultTest, AWrappedKeyThatDoesNotComeBackMakesNone) {
   EXPECT_EQ(others(), before);
 }
 
+// What could be taken out goes with its session when it cannot be destroyed.
+TEST_F(PrivateKeyFaultTest, APairThatIsNotDestroyedStaysNotBehind) {
+  ASSERT_THAT(token_->supports(), Succeeds());
+  const auto before = others();
+  shared().script.set("C_DestroyObject return 0x5\n");
+  EXPECT_THAT(create(), FailsWith(Reason::kHsmFailed));
+  shared().script.clear();
+  EXPECT_EQ(others(), before);
+  EXPECT_THAT(create(), Succeeds());
+}
+
 TEST_F(PrivateKeyFaultTest, AWrongSignatureIsGivenToNobody) {
   // The seal of the record is an HMAC, made before: it is known by now.
   ASSERT_THAT(sign(record_), Succeeds());

@@ -13,6 +13,7 @@ BIN = Path(__file__).resolve().parent.parent / "build/dev/bin"
 PROGRAMS = {
     "development_vault_test": "development vault",
     "pkcs11_vault_contract_test": "PKCS#11",
+    "rooted_vault_contract_test": "PKCS#11",
     "tpm_vault_contract_test": "PKCS#11, TPM 2.0",
     "sdf_vault_contract_test": "SDF (GM/T 0018)",
     "vault_process_contract_test": "coffer-vault, PKCS#11",

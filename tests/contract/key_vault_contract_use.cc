@@ -293,7 +293,10 @@ TEST_P(KeyVaultContract, HealthSaysThatItIsUpAndWhichRootKeyItHas) {
   EXPECT_FALSE(health.root_id.empty());
   EXPECT_EQ(health.root_id, record->root_id);
   EXPECT_EQ(health.kind, record->token_kind);
-  EXPECT_EQ(health.profile, record->current().profile);
+  // What a token wraps by itself; rooted keys have their own.
+  if (record->protection == keyring::Protection::kWrapped) {
+    EXPECT_EQ(health.profile, record->current().profile);
+  }
 }
 
 }  // namespace

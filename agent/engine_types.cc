@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/engine_types.h"
 
+#include "agent/key_engine.h"
+
 namespace coffer::agent {
+
+Result<void> require_callers_resource(std::string_view resource) {
+  if (auto good = keyring::require_resource(resource); !good) return good;
+  if (!resource.starts_with("volume:")) return {};
+  return fail(Reason::kInvalidArgs, "volumes bind their keys themselves: " +
+                                        printable(resource, keyring::kResourceBytesMax));
+}
 
 std::string_view volume_state_name(VolumeState state) noexcept {
   switch (state) {

@@ -113,6 +113,7 @@ class HostEngine final : public Engine {
   std::vector<KeyInfo> keys() const override;
   Result<KeyInfo> key(const std::string& id_or_alias) const override;
   void list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) override;
+  void count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) override;
   void create_key(const keyring::CmkParameters& parameters, const Caller& caller,
                   Done<KeyInfo> done) override;
   void change_key(const CmkId& id, const KeyChange& change, const Caller& caller,
@@ -121,6 +122,12 @@ class HostEngine final : public Engine {
                            const Caller& caller) override;
   void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags, const Caller& caller,
                     Done<void> done) override;
+  void set_key_bound(const CmkId& id, const std::string& resource, bool bound,
+                     const Caller& caller, Done<void> done) override;
+  void key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
+                    Done<std::vector<std::string>> done) override;
+  void random_bytes(std::uint32_t size_bytes, const Caller& caller,
+                    Done<SecretBytes> done) override;
   void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping, const Caller& caller,
                       Done<keyring::ImportParameters> done) override;
   void import_material(const CmkId& id, const keyring::ImportMaterial& material,

@@ -114,6 +114,15 @@ void HostEngine::reencrypt(const CallerBlob& blob, const std::string& applicatio
       [done](Result<Reencrypted> made) { done(std::move(made)); });
 }
 
+// It is about no key, so the trail has nothing of it but a refusal.
+void HostEngine::random_bytes(std::uint32_t size_bytes, const Caller& /*caller*/,
+                              Done<SecretBytes> done) {
+  run_beside(
+      use_pool_, [this, size_bytes] { return parts_.vault.random(size_bytes); },
+      [done](Result<SecretBytes> bytes) { done(std::move(bytes)); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
 void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
                       const Caller& caller, Done<Bytes> done) {
   run_for_caller(

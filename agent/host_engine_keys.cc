@@ -109,6 +109,13 @@ void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyI
       [done](const Error& error) { done(tl::unexpected(error)); });
 }
 
+void HostEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) {
+  run_beside(
+      pool_, [this, filter] { return parts_.keyring.count(filter); },
+      [done](const Result<std::uint64_t>& count) { done(count); },
+      [done](const Error& error) { done(tl::unexpected(error)); });
+}
+
 // Why the caller says it does what comes next: durable before that. Blocks.
 Result<void> HostEngine::record_reason(const KeyCall& call) {
   if (call.caller.reason.empty()) return {};

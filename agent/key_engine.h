@@ -30,6 +30,10 @@ struct Reencrypted {
   bool changed = false;  // False: the blob was under that key's current version already.
 };
 
+// Whether a caller may bind a key to `resource`: not to a volume, which binds its keys itself.
+//   kInvalidArgs   it is one, or not as keyring::require_resource() says.
+Result<void> require_callers_resource(std::string_view resource);
+
 // KeyEngine is what the agent can do with master keys: their whole life, and their use by callers.
 // A part of Engine, under whose rules it stands: bound to the event loop, no call blocks, results
 // come to `done` on the loop. Errors beside those named are those of Keyring.
@@ -45,6 +49,8 @@ class KeyEngine {
   // One page of the keys that match, from the store. Keys whose record is damaged are left out and
   // told to the log.
   virtual void list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) = 0;
+  // How many match, damaged ones included.
+  virtual void count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) = 0;
 
   virtual void create_key(const keyring::CmkParameters& parameters, const Caller& caller,
                           Done<KeyInfo> done) = 0;
@@ -65,6 +71,15 @@ class KeyEngine {
                                    const Caller& caller) = 0;
   virtual void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                             const Caller& caller, Done<void> done) = 0;
+
+  // What uses a key beside volumes.
+  //   kInvalidArgs   as require_callers_resource(); or it is to be unbound and was not bound.
+  //   kLimitsExceeded; kKeyDisabled, …   only an enabled key is bound.
+  virtual void set_key_bound(const CmkId& id, const std::string& resource, bool bound,
+                             const Caller& caller, Done<void> done) = 0;
+  // Up to `count_max` (1000) resources behind `after`, ascending; volumes are among them.
+  virtual void key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
+                            Done<std::vector<std::string>> done) = 0;
 
   // Keys whose material is imported.
   virtual void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
@@ -91,6 +106,10 @@ class KeyEngine {
   virtual void reencrypt(const keyring::CallerBlob& blob, const std::string& application,
                          const CmkId& to, const std::string& application_then, const Caller& caller,
                          Done<Reencrypted> done) = 0;
+
+  // Bytes from the token's generator, 1 to 1024.
+  virtual void random_bytes(std::uint32_t size_bytes, const Caller& caller,
+                            Done<SecretBytes> done) = 0;
 
   // Private keys.
   virtual void sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,

@@ -37,7 +37,10 @@ constexpr auto kMethods = std::to_array<MethodAction>({
 
     {kKeyringInterface, "ListKeys", kActionRead, "key.list"},
     {kKeyringInterface, "GetKey", kActionRead, "key.list"},
+    {kKeyringInterface, "CountKeys", kActionRead, "key.list"},
     {kKeyringInterface, "CreateKey", kActionManageKeys, "key.create"},
+    {kKeyringInterface, "ChangeMany", kActionManageKeys, "key.change"},
+    {kKeyringInterface, "GenerateRandom", kActionUseKeys, "key.random"},
     {kKeyringInterface, "Decrypt", kActionUseKeys, "key.unwrap"},
     {kKeyringInterface, "ReEncrypt", kActionUseKeys, "key.rewrap"},
 
@@ -57,6 +60,9 @@ constexpr auto kMethods = std::to_array<MethodAction>({
     {kKeyInterface, "ImportMaterial", kActionManageKeys, "key.import"},
     {kKeyInterface, "DeleteMaterial", kActionDeleteKeys, "key.delete-material"},
     {kKeyInterface, "ListVolumes", kActionRead, "key.list"},
+    {kKeyInterface, "Bind", kActionManageKeys, "key.bind"},
+    {kKeyInterface, "Unbind", kActionManageKeys, "key.unbind"},
+    {kKeyInterface, "ListBindings", kActionRead, "key.list"},
     {kKeyInterface, "Encrypt", kActionUseKeys, "key.wrap"},
     {kKeyInterface, "GenerateDataKey", kActionUseKeys, "key.wrap"},
     {kKeyInterface, "Sign", kActionUseKeys, "key.sign"},

@@ -24,25 +24,6 @@ constexpr OptionSpec kValidTo[] = {{"valid-to-usec", 't'}};
 constexpr std::size_t kImportTokenBytesMax = 4096;
 constexpr std::size_t kWrappedMaterialBytesMax = 4096;
 
-Plan change_plan(Context& context, const char* operation, const KeyInfo& key,
-                 const Options& options, const CmkChange& change) {
-  auto plan = plan_on_key(context, operation, key, options);
-  const KeyChange wanted{change, options.flag("force")};
-  auto& details = plan.subjects.front();
-  if (change.kind == CmkChange::kDestroyVersion)
-    details.emplace_back("version", std::to_string(change.version));
-  if (change.kind == CmkChange::kScheduleDeletion || change.kind == CmkChange::kSetRotation)
-    details.emplace_back("days", std::to_string(change.days));
-  if (wanted.force) details.emplace_back("force", "true");
-  if (wanted.force) plan.recheck = recheck_of(context, key, true);
-  plan.run = [&engine = context.engine, id = key.record.id, wanted](const agent::Caller& caller,
-                                                                    const Reply& reply) {
-    engine.change_key(id, wanted, caller,
-                      [reply](const Result<void>& done) { reply.result(done); });
-  };
-  return plan;
-}
-
 // A method whose arguments are options alone.
 Result<Plan> plain_change(Context& context, sd_bus_message* call, const char* operation,
                           CmkChange::Kind kind, std::span<const OptionSpec> own = {}) {
@@ -110,6 +91,25 @@ int append_volumes(sd_bus_message* m, const std::vector<agent::VolumeInfo>& volu
 }
 
 }  // namespace
+
+Plan change_plan(Context& context, const char* operation, const KeyInfo& key,
+                 const Options& options, const CmkChange& change) {
+  auto plan = plan_on_key(context, operation, key, options);
+  const KeyChange wanted{change, options.flag("force")};
+  auto& details = plan.subjects.front();
+  if (change.kind == CmkChange::kDestroyVersion)
+    details.emplace_back("version", std::to_string(change.version));
+  if (change.kind == CmkChange::kScheduleDeletion || change.kind == CmkChange::kSetRotation)
+    details.emplace_back("days", std::to_string(change.days));
+  if (wanted.force) details.emplace_back("force", "true");
+  if (wanted.force) plan.recheck = recheck_of(context, key, true);
+  plan.run = [&engine = context.engine, id = key.record.id, wanted](const agent::Caller& caller,
+                                                                    const Reply& reply) {
+    engine.change_key(id, wanted, caller,
+                      [reply](const Result<void>& done) { reply.result(done); });
+  };
+  return plan;
+}
 
 Plan key_plan(std::string operation, const std::string& id, const std::string& alias,
               const Options& options) {

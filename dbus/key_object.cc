@@ -24,6 +24,14 @@ int append_versions(sd_bus_message* m, Context&, const KeyInfo& key) {
   return r < 0 ? r : ::sd_bus_message_close_container(m);
 }
 
+int append_uses(sd_bus_message* m, Context&, const KeyInfo& key) {
+  int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "(ut)");
+  for (const auto& version : key.record.versions) {
+    if (r >= 0) r = ::sd_bus_message_append(m, "(ut)", version.number, version.wraps_leased);
+  }
+  return r < 0 ? r : ::sd_bus_message_close_container(m);
+}
+
 int append_tags(sd_bus_message* m, Context&, const KeyInfo& key) {
   int r = ::sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "{ss}");
   for (const auto& tag : key.tags) {
@@ -111,6 +119,12 @@ const sd_bus_vtable kVtable[] = {
                             &on_call<&on_delete_material>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("ListVolumes", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sso)", volumes),
                             &on_call<&on_list_key_volumes>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("s", resource, "a{sv}", options), SD_BUS_NO_RESULT,
+                            &on_call<&on_bind>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("Unbind", SD_BUS_ARGS("s", resource, "a{sv}", options),
+                            SD_BUS_NO_RESULT, &on_call<&on_unbind>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("ListBindings", SD_BUS_ARGS("a{sv}", page),
+                            SD_BUS_RESULT("as", resources), &on_call<&on_list_bindings>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("Encrypt",
                             SD_BUS_ARGS("h", plaintext, "a{ss}", context, "a{sv}", options),
                             SD_BUS_RESULT("ay", ciphertext), &on_call<&on_encrypt>, kSecret),
@@ -150,6 +164,7 @@ const sd_bus_vtable kVtable[] = {
     SD_BUS_PROPERTY("Version", "u", kGetter<&current_version>, 0, kChanges),
     SD_BUS_PROPERTY("Versions", "a(ust)", (&get_structure<&Context::key, &append_versions>), 0,
                     kChanges),
+    SD_BUS_PROPERTY("Uses", "a(ut)", (&get_structure<&Context::key, &append_uses>), 0, kChanges),
     SD_BUS_PROPERTY("Protection", "s",
                     kGetter<[](const KeyInfo& k) { return protection_name(k.record.protection); }>,
                     0, kChanges),

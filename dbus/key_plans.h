@@ -23,6 +23,10 @@ std::function<Result<void>()> recheck_of(Context& context, const agent::KeyInfo&
 Plan plan_on_key(Context& context, std::string operation, const agent::KeyInfo& key,
                  const Options& options);
 
+// The same of one that `change` makes of it; `options` may have force. Polkit is shown what it is.
+Plan change_plan(Context& context, const char* operation, const agent::KeyInfo& key,
+                 const Options& options, const keyring::CmkChange& change);
+
 // The options at the end of a call on a key: `own`, and the standard ones without the modes that no
 // method on keys has.
 Result<Options> key_options(Reader& reader, std::span<const OptionSpec> own);
@@ -45,13 +49,22 @@ Result<Plan> on_import_material(Context& context, sd_bus_message* call);
 Result<Plan> on_delete_material(Context& context, sd_bus_message* call);
 Result<Plan> on_list_key_volumes(Context& context, sd_bus_message* call);
 
-// What they are used for: key_uses.cc. The last two are of org.coffer.Agent1.Keyring, since the
-// ciphertext says which key it is about.
+// One change of many keys, of org.coffer.Agent1.Keyring: key_batches.cc.
+Result<Plan> on_change_many(Context& context, sd_bus_message* call);
+
+// What uses them beside volumes: key_bindings.cc.
+Result<Plan> on_bind(Context& context, sd_bus_message* call);
+Result<Plan> on_unbind(Context& context, sd_bus_message* call);
+Result<Plan> on_list_bindings(Context& context, sd_bus_message* call);
+
+// What they are used for: key_uses.cc. The last three are of org.coffer.Agent1.Keyring: the
+// ciphertext says which key it is about, and random bytes are about none.
 Result<Plan> on_encrypt(Context& context, sd_bus_message* call);
 Result<Plan> on_generate_data_key(Context& context, sd_bus_message* call);
 Result<Plan> on_sign(Context& context, sd_bus_message* call);
 Result<Plan> on_decrypt_asymmetric(Context& context, sd_bus_message* call);
 Result<Plan> on_decrypt(Context& context, sd_bus_message* call);
 Result<Plan> on_reencrypt(Context& context, sd_bus_message* call);
+Result<Plan> on_generate_random(Context& context, sd_bus_message* call);
 
 }  // namespace coffer::dbus

@@ -234,4 +234,22 @@ Result<Plan> on_reencrypt(Context& context, sd_bus_message* call) {
   return plan;
 }
 
+Result<Plan> on_generate_random(Context& context, sd_bus_message* call) {
+  Reader reader(call);
+  const auto size = reader.u32();
+  if (!size) return tl::unexpected(size.error());
+  const auto options = key_options(reader, {});
+  if (!options) return tl::unexpected(options.error());
+  if (*size < 1 || *size > CallerBlob::kDataKeyBytesMax)
+    return fail(Reason::kInvalidArgs, "1 to 1024 random bytes are given");
+  auto plan = key_plan("generate-random", "", "", *options);
+  plan.run = [&engine = context.engine, size = *size](const agent::Caller& caller,
+                                                      const Reply& reply) {
+    engine.random_bytes(size, caller, [reply](const Result<SecretBytes>& bytes) {
+      reply_secret(reply, bytes, &append_nothing);
+    });
+  };
+  return plan;
+}
+
 }  // namespace coffer::dbus

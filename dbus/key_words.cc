@@ -141,10 +141,12 @@ Result<keyring::KeyQuery> key_query(const Options& filter) {
                    take(filter, "after", &id_of_text, query.after)});
   if (!taken) return tl::unexpected(taken.error());
   wanted.search = filter.text("search");
-  if (const auto tag = filter.maybe_text("tag")) {
-    const auto equals = tag->find('=');
+  auto tags = filter.texts("tags");
+  if (auto tag = filter.maybe_text("tag")) tags.push_back(std::move(*tag));
+  for (const auto& tag : tags) {
+    const auto equals = tag.find('=');
     if (equals == std::string::npos) return fail(Reason::kInvalidArgs, "a tag is NAME=VALUE");
-    wanted.tags.push_back({tag->substr(0, equals), tag->substr(equals + 1)});
+    wanted.tags.push_back({tag.substr(0, equals), tag.substr(equals + 1)});
   }
   query.offset = filter.number("offset").value_or(0);
   if (query.offset > 0 && query.order == keyring::KeyOrder::kById)

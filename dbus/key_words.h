@@ -30,10 +30,10 @@ inline constexpr OptionSpec kCreateKeyOptions[] = {
     {"description", 's'}, {"algorithm", 's'}, {"usage", 's'}, {"protection", 's'}, {"origin", 's'}};
 Result<keyring::CmkParameters> create_parameters(const std::string& alias, const Options& options);
 
-inline constexpr OptionSpec kKeyFilter[] = {{"state", 's'},  {"owner", 's'},     {"origin", 's'},
-                                            {"usage", 's'},  {"algorithm", 's'}, {"search", 's'},
-                                            {"tag", 's'},    {"order", 's'},     {"after", 's'},
-                                            {"offset", 'u'}, {"max", 'u'}};
+inline constexpr OptionSpec kKeyFilter[] = {{"state", 's'}, {"owner", 's'},     {"origin", 's'},
+                                            {"usage", 's'}, {"algorithm", 's'}, {"search", 's'},
+                                            {"tag", 's'},   {"tags", 'a'},      {"order", 's'},
+                                            {"after", 's'}, {"offset", 'u'},    {"max", 'u'}};
 Result<keyring::KeyQuery> key_query(const Options& filter);
 
 }  // namespace coffer::dbus

@@ -43,6 +43,23 @@ Result<Plan> on_list_keys(Context& context, sd_bus_message* call) {
   return plan;
 }
 
+Result<Plan> on_count_keys(Context& context, sd_bus_message* call) {
+  Reader reader(call);
+  const auto filter = Options::read(reader, kKeyFilter, false);
+  if (!filter) return tl::unexpected(filter.error());
+  auto query = key_query(*filter);
+  if (!query) return tl::unexpected(query.error());
+  auto plan = key_plan("count-keys", "", "", *filter);
+  plan.run = [&engine = context.engine, wanted = std::move(query->filter)](const agent::Caller&,
+                                                                           const Reply& reply) {
+    engine.count_keys(wanted, [reply](const Result<std::uint64_t>& count) {
+      if (!count) return reply.error(count.error());
+      reply.fill([&](sd_bus_message* m) { return append_value(m, *count); });
+    });
+  };
+  return plan;
+}
+
 Result<Plan> on_get_key(Context& context, sd_bus_message* call) {
   const auto spec = Reader(call).text();
   if (!spec) return tl::unexpected(spec.error());
@@ -81,10 +98,14 @@ const sd_bus_vtable kVtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD_WITH_ARGS("ListKeys", SD_BUS_ARGS("a{sv}", filter),
                             SD_BUS_RESULT("a(sssuo)", keys), &on_call<&on_list_keys>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("CountKeys", SD_BUS_ARGS("a{sv}", filter), SD_BUS_RESULT("t", count),
+                            &on_call<&on_count_keys>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("GetKey", SD_BUS_ARGS("s", spec), SD_BUS_RESULT("o", key),
                             &on_call<&on_get_key>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS("CreateKey", SD_BUS_ARGS("s", alias, "a{sv}", options),
                             SD_BUS_RESULT("o", key), &on_call<&on_create_key>, kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("ChangeMany", SD_BUS_ARGS("s", change, "ao", keys, "a{sv}", options),
+                            SD_BUS_RESULT("a(oss)", results), &on_call<&on_change_many>, kAnyone),
     SD_BUS_METHOD_WITH_ARGS(
         "Decrypt", SD_BUS_ARGS("ay", ciphertext, "a{ss}", context, "a{sv}", options),
         SD_BUS_RESULT("h", plaintext, "o", key), &on_call<&on_decrypt>, kSecret),
@@ -93,6 +114,8 @@ const sd_bus_vtable kVtable[] = {
                                         context_then, "a{sv}", options),
                             SD_BUS_RESULT("ay", ciphertext, "b", changed), &on_call<&on_reencrypt>,
                             kAnyone),
+    SD_BUS_METHOD_WITH_ARGS("GenerateRandom", SD_BUS_ARGS("u", size, "a{sv}", options),
+                            SD_BUS_RESULT("h", bytes), &on_call<&on_generate_random>, kSecret),
     SD_BUS_VTABLE_END};
 
 }  // namespace

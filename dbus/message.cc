@@ -148,14 +148,22 @@ Result<void> Reader::exit() {
 }
 
 Result<std::vector<std::string>> Reader::texts(std::size_t count_max) {
-  if (const auto entered = enter(SD_BUS_TYPE_ARRAY, "s"); !entered)
+  return list(SD_BUS_TYPE_STRING, count_max);
+}
+Result<std::vector<std::string>> Reader::object_paths(std::size_t count_max) {
+  return list(SD_BUS_TYPE_OBJECT_PATH, count_max);
+}
+
+Result<std::vector<std::string>> Reader::list(char type, std::size_t count_max) {
+  const char contents[] = {type, '\0'};
+  if (const auto entered = enter(SD_BUS_TYPE_ARRAY, contents); !entered)
     return tl::unexpected(entered.error());
   std::vector<std::string> texts;
   while (::sd_bus_message_at_end(message_, 0) == 0) {
     if (texts.size() == count_max)
       return fail(Reason::kLimitsExceeded,
                   "the list has more than " + std::to_string(count_max) + " entries");
-    auto next = text();
+    auto next = basic_text(type);
     if (!next) return tl::unexpected(next.error());
     texts.push_back(std::move(*next));
   }

@@ -56,6 +56,7 @@ class Reader {
   Result<std::uint32_t> u32();
   Result<std::uint64_t> u64();
   Result<std::vector<std::string>> texts(std::size_t count_max);
+  Result<std::vector<std::string>> object_paths(std::size_t count_max);
   // a{ss}. kInvalidArgs: a name is given twice.
   Result<std::map<std::string, std::string>> text_map(std::size_t count_max);
   Result<Bytes> bytes(std::size_t size_max);  // ay
@@ -69,6 +70,7 @@ class Reader {
 
  private:
   Result<std::string> basic_text(char type);
+  Result<std::vector<std::string>> list(char type, std::size_t count_max);
   template <class T>
   Result<T> basic(char type);
 

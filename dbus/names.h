@@ -24,6 +24,7 @@ inline constexpr const char* kKeyInterface = "org.coffer.Agent1.Key";
 inline constexpr unsigned kArgumentBytesMax = 1024 * 1024;  // All arguments of a call together.
 inline constexpr unsigned kStringBytesMax = 4096;           // One string.
 inline constexpr unsigned kSpecsMax = 10'000;               // Volumes named in one call.
+inline constexpr unsigned kKeysInCallMax = 100;             // Keys changed in one call.
 inline constexpr unsigned kOptionsMax = 32;                 // Entries of an a{sv}.
 inline constexpr unsigned kReasonBytesMax = 256;            // Option `reason`.
 inline constexpr unsigned kPageMax = 1000;                  // Rows of one answer.

@@ -153,6 +153,7 @@ Result<void> destroy_key(CmkRecord& record, WallTime now) {
 }
 
 Result<void> destroy_version(CmkRecord& record, std::uint32_t number) {
+  if (auto may = require_user_key(record, "destroy a version of"); !may) return may;
   if (record.state == KeyState::kDestroyed) return refused_by_state(record, "destroy a version of");
   const auto found = std::ranges::find(record.versions, number, &KeyVersion::number);
   if (found == record.versions.end() || found->state != VersionState::kDecryptOnly) {

@@ -16,6 +16,7 @@ namespace coffer::cli {
 
 // Declare their commands below `group`, which is "key".
 void declare_key_views(CLI::App& group, Invocation& invocation);    // key_view_commands.cc
+void declare_key_changes(CLI::App& group, Invocation& invocation);  // key_change_commands.cc
 void declare_key_uses(CLI::App& group, Invocation& invocation);     // key_use_commands.cc
 void declare_key_signing(CLI::App& group, Invocation& invocation);  // key_sign_commands.cc
 void declare_key_imports(CLI::App& group, Invocation& invocation);  // key_import_commands.cc

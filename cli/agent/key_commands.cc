@@ -12,8 +12,6 @@
 namespace coffer::cli {
 namespace {
 
-namespace json = boost::json;
-
 void declare_create(CLI::App& parent, Invocation& invocation) {
   struct Create {
     std::string alias, description, algorithm, usage, protection;
@@ -46,99 +44,6 @@ void declare_create(CLI::App& parent, Invocation& invocation) {
   command->add_option("--protection", own->protection,
                       "resident, wrapped or rooted; unless given, as the token can");
   command->add_flag("--imported", own->imported, "Its material will be imported");
-}
-
-// A change that is the same for each key that is named, and needs nothing but options.
-struct Change {
-  const char* name;
-  const char* help;
-  const char* method;
-  const char* word;  // What the key is then.
-  bool has_force = false;
-  bool has_days = false;
-};
-
-constexpr Change kChanges[] = {
-    {"enable", "Let a disabled key be used again", "Enable", "enabled"},
-    {"disable", "Let a key be used no longer", "Disable",
-     "disabled; volumes that are open stay open", true},
-    {"archive", "Let a key open what it has wrapped, and wrap nothing more", "Archive", "archived",
-     true},
-    {"unarchive", "Let an archived key wrap again", "CancelArchive", "enabled"},
-    {"delete", "Destroy a disabled key, after some days", "ScheduleDeletion",
-     "to be destroyed; `coffer key undelete` brings it back until then", true, true},
-    {"undelete", "Bring back a key that is to be destroyed", "CancelDeletion",
-     "disabled; `coffer key enable` makes it usable"},
-    {"rotate", "Make a new version of a key", "Rotate",
-     "rotated; volumes keep the version they have until `coffer key rewrap`"},
-    {"delete-material", "Drop the material of an imported key", "DeleteMaterial",
-     "without its material; the same can be imported again", true},
-};
-
-struct ChangeOptions {
-  std::vector<std::string> keys;
-  bool force = false;
-  std::uint32_t days = 30;
-};
-
-Result<void> change_one(AgentBus& bus, const Change& change, const ChangeOptions& own,
-                        const std::string& spec, const AgentOptions& options) {
-  const auto path = find_key(bus, spec);
-  if (!path) return tl::unexpected(path.error());
-  OptionList list;
-  list.flag("force", own.force);
-  const auto done = bus.call(*path, "Key", change.method, [&](sd_bus_message* m) {
-    const int r = change.has_days ? ::sd_bus_message_append(m, "u", own.days) : 0;
-    return r < 0 ? r : list.append(m, options);
-  });
-  if (!done) return tl::unexpected(done.error());
-  return {};
-}
-
-// One key reports as any command does; of several each has its line, and the first error counts.
-int change_keys(AgentBus& bus, const Change& change, const ChangeOptions& own,
-                const AgentOptions& options, Invocation& invocation) {
-  int status = kExitOk;
-  json::array results;
-  for (const auto& spec : own.keys) {
-    const auto done = change_one(bus, change, own, spec, options);
-    if (own.keys.size() == 1) {
-      return report_done(done ? Result<json::array>(json::array())
-                              : Result<json::array>(tl::unexpected(done.error())),
-                         change.word, options, invocation);
-    }
-    if (!done && status == kExitOk) status = reason_info(done.error().reason()).exit_status;
-    if (options.json) {
-      json::object result{{"key", spec}, {"done", done.has_value()}};
-      if (!done) result["error"] = done.error().name();
-      if (!done) result["text"] = done.error().message();
-      results.emplace_back(std::move(result));
-    } else if (done) {
-      invocation.out << spec << ": " << change.word << "\n";
-    } else {
-      invocation.err << "coffer: " << spec << ": " << done.error().name() << ": "
-                     << done.error().message() << "\n";
-    }
-  }
-  if (options.json) print_json(results, invocation);
-  return status;
-}
-
-void declare_changes(CLI::App& group, Invocation& invocation) {
-  for (const auto& change : kChanges) {
-    const auto own = std::make_shared<ChangeOptions>();
-    auto* command = add_agent_command(
-        group, invocation, change.name, change.help, kChangeCommand,
-        [own, &change](AgentBus& bus, const AgentOptions& options, Invocation& run) {
-          return change_keys(bus, change, *own, options, run);
-        });
-    command->add_option("KEY", own->keys, "Ids or aliases")->required();
-    if (change.has_force)
-      command->add_flag("--force", own->force, "Also when volumes use it, which then do not open");
-    if (change.has_days)
-      command->add_option("--days", own->days, "When: 7 to 30 days from now; 30 unless given")
-          ->check(CLI::Range(7, 30));
-  }
 }
 
 // A method on one key, with arguments before its options.
@@ -222,6 +127,27 @@ void declare_tag(CLI::App& group, Invocation& invocation) {
   choice->require_option(1);
 }
 
+void declare_binding(CLI::App& group, Invocation& invocation, const char* name, const char* help,
+                     const char* method, const char* word) {
+  struct Binding {
+    std::string key, resource;
+  };
+  const auto own = std::make_shared<Binding>();
+  auto* command =
+      add_agent_command(group, invocation, name, help, kChangeCommand,
+                        [=](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+                          return call_key(
+                              bus, own->key, method, word,
+                              [&](sd_bus_message* m) {
+                                return ::sd_bus_message_append(m, "s", own->resource.c_str());
+                              },
+                              {}, options, run);
+                        });
+  command->add_option("KEY", own->key, "Id or alias")->required();
+  command->add_option("RESOURCE", own->resource, "1 to 128 printable characters, no blanks")
+      ->required();
+}
+
 void declare_rewrap(CLI::App& group, Invocation& invocation) {
   struct Rewrap {
     std::string key;
@@ -282,10 +208,14 @@ void declare_key(CLI::App& parent, Invocation& invocation) {
   group->require_subcommand(1);
   declare_key_views(*group, invocation);
   declare_create(*group, invocation);
-  declare_changes(*group, invocation);
+  declare_key_changes(*group, invocation);
   declare_rotation(*group, invocation);
   declare_describe(*group, invocation);
   declare_tag(*group, invocation);
+  declare_binding(*group, invocation, "bind", "Have a resource beside volumes hold a key", "Bind",
+                  "bound: the key is taken from it by force alone");
+  declare_binding(*group, invocation, "unbind", "The resource uses the key no more", "Unbind",
+                  "unbound");
   declare_rewrap(*group, invocation);
   declare_destroy_version(*group, invocation);
   declare_key_uses(*group, invocation);

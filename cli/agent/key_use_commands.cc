@@ -237,6 +237,23 @@ void declare_data_key(CLI::App& group, Invocation& invocation) {
   add_context(*command, own);
 }
 
+void declare_random(CLI::App& group, Invocation& invocation) {
+  const auto own = std::make_shared<Use>();
+  auto* command = add_agent_command(
+      group, invocation, "random", "Random bytes of the token on standard output", kChangeCommand,
+      [own](AgentBus& bus, const AgentOptions& options, Invocation& run) {
+        if (const auto refused = refuse_json(options, run)) return *refused;
+        const auto bytes =
+            call_for_secret(bus, kAgentRoot, "Keyring", "GenerateRandom", [&](sd_bus_message* m) {
+              const int r = ::sd_bus_message_append(m, "u", own->bytes);
+              return r < 0 ? r : OptionList().append(m, options);
+            });
+        return give_secret(bytes, options, run);
+      });
+  command->add_option("--bytes", own->bytes, "1 to 1024; 32 unless given")
+      ->check(CLI::Range(1, 1024));
+}
+
 }  // namespace
 
 void declare_key_uses(CLI::App& group, Invocation& invocation) {
@@ -244,6 +261,7 @@ void declare_key_uses(CLI::App& group, Invocation& invocation) {
   declare_decrypt(group, invocation);
   declare_reencrypt(group, invocation);
   declare_data_key(group, invocation);
+  declare_random(group, invocation);
 }
 
 }  // namespace coffer::cli

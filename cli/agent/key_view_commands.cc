@@ -31,22 +31,28 @@ std::string next_of(const json::object& key) {
 }
 
 struct List {
-  std::string state, owner, origin, usage, algorithm, search, tag, order;
+  std::string state, owner, origin, usage, algorithm, search, order;
+  std::vector<std::string> tags;
 };
+
+OptionList filter_of(const List& wanted) {
+  OptionList filter;
+  filter.text("state", wanted.state);
+  filter.text("owner", wanted.owner);
+  filter.text("origin", wanted.origin);
+  filter.text("usage", wanted.usage);
+  filter.text("algorithm", wanted.algorithm);
+  filter.text("search", wanted.search);
+  filter.texts("tags", wanted.tags);
+  return filter;
+}
 
 // The paths of the keys that match, page after page.
 Result<std::vector<std::string>> matching(AgentBus& bus, const List& wanted) {
   std::vector<std::string> paths;
   std::string after;
   for (;;) {
-    OptionList filter;
-    filter.text("state", wanted.state);
-    filter.text("owner", wanted.owner);
-    filter.text("origin", wanted.origin);
-    filter.text("usage", wanted.usage);
-    filter.text("algorithm", wanted.algorithm);
-    filter.text("search", wanted.search);
-    filter.text("tag", wanted.tag);
+    OptionList filter = filter_of(wanted);
     filter.text("order", wanted.order);
     filter.text("after", after);
     const auto answer = bus.call(kAgentRoot, "Keyring", "ListKeys",
@@ -89,6 +95,19 @@ std::string users_text(const Users& users, const std::string& id) {
   return text + " and " + std::to_string(names.size() - kNamed) + " more";
 }
 
+// "3 keys", with those that are not in the table.
+Result<std::string> total_text(AgentBus& bus, const List& wanted, std::size_t shown) {
+  const auto answer = bus.call(kAgentRoot, "Keyring", "CountKeys", [&](sd_bus_message* m) {
+    return filter_of(wanted).append_alone(m);
+  });
+  if (!answer) return tl::unexpected(answer.error());
+  const auto total = answer->at(0).to_number<std::uint64_t>();
+  std::string text = std::to_string(total) + (total == 1 ? " key" : " keys");
+  if (total > shown)
+    text += ", " + std::to_string(total - shown) + " not shown: the agent's journal tells why";
+  return text;
+}
+
 int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocation& invocation) {
   const auto paths = matching(bus, wanted);
   if (!paths) return report_error(paths.error(), options, invocation);
@@ -116,9 +135,12 @@ int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocat
   }
   if (table.empty()) {
     invocation.err << "no such keys; `coffer key create ALIAS` makes one\n";
-  } else {
-    table.print(invocation.out);
+    return kExitOk;
   }
+  const auto total = total_text(bus, wanted, found.size());
+  if (!total) return report_error(total.error(), options, invocation);
+  table.print(invocation.out);
+  invocation.out << "\n" << *total << "\n";
   return kExitOk;
 }
 
@@ -136,7 +158,8 @@ void declare_list(CLI::App& group, Invocation& invocation) {
   command->add_option("--usage", own->usage, "encrypt-decrypt, asymmetric-decrypt or sign-verify");
   command->add_option("--algorithm", own->algorithm, "AES-256, SM4, RSA-2048, …");
   command->add_option("--search", own->search, "A part of alias or id");
-  command->add_option("--tag", own->tag, "NAME=VALUE");
+  command->add_option("--tag", own->tags,
+                      "NAME=VALUE; of one name any of its values, of several names each");
   command->add_option("--order", own->order, "id, oldest or newest; else by alias");
 }
 
@@ -163,11 +186,19 @@ std::string tags_text(const json::object& key) {
 void print_versions(const json::object& key, Invocation& invocation) {
   const auto* versions = key.if_contains("Versions");
   if (versions == nullptr || !versions->is_array()) return;
-  Table table({"VERSION", "STATE", "CREATED"});
+  const auto* counters = key.if_contains("Uses");
+  const auto uses_of = [&](const json::value& version) -> std::string {
+    if (counters == nullptr || !counters->is_array()) return "-";
+    for (const auto& entry : counters->as_array()) {
+      if (entry.as_array().at(0) == version) return json::serialize(entry.as_array().at(1));
+    }
+    return "-";
+  };
+  Table table({"VERSION", "STATE", "CREATED", "USES"});
   for (const auto& entry : versions->as_array()) {
     const auto& version = entry.as_array();
     table.add({json::serialize(version.at(0)), std::string(version.at(1).as_string()),
-               time_text(version.at(2).to_number<std::uint64_t>())});
+               time_text(version.at(2).to_number<std::uint64_t>()), uses_of(version.at(0))});
   }
   invocation.out << "\n";
   table.print(invocation.out);
@@ -180,6 +211,15 @@ void print_volumes(const json::array& volumes, Invocation& invocation) {
     const auto& volume = entry.as_object();
     table.add({text_of(volume, "Name"), text_of(volume, "UUID")});
   }
+  invocation.out << "\n";
+  table.print(invocation.out);
+}
+
+// Volumes have a table of their own.
+void print_bindings(const json::array& resources, Invocation& invocation) {
+  if (resources.empty()) return;
+  Table table({"RESOURCE"});
+  for (const auto& resource : resources) table.add({std::string(resource.as_string())});
   invocation.out << "\n";
   table.print(invocation.out);
 }
@@ -222,6 +262,25 @@ Result<json::array> volumes_of(AgentBus& bus, const std::string& path) {
   return volumes;
 }
 
+// What is bound to the key beside volumes, page after page.
+Result<json::array> bindings_of(AgentBus& bus, const std::string& path) {
+  json::array resources;
+  std::string after;
+  for (;;) {
+    OptionList page;
+    page.text("after", after);
+    const auto answer = bus.call(path, "Key", "ListBindings",
+                                 [&](sd_bus_message* m) { return page.append_alone(m); });
+    if (!answer) return tl::unexpected(answer.error());
+    const auto& rows = answer->at(0).as_array();
+    for (const auto& row : rows) {
+      if (!row.as_string().starts_with("volume:")) resources.push_back(row);
+    }
+    if (rows.size() < kPage) return resources;
+    after = std::string(rows.back().as_string());
+  }
+}
+
 }  // namespace
 
 int show_key(AgentBus& bus, const std::string& path, const AgentOptions& options,
@@ -230,11 +289,15 @@ int show_key(AgentBus& bus, const std::string& path, const AgentOptions& options
   if (!key) return report_error(key.error(), options, invocation);
   auto volumes = volumes_of(bus, path);
   if (!volumes) return report_error(volumes.error(), options, invocation);
+  auto resources = bindings_of(bus, path);
+  if (!resources) return report_error(resources.error(), options, invocation);
   if (options.json) {
+    (*key)["Resources"] = std::move(*resources);
     (*key)["Volumes"] = std::move(*volumes);
     return print_json(with_path(*key, path), invocation);
   }
   print_key(*key, *volumes, invocation);
+  print_bindings(*resources, invocation);
   return kExitOk;
 }
 

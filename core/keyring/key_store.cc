@@ -16,13 +16,10 @@ bool is_text(std::string_view text, std::size_t size_max) {
   return text.size() <= size_max && is_utf8(text) && text.find('\0') == std::string_view::npos;
 }
 
-}  // namespace
-
-Result<void> require_tags(const std::vector<KeyTag>& tags) {
+Result<void> require_each_tag(const std::vector<KeyTag>& tags) {
   if (tags.size() > kTagsMax) {
     return fail(Reason::kLimitsExceeded, "a key has at most " + std::to_string(kTagsMax) + " tags");
   }
-  std::set<std::string_view> names;
   for (const auto& tag : tags) {
     const bool good = !tag.name.empty() && is_text(tag.name, kTagNameBytesMax) &&
                       is_text(tag.value, kTagValueBytesMax);
@@ -31,6 +28,16 @@ Result<void> require_tags(const std::vector<KeyTag>& tags) {
                                             "': a name has 1 to 127 bytes of UTF-8, a value at "
                                             "most 255");
     }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> require_tags(const std::vector<KeyTag>& tags) {
+  if (auto good = require_each_tag(tags); !good) return good;
+  std::set<std::string_view> names;
+  for (const auto& tag : tags) {
     if (!names.insert(tag.name).second) {
       return fail(Reason::kInvalidArgs, "tag '" + printable(tag.name, 64) + "' is given twice");
     }
@@ -43,7 +50,7 @@ Result<void> require_filter(const KeyFilter& filter) {
     return fail(Reason::kInvalidArgs, "what is searched for has at most " +
                                           std::to_string(kSearchBytesMax) + " bytes of UTF-8");
   }
-  return require_tags(filter.tags);
+  return require_each_tag(filter.tags);
 }
 
 Result<void> require_resource(std::string_view resource) {

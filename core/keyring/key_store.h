@@ -56,9 +56,9 @@ struct KeyFilter {
   std::optional<KeyUsage> usage{};
   std::optional<KeyAlgorithm> algorithm{};
   std::string search{};        // A part of alias or id; at most kSearchBytesMax of UTF-8.
-  std::vector<KeyTag> tags{};  // All of them, at most kTagsMax.
+  std::vector<KeyTag> tags{};  // Of each name one of its values; at most kTagsMax.
 };
-// kInvalidArgs: the text is outside its limits; as require_tags().
+// kInvalidArgs: a text or tag is outside its limits; kLimitsExceeded: too many tags.
 Result<void> require_filter(const KeyFilter& filter);
 
 enum class KeyOrder : std::uint8_t { kById, kOldestFirst, kNewestFirst };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -115,9 +116,14 @@ void choose(Select& select, const KeyFilter& filter) {
     select.with(filter.search);
     if (!hex.empty()) select.with(hex);
   }
-  for (const auto& tag : filter.tags) {
-    select.where("id IN (SELECT cmk FROM tag WHERE name = ? AND value = ?)");
-    select.with(tag.name).with(tag.value);
+  std::map<std::string_view, std::vector<std::string_view>> values;
+  for (const auto& tag : filter.tags) values[tag.name].push_back(tag.value);
+  for (const auto& [name, any_of] : values) {
+    std::string marks = "?";
+    for (std::size_t i = 1; i < any_of.size(); ++i) marks += ", ?";
+    select.where("id IN (SELECT cmk FROM tag WHERE name = ? AND value IN (" + marks + "))");
+    select.with(std::string(name));
+    for (const auto value : any_of) select.with(std::string(value));
   }
 }
 

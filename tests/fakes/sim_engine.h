@@ -90,6 +90,7 @@ class SimEngine final : public agent::Engine {
   std::vector<agent::KeyInfo> keys() const override;
   Result<agent::KeyInfo> key(const std::string& id_or_alias) const override;
   void list_keys(const keyring::KeyQuery& query, Done<std::vector<agent::KeyInfo>> done) override;
+  void count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) override;
   void create_key(const keyring::CmkParameters& parameters, const agent::Caller& caller,
                   Done<agent::KeyInfo> done) override;
   void change_key(const CmkId& id, const agent::KeyChange& change, const agent::Caller& caller,
@@ -98,6 +99,12 @@ class SimEngine final : public agent::Engine {
                                   const agent::Caller& caller) override;
   void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,
                     const agent::Caller& caller, Done<void> done) override;
+  void set_key_bound(const CmkId& id, const std::string& resource, bool bound,
+                     const agent::Caller& caller, Done<void> done) override;
+  void key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
+                    Done<std::vector<std::string>> done) override;
+  void random_bytes(std::uint32_t size_bytes, const agent::Caller& caller,
+                    Done<SecretBytes> done) override;
   void prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,
                       const agent::Caller& caller, Done<keyring::ImportParameters> done) override;
   void import_material(const CmkId& id, const keyring::ImportMaterial& material,
@@ -155,6 +162,7 @@ class SimEngine final : public agent::Engine {
   std::map<VolumeId, agent::VolumeInfo> volumes_;
   std::map<CmkId, agent::KeyInfo> keys_;
   std::map<CmkId, Signer> signers_;
+  std::map<CmkId, std::set<std::string>> bindings_;    // Beside volumes.
   std::vector<std::pair<Bytes, std::string>> sealed_;  // Plain texts and their contexts.
   std::map<std::string, Error> failures_;
   std::optional<Error> next_failure_;

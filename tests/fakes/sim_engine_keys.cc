@@ -85,8 +85,10 @@ void apply(CmkRecord& record, const CmkChange& change) {
 
 bool matches(const KeyInfo& key, const keyring::KeyFilter& filter) {
   const CmkRecord& record = key.record;
-  const bool has_tags = std::ranges::all_of(filter.tags, [&](const auto& tag) {
-    return std::ranges::find(key.tags, tag) != key.tags.end();
+  const bool has_tags = std::ranges::all_of(filter.tags, [&](const auto& named) {
+    return std::ranges::any_of(filter.tags, [&](const auto& tag) {
+      return tag.name == named.name && std::ranges::find(key.tags, tag) != key.tags.end();
+    });
   });
   return has_tags && (!filter.state || *filter.state == record.state) &&
          (!filter.owner || *filter.owner == record.owner) &&
@@ -174,6 +176,13 @@ void SimEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyIn
   later([found = std::move(found), done = std::move(done)] { done(found); });
 }
 
+void SimEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) {
+  if (failed(done)) return;
+  const auto count = std::ranges::count_if(
+      keys_, [&](const auto& entry) { return matches(entry.second, filter); });
+  later([count, done = std::move(done)] { done(static_cast<std::uint64_t>(count)); });
+}
+
 void SimEngine::create_key(const keyring::CmkParameters& parameters, const agent::Caller& caller,
                            Done<KeyInfo> done) {
   if (failed(done)) return;
@@ -250,6 +259,37 @@ void SimEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>
     key.tags = tags;
     std::ranges::sort(key.tags);
   });
+}
+
+void SimEngine::set_key_bound(const CmkId& id, const std::string& resource, bool bound,
+                              const agent::Caller& caller, Done<void> done) {
+  if (!next_failure_ && !bound && !bindings_[id].contains(resource))
+    return done(fail(Reason::kInvalidArgs, resource + " is not bound to it"));
+  edit_key(id, (bound ? "key.bind " : "key.unbind ") + resource, caller, done,
+           [this, id, resource, bound](KeyInfo&) {
+             if (bound) {
+               bindings_[id].insert(resource);
+             } else {
+               bindings_[id].erase(resource);
+             }
+           });
+}
+
+void SimEngine::key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
+                             Done<std::vector<std::string>> done) {
+  if (failed(done)) return;
+  std::vector<std::string> found;
+  for (const auto& resource : bindings_[id]) {
+    if (resource > after && found.size() < count_max) found.push_back(resource);
+  }
+  later([found = std::move(found), done = std::move(done)] { done(found); });
+}
+
+void SimEngine::random_bytes(std::uint32_t size_bytes, const agent::Caller& caller,
+                             Done<SecretBytes> done) {
+  if (failed(done)) return;
+  effect("key.random", std::to_string(size_bytes) + " bytes", caller);
+  later([size_bytes, done = std::move(done)] { done(SecretBytes::random(size_bytes)); });
 }
 
 void SimEngine::prepare_import(const CmkId& id, keyring::ImportWrapping wrapping,

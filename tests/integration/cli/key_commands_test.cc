@@ -143,6 +143,61 @@ TEST_F(KeyCommandsTest, SeveralKeysEachHaveTheirLineAndTheFirstErrorCounts) {
   EXPECT_EQ(results[1].as_object().at("error").as_string(), "NoSuchKey");
 }
 
+TEST_F(KeyCommandsTest, SeveralKeysGoInOneCallEachOnce) {
+  std::vector<std::string> words{"key", "disable"};
+  for (int i = 0; i < 101; ++i) {
+    engine->add_key("many-" + std::to_string(i));
+    words.push_back("many-" + std::to_string(i));
+  }
+  const auto done = coffer(words);
+  EXPECT_EQ(done.status, 0) << done.err;
+  EXPECT_THAT(done.out, HasSubstr("many-100: disabled"));
+  EXPECT_EQ(coffer_json({"key", "list", "--state", "Disabled"}).as_array().size(), 101U);
+  const auto id = std::string(shown("many-0").at("Id").as_string());
+  const auto twice = coffer({"key", "enable", "many-0", id});
+  EXPECT_EQ(twice.status, 64);
+  EXPECT_THAT(twice.err, HasSubstr("the same key"));
+  EXPECT_EQ(shown("many-0").at("State").as_string(), "Disabled");
+  EXPECT_EQ(coffer({"key", "delete", "many-0", "many-1", "--days", "9"}).status, 0);
+  EXPECT_EQ(shown("many-1").at("State").as_string(), "PendingDelete");
+}
+
+TEST_F(KeyCommandsTest, ResourcesAreBoundShownAndUnbound) {
+  ASSERT_EQ(coffer({"key", "bind", "default", "backup:nightly"}).status, 0);
+  EXPECT_THAT(coffer({"key", "show", "default"}).out, HasSubstr("RESOURCE\nbackup:nightly\n"));
+  EXPECT_EQ(shown("default").at("Resources").as_array().size(), 1U);
+  EXPECT_EQ(coffer({"key", "bind", "default", "volume:x"}).status, 64);
+  EXPECT_EQ(coffer({"key", "unbind", "default", "backup:nightly"}).status, 0);
+  EXPECT_EQ(coffer({"key", "unbind", "default", "backup:nightly"}).status, 64);
+  EXPECT_THAT(coffer({"key", "show", "default"}).out, testing::Not(HasSubstr("RESOURCE")));
+}
+
+TEST_F(KeyCommandsTest, ListTakesSeveralTagsAndCounts) {
+  engine->add_key("second");
+  engine->add_key("third");
+  ASSERT_EQ(coffer({"key", "tag", "default", "env=prod"}).status, 0);
+  ASSERT_EQ(coffer({"key", "tag", "second", "env=test"}).status, 0);
+  EXPECT_THAT(coffer({"key", "list"}).out, HasSubstr("\n3 keys\n"));
+  const auto two = coffer({"key", "list", "--tag", "env=prod", "--tag", "env=test"});
+  EXPECT_THAT(two.out, HasSubstr("\n2 keys\n"));
+  EXPECT_THAT(coffer({"key", "list", "--tag", "env=prod"}).out, HasSubstr("\n1 key\n"));
+}
+
+TEST_F(KeyCommandsTest, ShowCountsTheUsesOfEachVersion) {
+  engine->change_record(engine->key("default")->record.id,
+                        [](auto& record) { record.versions.back().wraps_leased = 65'536; });
+  const auto text = coffer({"key", "show", "default"});
+  EXPECT_THAT(text.out, HasSubstr("USES"));
+  EXPECT_THAT(text.out, HasSubstr("65536"));
+}
+
+TEST_F(KeyCommandsTest, RandomBytesGoToStandardOutput) {
+  EXPECT_EQ(key("", "random --bytes 100").out.size(), 100U);
+  EXPECT_EQ(key("", "random").out.size(), 32U);
+  EXPECT_EQ(key("", "random --bytes 1025").status, 2);
+  EXPECT_EQ(key("", "random --json").status, 2);
+}
+
 TEST_F(KeyCommandsTest, WhatWasEncryptedIsDecryptedFromStandardInput) {
   const std::string secret("a secret\nwith \x01 bytes", 21);
   const auto encrypted = key(secret, "encrypt default --context app=db");

@@ -103,6 +103,16 @@ class AuthorizationTest : public DbusTest {
       all.push_back({key, dbus::kKeyInterface, m, no_options});
     for (const char* m : {"ScheduleDeletion", "SetRotation", "DestroyVersion"})
       add(key, dbus::kKeyInterface, m, number);
+    for (const char* m : {"Bind", "Unbind"})
+      add(key, dbus::kKeyInterface, m, [](sd_bus_message* call) {
+        return ::sd_bus_message_append(call, "s", "backup:nightly");
+      });
+    all.push_back({key, dbus::kKeyInterface, "ListBindings", no_options});
+    all.push_back({dbus::kRootPath, dbus::kKeyringInterface, "CountKeys", no_options});
+    add(dbus::kRootPath, dbus::kKeyringInterface, "GenerateRandom", number);
+    add(dbus::kRootPath, dbus::kKeyringInterface, "ChangeMany", [=](sd_bus_message* m) {
+      return ::sd_bus_message_append(m, "sao", "enable", 1, key.c_str());
+    });
     for (const char* m : {"Sign", "DecryptAsymmetric"}) add(key, dbus::kKeyInterface, m, bytes);
     add(key, dbus::kKeyInterface, "SetTags", no_map);
     all.push_back({key, dbus::kKeyInterface, "ListVolumes", [](sd_bus_message*) { return 0; }});

@@ -170,13 +170,15 @@ std::vector<Operation> table() {
         return ended(k.describe(id, "renamed", "new words", a));
       },
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)}, kService);
-  add("destroy the current version", "key.destroy-version",
+  add(
+      "destroy the current version", "key.destroy-version",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
         const auto key = k.get(id);
         return ended(k.destroy_version(id, key ? key->current().number : 2, a));
       },
       {refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs),
-       refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(kGone)});
+       refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(kGone)},
+      kService);
   add("tag", "key.tag",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
         return k.set_tags(id, {{"team", "storage"}}, a);

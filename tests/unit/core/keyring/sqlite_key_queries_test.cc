@@ -225,6 +225,11 @@ TEST_F(SqliteKeyQueriesTest, TagsFindKeysAndAreReplacedAtOnce) {
   EXPECT_THAT(ids({.filter = {.tags = {{"team", "storage"}}}}), ElementsAre(a_, b_));
   EXPECT_THAT(ids({.filter = {.tags = {{"team", "storage"}, {"env", "prod"}}}}), ElementsAre(a_));
   EXPECT_THAT(ids({.filter = {.tags = {{"team", ""}}}}), IsEmpty());
+  // Of one name any value, of several names each.
+  EXPECT_THAT(ids({.filter = {.tags = {{"team", "other"}, {"team", "storage"}}}}),
+              ElementsAre(a_, b_));
+  EXPECT_THAT(ids({.filter = {.tags = {{"team", "storage"}, {"env", "test"}, {"env", "prod"}}}}),
+              ElementsAre(a_));
   ASSERT_THAT(store_->set_tags(a_, {}, 42), Succeeds());
   EXPECT_THAT(*store_->tags(a_), IsEmpty());
   EXPECT_THAT(store_->set_tags(c_, {{"team", "storage"}}, 43), FailsWith(Reason::kNoSuchKey));

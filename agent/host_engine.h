@@ -27,11 +27,22 @@
 namespace coffer::agent {
 
 // What the program's log is told, once, where an error stops travelling.
+// What happened to a key that an operator may alert on.
+enum class KeyEvent : std::uint8_t {
+  kNone,
+  kUsedInDeletion,  // A use was asked of a key whose deletion runs, and refused.
+  kNearDeletion,    // It is destroyed for good within three days: said on each of them.
+  kTakenByForce,    // From volumes that use it.
+  kDue,             // The clock did it: rotated, destroyed, its material dropped.
+};
+
 struct LogEntry {
   int priority = 6;  // As for syslog: 3 an error, 4 a warning, 5 notable, 6 information.
   std::string message;
   std::optional<VolumeId> volume;
   std::string error_name;
+  std::optional<CmkId> key{};
+  KeyEvent key_event = KeyEvent::kNone;
 };
 
 // How far the boot is: what coffer-boot-wait waits for.
@@ -122,8 +133,8 @@ class HostEngine final : public Engine {
                            const Caller& caller) override;
   void set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags, const Caller& caller,
                     Done<void> done) override;
-  void set_key_bound(const CmkId& id, const std::string& resource, bool bound,
-                     const Caller& caller, Done<void> done) override;
+  void set_key_bound(const CmkId& id, const std::string& resource, bool bound, const Caller& caller,
+                     Done<void> done) override;
   void key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
                     Done<std::vector<std::string>> done) override;
   void random_bytes(std::uint32_t size_bytes, const Caller& caller,
@@ -293,6 +304,22 @@ class HostEngine final : public Engine {
   std::string deletion_note(const VolumeRow& row) const;
   void forget_warnings(const VolumeId& id);
 
+  // host_engine_key_alarms.cc: what an operator is to know of keys.
+  void print_of_key(KeyEvent event, int priority, const CmkId& id, const std::string& message,
+                    const Error* error = nullptr) const;
+  void alarm_of_use(const CmkId& id, const std::string& use, const Caller& caller,
+                    const Error& error) const;
+  void alarm_of_near_deletions();
+  // `done`, which a use whose key is to be deleted is told of first.
+  template <class T>
+  Done<T> alarmed(const CmkId& id, const std::string& use, const Caller& caller,
+                  Done<T> done) const {
+    return [this, id, use, caller, done = std::move(done)](Result<T> end) {
+      if (!end) alarm_of_use(id, use, caller, end.error());
+      done(std::move(end));
+    };
+  }
+
   // host_engine_audit.cc
   void record_floods();
   void take_head(const audit::Head& head);
@@ -310,13 +337,14 @@ class HostEngine final : public Engine {
   std::optional<SteadyTime> due_again_at_;   // but not before this, where it could not even look,
   std::chrono::milliseconds due_wait_{0};    // and each time later.
   bool due_running_ = false;
-  std::string due_told_;                                 // What was printed of that.
-  std::set<std::string> damaged_told_;                   // Damaged records that were printed.
-  bool bindings_all_ = true;                             // All bindings are to be settled,
-  std::set<CmkId> bindings_of_;                          // or those of these keys,
-  std::optional<SteadyTime> bindings_at_{SteadyTime{}};  // at this time,
-  std::chrono::milliseconds bindings_wait_{0};           // and each time later.
-  std::set<CmkId> deletions_;                            // Keys in PendingDelete.
+  std::map<CmkId, int> near_deletions_told_;  // How many days there were left when it was said.
+  std::string due_told_;                      // What was printed of that.
+  std::set<std::string> damaged_told_;        // Damaged records that were printed.
+  bool bindings_all_ = true;                  // All bindings are to be settled,
+  std::set<CmkId> bindings_of_;               // or those of these keys,
+  std::optional<SteadyTime> bindings_at_{SteadyTime{}};         // at this time,
+  std::chrono::milliseconds bindings_wait_{0};                  // and each time later.
+  std::set<CmkId> deletions_;                                   // Keys in PendingDelete.
   enum class DeletionTold : std::uint8_t { kBegun, kLastDay };  // The last warning of it.
   std::map<std::pair<CmkId, VolumeId>, DeletionTold> deletions_told_;
   std::optional<WallTime> deletions_at_{WallTime{}};  // When to look whom to warn.

@@ -57,6 +57,7 @@ Result<Reencrypted> rewrap_one(Keyring& keyring, CallerBlob blob, const std::str
 
 void HostEngine::encrypt(const CmkId& id, UniqueFd sealed, const std::string& application,
                          const Caller& caller, Done<Bytes> done) {
+  done = alarmed(id, "encrypt", caller, std::move(done));
   run_for_caller(
       {"key.wrap", {id}, caller},
       [this, id, sealed = std::move(sealed), application,
@@ -72,6 +73,7 @@ void HostEngine::encrypt(const CmkId& id, UniqueFd sealed, const std::string& ap
 
 void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
                          const Caller& caller, Done<SecretBytes> done) {
+  done = alarmed(blob.wrapped.cmk, "decrypt", caller, std::move(done));
   run_for_caller(
       {"key.unwrap", {blob.wrapped.cmk}, caller},
       [this, key = keyring::Presented{blob.wrapped, blob.context(application)},
@@ -82,6 +84,7 @@ void HostEngine::decrypt(const CallerBlob& blob, const std::string& application,
 void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
                                const std::string& application, const Caller& caller,
                                Done<NewDataKey> done) {
+  done = alarmed(id, "make a data key", caller, std::move(done));
   run_for_caller(
       {"key.wrap", {id}, caller},
       [this, id, size_bytes, application, actor = actor_of(caller)]() -> Result<NewDataKey> {
@@ -103,6 +106,8 @@ void HostEngine::make_data_key(const CmkId& id, std::uint32_t size_bytes,
 void HostEngine::reencrypt(const CallerBlob& blob, const std::string& application, const CmkId& to,
                            const std::string& application_then, const Caller& caller,
                            Done<Reencrypted> done) {
+  done = alarmed(blob.wrapped.cmk, "encrypt anew", caller, std::move(done));
+  if (blob.wrapped.cmk != to) done = alarmed(to, "encrypt anew", caller, std::move(done));
   KeyCall call{"key.rewrap", {blob.wrapped.cmk}, caller};
   // Both keys are used.
   if (blob.wrapped.cmk != to) call.keys.push_back(to);
@@ -125,6 +130,7 @@ void HostEngine::random_bytes(std::uint32_t size_bytes, const Caller& /*caller*/
 
 void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,
                       const Caller& caller, Done<Bytes> done) {
+  done = alarmed(id, "sign", caller, std::move(done));
   run_for_caller(
       {"key.sign", {id}, caller},
       [this, id, scheme, digest, actor = actor_of(caller)] {
@@ -136,6 +142,7 @@ void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& 
 void HostEngine::decrypt_asymmetric(const CmkId& id, keyring::DecryptScheme scheme,
                                     const Bytes& ciphertext, const Caller& caller,
                                     Done<SecretBytes> done) {
+  done = alarmed(id, "decrypt", caller, std::move(done));
   run_for_caller(
       {"key.decrypt", {id}, caller},
       [this, id, scheme, ciphertext, actor = actor_of(caller)] {

@@ -219,8 +219,9 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
                                what.kind == keyring::CmkChange::kCancelArchive;
         if (came_back) take_enabled(changed->id);
         if (volumes > 0 && keyring::takes_key_away(what)) {
-          print(4, "key " + changed->alias + " is " + std::string(key_state_name(changed->state)) +
-                       " by force: it " + opens);
+          print_of_key(KeyEvent::kTakenByForce, 4, changed->id,
+                       "key " + changed->alias + " is " +
+                           std::string(key_state_name(changed->state)) + " by force: it " + opens);
         }
       });
 }
@@ -373,6 +374,7 @@ void HostEngine::look_for_due() {
 // The changes themselves were told by the keyring's observer.
 void HostEngine::take_due(const Result<keyring::DueReport>& report) {
   due_running_ = false;
+  alarm_of_near_deletions();
   std::string trouble;
   if (!report) {
     trouble = report.error().str();
@@ -383,8 +385,9 @@ void HostEngine::take_due(const Result<keyring::DueReport>& report) {
     due_wait_ = std::chrono::milliseconds(0);
     due_again_at_.reset();
     for (const CmkRecord& record : report->done) {
-      print(5, "key " + record.alias + " is " + std::string(key_state_name(record.state)) +
-                   ", version " + std::to_string(record.current().number) + ": it was due");
+      print_of_key(KeyEvent::kDue, 5, record.id,
+                   "key " + record.alias + " is " + std::string(key_state_name(record.state)) +
+                       ", version " + std::to_string(record.current().number) + ": it was due");
     }
     for (const Error& error : report->failed) {
       // Who changes the key at this moment tells of it.

@@ -10,7 +10,6 @@ namespace {
 using keyring::KeyState;
 using testing::Contains;
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Pair;
 

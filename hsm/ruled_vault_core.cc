@@ -182,7 +182,9 @@ Result<SealedRecord> RuledVault::Core::change(ByteView current, const keyring::C
 Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t count) {
   const KeyVersion& version = record.current();
   const std::lock_guard lock(mutex_);
-  std::uint64_t& used = uses_[{record.id, version.number}];
+  const std::pair name{record.id, version.number};
+  if (uses_.size() >= limits.counted_max && !uses_.contains(name)) uses_.clear();
+  std::uint64_t& used = uses_[name];
   if (used + count > version.wraps_leased) {
     return fail(Reason::kKeyExhausted, "key " + record.id.str() + " version " +
                                            std::to_string(version.number) + " has leased " +
@@ -222,9 +224,9 @@ Result<CmkRecord> RuledVault::Core::open_to_use(ByteView sealed, keyring::KeyUsa
 
 void RuledVault::Core::give_back_uses(const CmkRecord& record, std::size_t count) {
   const std::lock_guard lock(mutex_);
-  // Of a version that was rotated meanwhile nothing is counted any more.
+  // Of a version that was rotated meanwhile nothing is counted any more, or its count began anew.
   const auto found = uses_.find({record.id, record.current().number});
-  if (found != uses_.end()) found->second -= count;
+  if (found != uses_.end()) found->second -= std::min<std::uint64_t>(found->second, count);
 }
 
 Result<RuledVault::Core::Wrapping> RuledVault::Core::begin_wrap(const CmkRecord& record,

@@ -26,7 +26,9 @@ unsigned long read_device(SdfSession& session, SdfLink::Device& out) {
 }  // namespace
 
 SdfLink::SdfLink(Options options, OnOpened on_opened)
-    : options_(std::move(options)), on_opened_(std::move(on_opened)) {}
+    : options_(std::move(options)),
+      on_opened_(std::move(on_opened)),
+      pause_(options_.reconnect_pause, *options_.clock) {}
 
 SdfLink::~SdfLink() {
   disconnect();
@@ -38,8 +40,7 @@ bool SdfLink::connected() {
 }
 
 std::uint64_t SdfLink::failures() const {
-  const std::scoped_lock lock(last_mutex_);
-  return failures_;
+  return pause_.failures();
 }
 
 Result<void> SdfLink::run(std::string_view step, const Work& work) {
@@ -47,10 +48,7 @@ Result<void> SdfLink::run(std::string_view step, const Work& work) {
     if (const auto ready = connect_if_needed(false); !ready) return pass(ready.error(), step);
     const auto made = attempt(work);
     if (made.rv == sdf::kOk) return {};
-    {
-      const std::scoped_lock lock(last_mutex_);
-      ++failures_;
-    }
+    pause_.count_failure();
     const auto reaction = sdf_return_info(made.rv).reaction;
     // Sessions and keys are opened and imported anew by the next attempt.
     if (reaction == Reaction::kReopenAndRepeat && !repeated) continue;
@@ -109,19 +107,12 @@ Result<void> SdfLink::connect_if_needed(bool at_once) {
   const std::unique_lock alone(gate_);
   if (facts_) return {};
   const auto now = options_.clock->steady();
-  {
-    const std::scoped_lock lock(last_mutex_);
-    if (!at_once && last_error_ && now - last_attempt_ < options_.reconnect_pause)
-      return tl::unexpected(*last_error_);
+  if (!at_once) {
+    if (const auto may = pause_.may_try(); !may) return may;
   }
   const auto made = connect();
   if (!made) disconnect();
-  const std::scoped_lock lock(last_mutex_);
-  last_attempt_ = now;
-  if (made)
-    last_error_.reset();
-  else
-    last_error_ = made.error();
+  pause_.tried(now, made);
   return made;
 }
 

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/result.h"
 #include "hsm/call_watch.h"
+#include "hsm/connect_pause.h"
 #include "hsm/sdf_module.h"
 #include "hsm/sdf_session.h"
 
@@ -86,6 +87,7 @@ class SdfLink {
 
   const Options options_;
   const OnOpened on_opened_;
+  ConnectPause pause_;
 
   // Held shared while work runs, alone while the connection changes. Guards what follows.
   std::shared_mutex gate_;
@@ -94,11 +96,6 @@ class SdfLink {
   std::unique_ptr<SdfSessions> sessions_;
   std::optional<Device> facts_;
   std::uint64_t generation_ = 0;  // Counts connections.
-
-  mutable std::mutex last_mutex_;  // Guards what follows.
-  std::optional<Error> last_error_;
-  SteadyTime last_attempt_{};
-  std::uint64_t failures_ = 0;
 };
 
 }  // namespace coffer::hsm

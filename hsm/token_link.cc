@@ -45,7 +45,8 @@ CK_RV make_probe_key(const ObjectAccess& access, CK_OBJECT_HANDLE& out) {
 TokenLink::TokenLink(Options options, std::function<void()> on_lost)
     : options_(std::move(options)),
       on_lost_(std::move(on_lost)),
-      pin_mark_(options_.pin_mark_file) {}
+      pin_mark_(options_.pin_mark_file),
+      pause_(options_.reconnect_pause, *options_.clock) {}
 
 TokenLink::~TokenLink() {
   disconnect(true);
@@ -57,8 +58,7 @@ bool TokenLink::connected() {
 }
 
 std::uint64_t TokenLink::failures() const {
-  const std::scoped_lock lock(last_mutex_);
-  return failures_;
+  return pause_.failures();
 }
 
 Result<void> TokenLink::run(std::string_view step, const Work& work) {
@@ -69,10 +69,7 @@ Result<void> TokenLink::run(std::string_view step, const Work& work) {
     const auto made = attempt(work);
     if (made.rv == CKR_OK) return {};
     if (made.moved_on) reopened = probed = false;
-    {
-      const std::scoped_lock lock(last_mutex_);
-      ++failures_;
-    }
+    pause_.count_failure();
     switch (return_info(made.rv).reaction) {
       case Reaction::kReopenAndRepeat:
         if (std::exchange(reopened, true)) break;
@@ -199,19 +196,12 @@ Result<void> TokenLink::connect_if_needed(bool at_once) {
   const std::unique_lock alone(gate_);
   if (facts_) return {};
   const auto now = options_.clock->steady();
-  {
-    const std::scoped_lock lock(last_mutex_);
-    if (!at_once && last_error_ && now - last_attempt_ < options_.reconnect_pause)
-      return tl::unexpected(*last_error_);
+  if (!at_once) {
+    if (const auto may = pause_.may_try(); !may) return may;
   }
   const auto connected = connect();
   if (!connected) disconnect(true);
-  const std::scoped_lock lock(last_mutex_);
-  last_attempt_ = now;
-  if (connected)
-    last_error_.reset();
-  else
-    last_error_ = connected.error();
+  pause_.tried(now, connected);
   return connected;
 }
 
@@ -284,12 +274,7 @@ Result<void> TokenLink::reopen(std::uint64_t seen_generation) {
   disconnect(false);
   auto again = connect();
   if (!again) disconnect(true);
-  const std::scoped_lock lock(last_mutex_);
-  last_attempt_ = options_.clock->steady();
-  if (again)
-    last_error_.reset();
-  else
-    last_error_ = again.error();
+  pause_.tried(options_.clock->steady(), again);
   return again;
 }
 

@@ -16,6 +16,7 @@
 #include "core/base/clock.h"
 #include "core/base/result.h"
 #include "hsm/call_watch.h"
+#include "hsm/connect_pause.h"
 #include "hsm/pin_mark.h"
 #include "hsm/pkcs11_module.h"
 #include "hsm/pkcs11_session_pool.h"
@@ -119,6 +120,7 @@ class TokenLink {
   const Options options_;
   const std::function<void()> on_lost_;
   PinMark pin_mark_;
+  ConnectPause pause_;
 
   // Held shared while work runs, alone while the connection changes. Guards what follows.
   std::shared_mutex gate_;
@@ -128,11 +130,6 @@ class TokenLink {
   std::uint64_t generation_ = 0;  // Counts connections.
 
   mutable std::mutex objects_;  // As ObjectAccess wants it.
-
-  mutable std::mutex last_mutex_;  // Guards what follows.
-  std::optional<Error> last_error_;
-  SteadyTime last_attempt_{};
-  std::uint64_t failures_ = 0;
 };
 
 }  // namespace coffer::hsm

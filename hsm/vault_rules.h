@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -24,6 +25,9 @@ struct UseLimits {
   std::uint64_t lease_block = std::uint64_t{1} << 16U;
   std::uint64_t wraps_max = std::uint64_t{1}
                             << 32U;  // Per version (NIST SP 800-38D, random nonces).
+  // Keys whose uses a vault counts at a time (some 100 bytes each). Of more it begins anew: the
+  // keyring, which knows what it leased, is who keeps to the lease.
+  std::size_t counted_max = 65'536;
 };
 
 // The first record of a key, whose protection was chosen; its first version's material is still to

@@ -8,6 +8,7 @@
 #include "core/base/files.h"
 #include "hsm/sdf_token_keys.h"
 #include "tests/support/result_matchers.h"
+#include "tests/support/sdf_faults.h"
 #include "tests/support/sdf_folder.h"
 
 namespace coffer::hsm {
@@ -336,11 +337,6 @@ TEST_F(SdfLinkTest, ThreadsShareFewSessions) {
 
 class SdfReturnFaultTest : public SdfLinkTest, public testing::WithParamInterface<const char*> {};
 
-// One or more of every class, and what no standard has.
-constexpr unsigned long kValues[] = {0x0100001D, 0x01000008, 0x01000003, 0x01000005,
-                                     0x01000007, 0x01000018, 0x01000001, 0x0100000F,
-                                     0x0100001C, 0x01000009, 0x01000015, 0xDEADBEEF};
-
 // Whatever a device answers: nothing good is called bad, nothing wrong comes out, and once it
 // answers as it should, it is used again without a restart.
 TEST_P(SdfReturnFaultTest, NeverMakesGoodDataBadAndHealsWithTheDevice) {
@@ -349,38 +345,27 @@ TEST_P(SdfReturnFaultTest, NeverMakesGoodDataBadAndHealsWithTheDevice) {
     EXPECT_NE(done.error().code(), Errc::kCorrupted) << line << done.error().str();
     EXPECT_NE(done.error().code(), Errc::kInternal) << line << done.error().str();
   };
-  for (const bool every : {false, true}) {
-    for (const auto value : kValues) {
-      const auto line = fmt::format("{}{} return 0x{:x}\n", GetParam(), every ? "" : "@1", value);
-      start();
-      ASSERT_THAT(decrypt(), Succeeds()) << line;
-      folder().faults().set(line);
-      // On a connection that is there, and on a new one.
-      for (const bool anew : {false, true}) {
-        if (anew) start();
-        const auto opened = decrypt();
-        judge(opened, line);
-        EXPECT_TRUE(!opened || out_ == kText) << line;
-        const auto authenticated = mac();
-        judge(authenticated, line);
-        EXPECT_TRUE(!authenticated || mac_ == good_mac_) << line;
-        judge(make_key(), line);
-        static_cast<void>(probe());
-      }
-      folder().faults().clear();
-      expect_well(line);
-    }
-  }
+  const auto begin = [&](const std::string& line) {
+    start();
+    ASSERT_THAT(decrypt(), Succeeds()) << line;
+  };
+  const auto use = [&](const std::string& line, bool anew) {
+    if (anew) start();
+    const auto opened = decrypt();
+    judge(opened, line);
+    EXPECT_TRUE(!opened || out_ == kText) << line;
+    const auto authenticated = mac();
+    judge(authenticated, line);
+    EXPECT_TRUE(!authenticated || mac_ == good_mac_) << line;
+    judge(make_key(), line);
+    static_cast<void>(probe());
+  };
+  tests::with_every_fault(folder(), GetParam(), begin, use,
+                          [&](const std::string& line) { expect_well(line); });
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryFunction, SdfReturnFaultTest,
-                         testing::Values("SDF_OpenDevice", "SDF_CloseDevice", "SDF_OpenSession",
-                                         "SDF_CloseSession", "SDF_GetDeviceInfo",
-                                         "SDF_GenerateRandom", "SDF_GenerateKeyWithKEK",
-                                         "SDF_ImportKeyWithKEK", "SDF_DestroyKey", "SDF_Encrypt",
-                                         "SDF_Decrypt", "SDF_HMACInit", "SDF_HMACUpdate",
-                                         "SDF_HMACFinal"),
-                         [](const auto& function) { return std::string(function.param); });
+INSTANTIATE_TEST_SUITE_P(EveryFunction, SdfReturnFaultTest, tests::every_sdf_function(),
+                         tests::sdf_function_name);
 
 }  // namespace
 }  // namespace coffer::hsm

@@ -10,6 +10,7 @@
 #include "hsm/ruled_vault.h"
 #include "tests/fakes/fake_dek_sink.h"
 #include "tests/support/result_matchers.h"
+#include "tests/support/sdf_faults.h"
 #include "tests/support/sdf_folder.h"
 
 namespace coffer::hsm {
@@ -303,56 +304,40 @@ TEST_F(SdfTokenTest, ManyKeysPushOneAnotherOutOfASession) {
 
 class SdfReturnFaultTest : public SdfTokenTest, public testing::WithParamInterface<const char*> {};
 
-// One or more of every class, and what no standard has.
-constexpr unsigned long kValues[] = {0x0100001D, 0x01000008, 0x01000003, 0x01000005,
-                                     0x01000007, 0x01000018, 0x01000001, 0x0100000F,
-                                     0x0100001C, 0x01000009, 0x01000015, 0xDEADBEEF};
-
 // Whatever a device answers: nothing good is called bad, no wrong key comes out, and once it
 // answers as it should, it is used again without a restart.
 TEST_P(SdfReturnFaultTest, NeverMakesGoodDataBadAndHealsWithTheDevice) {
-  for (const bool every : {false, true}) {
-    for (const auto value : kValues) {
-      const auto line = fmt::format("{}{} return 0x{:x}\n", GetParam(), every ? "" : "@1", value);
-      start();
-      ASSERT_THAT(unwrap(), Succeeds()) << line;
-      folder().faults().set(line);
-      // On a connection that is there, and on a new one.
-      for (const bool anew : {false, true}) {
-        if (anew) start();
-        const auto plain = unwrap();
-        if (plain) {
-          EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << line;
-        } else {
-          EXPECT_NE(plain.error().code(), Errc::kCorrupted) << line << plain.error().str();
-          EXPECT_NE(plain.error().code(), Errc::kInternal) << line << plain.error().str();
-        }
-        const auto wrapped = wrap();
-        if (!wrapped) {
-          EXPECT_NE(wrapped.error().code(), Errc::kCorrupted) << line << wrapped.error().str();
-        }
-        const auto created = vault_->create_cmk(sm4_key());
-        if (created) {
-          EXPECT_THAT(vault_->wrap(*created, keys_, soon()).at(0),
-                      testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
-              << line;
-        }
-        token_->health();
-      }
-      folder().faults().clear();
-      expect_well(line);
+  const auto begin = [&](const std::string& line) {
+    start();
+    ASSERT_THAT(unwrap(), Succeeds()) << line;
+  };
+  const auto use = [&](const std::string& line, bool anew) {
+    if (anew) start();
+    const auto plain = unwrap();
+    if (plain) {
+      EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << line;
+    } else {
+      EXPECT_NE(plain.error().code(), Errc::kCorrupted) << line << plain.error().str();
+      EXPECT_NE(plain.error().code(), Errc::kInternal) << line << plain.error().str();
     }
-  }
+    const auto wrapped = wrap();
+    if (!wrapped) {
+      EXPECT_NE(wrapped.error().code(), Errc::kCorrupted) << line << wrapped.error().str();
+    }
+    const auto created = vault_->create_cmk(sm4_key());
+    if (created) {
+      EXPECT_THAT(vault_->wrap(*created, keys_, soon()).at(0),
+                  testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
+          << line;
+    }
+    token_->health();
+  };
+  tests::with_every_fault(folder(), GetParam(), begin, use,
+                          [&](const std::string& line) { expect_well(line); });
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryFunction, SdfReturnFaultTest,
-                         testing::Values("SDF_OpenDevice", "SDF_CloseDevice", "SDF_OpenSession",
-                                         "SDF_CloseSession", "SDF_GetDeviceInfo",
-                                         "SDF_GenerateRandom", "SDF_GenerateKeyWithKEK",
-                                         "SDF_ImportKeyWithKEK", "SDF_DestroyKey", "SDF_Encrypt",
-                                         "SDF_Decrypt", "SDF_HMACInit", "SDF_HMACUpdate",
-                                         "SDF_HMACFinal"),
-                         [](const auto& function) { return std::string(function.param); });
+INSTANTIATE_TEST_SUITE_P(EveryFunction, SdfReturnFaultTest, tests::every_sdf_function(),
+                         tests::sdf_function_name);
 
 }  // namespace
 }  // namespace coffer::hsm

@@ -5,6 +5,7 @@
 
 #include "core/base/files.h"
 #include "tests/contract/key_vault_contract.h"
+#include "tests/fakes/hand_clock.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -42,15 +43,6 @@ INSTANTIATE_TEST_SUITE_P(Development, KeyVaultContract,
                          testing::Values(maker("AesGcm", KekProfile::kAesGcm),
                                          maker("AesKeyWrapHmac", KekProfile::kAesKeyWrapHmac)),
                          maker_name);
-
-class HandClock final : public Clock {
- public:
-  WallTime wall() const override { return system_clock().wall(); }
-  SteadyTime steady() const override { return now; }
-  std::chrono::microseconds since_boot() const override { return system_clock().since_boot(); }
-
-  SteadyTime now{};
-};
 
 // A worker that takes a second for each key.
 class SlowSink final : public keyring::DekSink {
@@ -134,6 +126,24 @@ TEST_F(DevelopmentVaultTest, AKeyRefusesExactlyAtItsLimitOfUses) {
   const auto third = vault->change_cmk(*second, CmkChange::kRotate);
   ASSERT_THAT(third, Succeeds());
   EXPECT_THAT(vault->wrap(*third, keys(3), soon()).at(2), Succeeds());
+}
+
+TEST_F(DevelopmentVaultTest, ItCountsTheUsesOfSoManyKeysAndOfMoreAnew) {
+  const auto vault = open({.lease_block = 2, .counted_max = 2});
+  std::vector<keyring::SealedRecord> records;
+  for (const auto* alias : {"a", "b", "c"}) {
+    keyring::CmkParameters parameters;
+    parameters.alias = alias;
+    records.push_back(*vault->create_cmk(parameters));
+  }
+  const auto wrap = [&](std::size_t at) { return vault->wrap(records[at], keys(2), soon()).at(1); };
+  EXPECT_THAT(wrap(0), Succeeds());
+  EXPECT_THAT(wrap(1), Succeeds());
+  EXPECT_THAT(wrap(0), FailsWith(Reason::kKeyExhausted)) << "two are counted";
+  EXPECT_THAT(wrap(1), FailsWith(Reason::kKeyExhausted));
+  EXPECT_THAT(wrap(2), Succeeds()) << "the third is not refused";
+  EXPECT_THAT(wrap(0), Succeeds()) << "anew";
+  EXPECT_THAT(wrap(2), FailsWith(Reason::kKeyExhausted)) << "still counted";
 }
 
 TEST_F(DevelopmentVaultTest, ItStopsWhenTheTimeIsOverAndWhatIsDoneByThenCounts) {

@@ -3,8 +3,10 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "core/base/files.h"
@@ -53,6 +55,28 @@ class SqliteKeyStoreTest : public testing::Test {
   const CmkId a_ = *CmkId::parse("aaaaaaaa-0000-4000-8000-000000000001");
   const CmkId b_ = *CmkId::parse("bbbbbbbb-0000-4000-8000-000000000002");
 };
+
+// A write that waits, as for another program's, holds up neither lists nor searches.
+TEST_F(SqliteKeyStoreTest, ListsAndSearchesGoOnBesideAWrite) {
+  ASSERT_THAT(store_->put(record_of(a_, "a", 1), 0, 17), Succeeds());
+  ::sqlite3* other = nullptr;
+  ASSERT_EQ(::sqlite3_open(path_.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(::sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  auto put =
+      std::async(std::launch::async, [&] { return store_->put(record_of(b_, "b", 1), 0, 18); });
+  KeyQuery query;
+  query.filter.search = "a";
+  for (int i = 0; i < 20; ++i) {
+    const auto found = store_->list(query);
+    ASSERT_THAT(found, Succeeds());
+    ASSERT_EQ(found->size(), 1U);
+    ASSERT_EQ(*store_->count({}), 1U);
+  }
+  EXPECT_EQ(put.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  ::sqlite3_close(other);
+  EXPECT_THAT(put.get(), Succeeds());
+  EXPECT_EQ(*store_->count({}), 2U);
+}
 
 TEST_F(SqliteKeyStoreTest, KeepsWhatItWasGivenAcrossARestart) {
   const auto first = record_of(a_, "a", 1);

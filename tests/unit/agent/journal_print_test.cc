@@ -23,7 +23,7 @@ TEST(JournalPrintTest, AnEventOfAKeyHasItsIdAndTheKey) {
         {KeyEvent::kNearDeletion, agent::kMessageKeyNearDeletion},
         {KeyEvent::kTakenByForce, agent::kMessageKeyTakenByForce},
         {KeyEvent::kDue, agent::kMessageKeyDue}}) {
-    LogEntry entry{.priority = 4, .message = "told", .error_name = "KeyPendingDeletion"};
+    LogEntry entry{4, "told", {}, "KeyPendingDeletion"};
     entry.key = key;
     entry.key_event = event;
     const auto fields = agent::journal_fields(entry);
@@ -37,7 +37,7 @@ TEST(JournalPrintTest, AnEventOfAKeyHasItsIdAndTheKey) {
 }
 
 TEST(JournalPrintTest, EventsOfVolumesHaveTheirs) {
-  LogEntry entry{.priority = 5, .message = "is open"};
+  LogEntry entry{5, "is open", {}, {}};
   EXPECT_THAT(agent::journal_fields(entry), Not(Contains(StartsWith("MESSAGE_ID="))));
   entry.volume = *VolumeId::random();
   EXPECT_THAT(agent::journal_fields(entry), Contains(id_field(agent::kMessageVolumeOpened)));

@@ -53,7 +53,9 @@ Result<void> require_unused_by_callers(const CmkRecord& record, std::uint32_t nu
   const KeyVersion* version = record.find_version(number);
   const bool serves = record.state == KeyState::kEnabled || record.state == KeyState::kArchived;
   const bool is_older = version != nullptr && version->state == VersionState::kDecryptOnly;
-  if (!serves || !is_older || version->wraps_leased == 0) return {};
+  // Of a service's key the vault destroys none at all.
+  const bool of_user = record.owner == KeyOwner::kUser;
+  if (!of_user || !serves || !is_older || version->wraps_leased == 0) return {};
   return fail(Reason::kKeyNotDisabled,
               "destroy version " + std::to_string(number) + " of key " + record.id.str() + " ('" +
                   record.alias +

@@ -184,17 +184,21 @@ std::vector<Operation> table() {
         return k.set_tags(id, {{"team", "storage"}}, a);
       },
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)});
-  add("destroy a version", "key.destroy-version",
+  add(
+      "destroy a version", "key.destroy-version",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
         return ended(k.destroy_version(id, 1, a));
       },
       {refused(Reason::kKeyNotDisabled), stays(), refused(Reason::kKeyNotDisabled),
-       refused(Reason::kInvalidArgs), stays(), refused(kGone)});
-  add("destroy a version by force", "key.destroy-version",
+       refused(Reason::kInvalidArgs), stays(), refused(kGone)},
+      kService);
+  add(
+      "destroy a version by force", "key.destroy-version",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
         return ended(k.destroy_version(id, 1, a, WhenBound::kGoOn));
       },
-      {stays(), stays(), stays(), refused(Reason::kInvalidArgs), stays(), refused(kGone)});
+      {stays(), stays(), stays(), refused(Reason::kInvalidArgs), stays(), refused(kGone)},
+      kService);
   add("bind", "key.bind",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return k.bind(id, "volume:1", a); },
       {stays(), refused(kDisabled), refused(kArchived), refused(kImport), refused(kDelete),

@@ -255,7 +255,9 @@ Result<std::vector<keyring::KeySupport>> Pkcs11Token::supports() {
   if (!facts) return tl::unexpected(facts.error());
   std::vector<keyring::KeySupport> all;
   if ((*facts)->keys.form == RootForm::kWraps) all.emplace_back();
-  for (const auto algorithm : private_keys_.signs(*facts))
+  const auto signing = private_keys_.signs(*facts);
+  if (!signing) return tl::unexpected(signing.error());
+  for (const auto algorithm : *signing)
     all.push_back({algorithm, keyring::KeyUsage::kSignVerify, keyring::Protection::kWrapped});
   return all;
 }

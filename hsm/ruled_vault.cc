@@ -262,10 +262,11 @@ Result<SecretBytes> RuledVault::random(std::size_t size_bytes) {
 keyring::VaultHealth RuledVault::health() {
   auto health = core_->parts.token.health();
   if (health.state != keyring::VaultState::kUp) return health;
-  if (auto own = core_->parts.token.supports()) health.supports = std::move(*own);
+  const auto own = core_->parts.token.supports();
+  if (own) health.supports = *own;
   if (const auto keeps = core_->parts.token.keeps_rooted(); keeps && *keeps) {
     // A token that wraps nothing itself: its keys are used here.
-    if (health.supports.empty()) {
+    if (own && own->empty()) {
       health.profile = profile_for({.protection = keyring::Protection::kRooted}, health.profile);
     }
     const auto rooted = RootedKeys::supports();

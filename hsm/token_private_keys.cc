@@ -342,8 +342,8 @@ CK_RV try_pair(const TokenLink::Session& session, const Kind& kind, bool& out) {
 
 }  // namespace
 
-std::vector<KeyAlgorithm> TokenPrivateKeys::signs(const TokenLink::FactsPtr& facts) {
-  if (facts->keys.private_keys == CK_INVALID_HANDLE) return {};
+Result<std::vector<KeyAlgorithm>> TokenPrivateKeys::signs(const TokenLink::FactsPtr& facts) {
+  if (facts->keys.private_keys == CK_INVALID_HANDLE) return std::vector<KeyAlgorithm>();
   {
     const std::scoped_lock lock(mutex_);
     if (tried_ == facts) return signs_;
@@ -363,8 +363,8 @@ std::vector<KeyAlgorithm> TokenPrivateKeys::signs(const TokenLink::FactsPtr& fac
         if (!works) found.clear();
         return rv;
       });
+  if (!tried && !refused) return tl::unexpected(tried.error());
   if (!tried) found.clear();
-  if (!tried && !refused) return found;
   const std::scoped_lock lock(mutex_);
   tried_ = facts;
   signs_ = found;

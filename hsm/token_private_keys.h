@@ -29,9 +29,9 @@ class TokenPrivateKeys {
 
   // The algorithms that the token makes such keys of, ascending: it shows the mechanisms for them,
   // has the key that wraps, and a pair (on P-256, where it has EC) was made, wrapped, unwrapped and
-  // used once since `facts` were read. None while a trial fails for what may pass; it is then made
-  // again.
-  std::vector<keyring::KeyAlgorithm> signs(const TokenLink::FactsPtr& facts);
+  // used once since `facts` were read. A trial that fails for what may pass is an error, and made
+  // again the next time: no key is rooted for life because a token was busy.
+  Result<std::vector<keyring::KeyAlgorithm>> signs(const TokenLink::FactsPtr& facts);
 
   // Once it has signed as it will when it is used.
   //   kUnsupported   not such an algorithm, or the token has no key that wraps it.

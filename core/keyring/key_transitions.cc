@@ -47,6 +47,10 @@ std::string stored_perhaps(const std::string& operation, const CmkId& id) {
   return operation + " of key " + id.str() + ", which may be stored all the same";
 }
 
+// How volumes are named among what a key is bound to, and the first name behind all of them.
+constexpr std::string_view kOfVolumes = "volume:";
+constexpr std::string_view kBehindVolumes = "volume:\x7f";
+
 // No header and no list tells what callers encrypted: what takes a version from them for good comes
 // after a step that can be taken back. Of a bound key the caller has looked (WhenBound::kProved).
 Result<void> require_unused_by_callers(const CmkRecord& record, std::uint32_t number) {
@@ -262,6 +266,26 @@ Result<void> KeyTransitions::require_unbound(const CmkId& id, const std::string&
               operation + ": " + std::to_string(*bound) + " resources use key " + id.str());
 }
 
+// What volumes need of it has been looked at before (WhenBound::kProved). Of whatever else is bound
+// nobody can tell, and it may have been bound since.
+Result<void> KeyTransitions::require_may_lose_version(const CmkRecord& record, std::uint32_t number,
+                                                      WhenBound when_bound) const {
+  const auto first = store_.bindings(record.id, "", 1);
+  if (!first) return tl::unexpected(first.error());
+  const auto behind = store_.bindings(record.id, kBehindVolumes, 1);
+  if (!behind) return tl::unexpected(behind.error());
+  const bool volumes_alone =
+      behind->empty() && (first->empty() || first->front().starts_with(kOfVolumes));
+  if (!volumes_alone) {
+    const auto& other = behind->empty() ? first->front() : behind->front();
+    return fail(Reason::kKeyBound, "destroy version " + std::to_string(number) + " of key " +
+                                       record.id.str() + " ('" + record.alias + "'): " + other +
+                                       " uses it, and may need the version");
+  }
+  if (!first->empty() || when_bound == WhenBound::kGoOn) return {};
+  return require_unused_by_callers(record, number);
+}
+
 Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& change,
                                          const audit::Actor& actor, WhenBound when_bound) {
   const std::string operation = change_operation(change);
@@ -278,12 +302,9 @@ Result<CmkRecord> KeyTransitions::change(const CmkId& id, const CmkChange& chang
       return refused(free.error(), operation, id, actor);
     }
   }
-  if (change.kind == CmkChange::kDestroyVersion && when_bound != WhenBound::kGoOn) {
-    const auto bound = store_.count_bindings(id);
-    if (!bound) return tl::unexpected(bound.error());
-    auto unused =
-        *bound > 0 ? Result<void>() : require_unused_by_callers(current->record, change.version);
-    if (!unused) return refused(unused.error(), operation, id, actor);
+  if (change.kind == CmkChange::kDestroyVersion) {
+    const auto may = require_may_lose_version(current->record, change.version, when_bound);
+    if (!may) return refused(may.error(), operation, id, actor);
   }
   std::string text = details(current->record, change);
   if (when_bound == WhenBound::kGoOn && takes_key_away(change)) text += ", by force";

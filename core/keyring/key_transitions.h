@@ -62,6 +62,8 @@ class KeyTransitions {
                              const Store& store, const audit::Actor& actor, Turn turn);
   // kKeyBound: something uses the key.
   Result<void> require_unbound(const CmkId& id, const std::string& operation);
+  Result<void> require_may_lose_version(const CmkRecord& record, std::uint32_t number,
+                                        WhenBound when_bound) const;
   Result<CmkRecord> adopt(const SealedRecord& sealed, const audit::Actor& actor);
 
   Result<std::size_t> reconcile();

@@ -116,6 +116,23 @@ TEST_F(KeyBindingsTest, AVersionThatCallersMayNeedGoesOnlyOfADisabledKeyOrByForc
   EXPECT_THAT(destroy(3, WhenBound::kProved), Succeeds()) << "its headers were looked at";
 }
 
+// The proof that comes before is of volumes alone, and takes its time.
+TEST_F(KeyBindingsTest, AVersionThatSomethingElseMayNeedStaysEvenByForce) {
+  const CmkRecord key = create();
+  ASSERT_THAT(keyring_->rotate(key.id, actor_), Succeeds());
+  ASSERT_THAT(keyring_->bind(key.id, "volume:a", actor_), Succeeds());
+  for (const std::string other : {"backup:a", "zeta:b"}) {
+    ASSERT_THAT(keyring_->bind(key.id, other, actor_), Succeeds());
+    for (const auto when : {WhenBound::kProved, WhenBound::kGoOn}) {
+      const auto refused = keyring_->destroy_version(key.id, 1, actor_, when);
+      ASSERT_THAT(refused, FailsWith(Reason::kKeyBound));
+      EXPECT_THAT(refused.error().message(), testing::HasSubstr(other));
+    }
+    ASSERT_THAT(keyring_->unbind(key.id, other, actor_), Succeeds());
+  }
+  EXPECT_THAT(keyring_->destroy_version(key.id, 1, actor_), Succeeds());
+}
+
 TEST_F(KeyBindingsTest, KeysThatSomethingIsBoundToAreFoundByWhatItIs) {
   const CmkId volumes = create().id;
   const CmkId other = create().id;

@@ -25,7 +25,8 @@ std::string next_of(const json::object& key) {
     return usec == 0 ? std::string() : what + (" " + time_text(usec));
   };
   if (auto text = at("DeletionUSec", "destroyed"); !text.empty()) return text;
-  auto rotates = at("NextRotationUSec", "rotates");
+  // One that is not enabled does not rotate before it is.
+  auto rotates = text_of(key, "State") == "Enabled" ? at("NextRotationUSec", "rotates") : "";
   auto expires = at("MaterialValidToUSec", "expires");
   return !rotates.empty() ? rotates : expires.empty() ? "-" : expires;
 }
@@ -169,8 +170,9 @@ std::string rotation_text(const json::object& key) {
   if (never) return "never";
   const auto days = number_of(key, "RotationDays");
   if (days == 0) return "on demand";
-  return "every " + std::to_string(days) + " days, next " +
-         time_text(number_of(key, "NextRotationUSec"));
+  const std::string period = "every " + std::to_string(days) + " days, ";
+  if (text_of(key, "State") != "Enabled") return period + "once it is enabled";
+  return period + "next " + time_text(number_of(key, "NextRotationUSec"));
 }
 
 std::string tags_text(const json::object& key) {

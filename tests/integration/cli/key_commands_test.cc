@@ -109,6 +109,10 @@ TEST_F(KeyCommandsTest, EachChangeDoesWhatItIsCalled) {
   EXPECT_EQ(coffer({"key", "rewrap", "nobody"}).status, 66);
   goes_to({"destroy-version", "second", "1", "--yes"}, "Disabled");
   goes_to({"rotation", "second", "--days", "30"}, "Disabled");
+  EXPECT_THAT(coffer({"key", "show", "second"}).out,
+              HasSubstr("every 30 days, once it is enabled"));
+  EXPECT_THAT(coffer({"key", "list", "--search", "second"}).out,
+              testing::Not(HasSubstr("rotates")));
   goes_to({"rotation", "second", "--off"}, "Disabled");
   goes_to({"delete-material", "second"}, "PendingImport");
   EXPECT_EQ(coffer({"key", "describe", "second", "--alias", "third", "--description", ""}).status,

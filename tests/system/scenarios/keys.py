@@ -32,7 +32,7 @@ def openssl(*words, data=b""):
 
 
 @scenario(host=True, timeout=1200)
-def key_of_volumes_is_rotated_rewrapped_and_its_old_version_destroyed(s):
+def volumes_move_and_the_old_version_goes(s):
     """What an admin types when a key has to change: the volumes move, open from the new version, and the old one goes."""
     host = s.host()
     m = host.machine
@@ -52,7 +52,7 @@ def key_of_volumes_is_rotated_rewrapped_and_its_old_version_destroyed(s):
 
 
 @scenario(host=True, timeout=900)
-def key_brought_along_opens_again_with_its_own_material_alone(s):
+def imported_key_takes_its_own_material_alone(s):
     """BYOK: material that openssl wrapped comes in, encrypts, is deleted, and comes back; other material does not."""
     m = s.host().machine
     material, other = openssl("rand", "32"), openssl("rand", "32")
@@ -79,7 +79,7 @@ def key_brought_along_opens_again_with_its_own_material_alone(s):
 
 
 @scenario(host=True, timeout=900)
-def signatures_and_ciphertexts_are_those_that_openssl_knows(s):
+def openssl_verifies_and_encrypts(s):
     """EC, RSA and SM2 keys: what the host signs openssl verifies, what openssl encrypts the host decrypts."""
     m = s.host().machine
     message = b"signed at three in the morning\n"
@@ -113,7 +113,7 @@ def signatures_and_ciphertexts_are_those_that_openssl_knows(s):
 
 
 @scenario(host=True, timeout=900)
-def key_goes_out_of_use_step_by_step_and_comes_back(s):
+def key_goes_out_of_use_and_comes_back(s):
     """Archived it decrypts, disabled it does nothing, its deletion can be called off; data move to another key unseen."""
     m = s.host().machine
     m.must("coffer key create old && coffer key create new && coffer key tag old room=3")

@@ -8,7 +8,7 @@ BACKUP, SHARES = "/root/cold", "/root/coffer-recovery"
 
 
 @scenario(host=True, timeout=1200)
-def spare_host_opens_all_volumes_with_one_command(s):
+def spare_host_opens_all_volumes(s):
     """On a machine that has never had a token, `coffer init --restore` opens every volume, and each boot after it."""
     lost = s.host("lost")
     m = lost.machine

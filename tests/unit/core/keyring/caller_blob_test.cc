@@ -53,12 +53,30 @@ TEST_F(CallerBlobTest, AByteThatIsChangedAnywhereIsNoticed) {
     Bytes changed = bytes;
     changed[i] ^= std::byte{1};
     const auto read = CallerBlob::decode(changed);
-    const bool refused = !read || !open(*read);
-    EXPECT_TRUE(refused) << "byte " << i;
+    if (!read) {
+      EXPECT_THAT(read, FailsWith(Reason::kBlobInvalid)) << "byte " << i;
+      continue;
+    }
+    const bool names_another = read->wrapped.cmk != key.id;
+    EXPECT_THAT(open(*read), FailsWith(names_another ? Reason::kNoSuchKey : Reason::kBlobInvalid))
+        << "byte " << i;
   }
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     EXPECT_THAT(CallerBlob::decode(ByteView(bytes).first(size)), FailsWith(Reason::kBlobInvalid));
   }
+}
+
+TEST_F(CallerBlobTest, AContextThatIsAnotherAtAnyByteOpensNothing) {
+  const CallerBlob blob = seal(16);
+  const std::string application = kApplication;
+  for (std::size_t i = 0; i < application.size(); ++i) {
+    std::string changed = application;
+    changed[i] = static_cast<char>(changed[i] ^ 1);
+    EXPECT_THAT(open(blob, changed), FailsWith(Reason::kBlobInvalid)) << "byte " << i;
+    EXPECT_THAT(open(blob, application.substr(0, i)), FailsWith(Reason::kBlobInvalid)) << i;
+  }
+  EXPECT_THAT(open(blob, application + " "), FailsWith(Reason::kBlobInvalid));
+  EXPECT_THAT(open(blob), Succeeds());
 }
 
 TEST_F(CallerBlobTest, PurposesAndLengthsOutsideTheFormatAreRefused) {

@@ -82,6 +82,26 @@ TEST_F(KeyUseTest, RsaKeysSignAndDecrypt) {
               FailsWith(Reason::kBlobInvalid));
 }
 
+// The contract makes the smallest alone, on every token.
+TEST_F(KeyUseTest, LargeRsaKeysSignAndDecrypt) {
+  const CmkRecord signer = create_rooted(KeyAlgorithm::kRsa3072, KeyUsage::kSignVerify);
+  const auto half = crypto::RsaPublicKey::parse(signer.current().public_key);
+  ASSERT_THAT(half, Succeeds());
+  EXPECT_EQ(half->size_bits(), 3072U);
+  const auto signature = sign(signer, SignScheme::kRsaPssSha256, digest_);
+  ASSERT_THAT(signature, Succeeds());
+  EXPECT_THAT(half->verify(crypto::RsaScheme::kPssSha256, digest_, *signature), Succeeds());
+
+  const CmkRecord reader = create_rooted(KeyAlgorithm::kRsa4096, KeyUsage::kAsymmetricDecrypt);
+  const auto to = crypto::RsaPublicKey::parse(reader.current().public_key);
+  ASSERT_THAT(to, Succeeds());
+  EXPECT_EQ(to->size_bits(), 4096U);
+  EXPECT_EQ(
+      *decrypts(reader, DecryptScheme::kRsaOaepSha256, *to->encrypt(crypto::kOaepSha256, text_)),
+      true);
+  EXPECT_EQ(*decrypts(reader, DecryptScheme::kRsaPkcs1, *to->encrypt_pkcs1(text_)), true);
+}
+
 TEST_F(KeyUseTest, Sm2KeysSignAndDecrypt) {
   const CmkRecord signer = create_rooted(KeyAlgorithm::kSm2, KeyUsage::kSignVerify);
   const auto half = crypto::Sm2PublicKey::parse(signer.current().public_key);

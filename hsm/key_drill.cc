@@ -99,11 +99,10 @@ Result<void> use(const HostSetup::Agent& agent, const CmkRecord& key) {
 }
 
 // Whether it was the vault that could not be asked, whatever the key is.
-bool is_of_vault(Reason reason) {
-  return reason == Reason::kHsmAbsent || reason == Reason::kHsmTimeout ||
-         reason == Reason::kHsmLoginNeeded || reason == Reason::kHsmPinIncorrect ||
-         reason == Reason::kHsmPinLocked || reason == Reason::kHsmBusy ||
-         reason == Reason::kStoreUnavailable || reason == Reason::kAuditUnavailable;
+bool is_of_vault(const Error& error) {
+  if (error.reason() == Reason::kHsmFailed) return false;  // May be said of a single key.
+  return error.code() == Errc::kUnavailable || error.code() == Errc::kResourceExhausted ||
+         error.reason() == Reason::kHsmKeyUnsafe;  // The root key, which all are under.
 }
 
 // Whether a key is not used for what it is, not for the token.
@@ -127,7 +126,7 @@ Result<Tried> try_one(const HostSetup::Agent& agent, const keyring::StoredRecord
   const auto used = use(agent, *record);
   if (used) return Tried::kOpens;
   if (is_at_rest(used.error().reason())) return at_rest;
-  if (resident && !is_of_vault(used.error().reason()))
+  if (resident && !is_of_vault(used.error()))
     return pass(used.error(), "it was made in a token that it never left, and this is another one");
   return tl::unexpected(used.error());
 }
@@ -185,13 +184,20 @@ Result<DrillReport> drill_keys(const HostSetup::Agent& agent) {
     if (!page) return tl::unexpected(page.error());
     for (const auto& stored : *page) {
       std::string alias;
-      const auto tried = try_one(agent, stored, alias);
+      auto tried = try_one(agent, stored, alias);
+      // It is the key's only when the token is up and fails with it again.
+      if (!tried && tried.error().reason() == Reason::kHsmFailed) {
+        const auto health = agent.vault.health();
+        if (health.state != keyring::VaultState::kUp)
+          return fail(Reason::kHsmAbsent, "the token is not up: " + health.detail);
+        tried = try_one(agent, stored, alias);
+      }
       if (tried) {
         count(*tried, report);
         continue;
       }
-      // A token that went away says nothing of the key.
-      if (is_of_vault(tried.error().reason())) return tl::unexpected(tried.error());
+      // A token that went away says nothing of the key, nor does a limit that was reached.
+      if (is_of_vault(tried.error())) return tl::unexpected(tried.error());
       report.lost.add(stored.id, alias, tried.error().str());
     }
     if (page->size() < kRecordsPerPage) return report;

@@ -134,7 +134,7 @@ std::function<Result<void>()> recheck_of(Context& context, const KeyInfo& shown,
     if (!now) return tl::unexpected(now.error());
     const bool more_lose_it = by_force && now->volume_count != shown.volume_count;
     if (more_lose_it || !looks_the_same(now->record, shown.record))
-      return fail(Reason::kInProgress, "the key changed while polkit was asked; ask again");
+      return fail(Reason::kInProgress, "the key changed since polkit was asked; ask again");
     return {};
   };
 }

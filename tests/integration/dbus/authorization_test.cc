@@ -271,6 +271,39 @@ TEST_F(AuthorizationTest, AKeyWhoseVolumesGrowMeanwhileIsNotTakenByForce) {
   EXPECT_EQ(disable(true, false), "");
 }
 
+TEST_F(AuthorizationTest, EachKeyOfACallIsLookedAtAgainOnItsTurn) {
+  engine->add_key("second");
+  const auto keys = engine->keys();
+  // The volume that comes meanwhile uses the first of them: it is changed last.
+  const auto last = dbus::key_path(keys.front().record.id);
+  const auto before = dbus::key_path(keys.back().record.id);
+  polkit->always(Says::kYes);
+  engine->hold();
+  const auto answer = std::make_shared<Answer>();
+  nobody->start(
+      dbus::kRootPath, dbus::kKeyringInterface, "ChangeMany",
+      [&](sd_bus_message* m) {
+        return ::sd_bus_message_append(m, "saoa{sv}", "disable", 2, before.c_str(), last.c_str(), 1,
+                                       "force", "b", 1);
+      },
+      answer);
+  ASSERT_TRUE(run_until(*loop, [&] { return engine->effects().size() == 1; }));
+  engine->add_volume("vol-c");
+  engine->release();
+  ASSERT_TRUE(run_until(*loop, [&] { return answer->message != nullptr; }));
+  ASSERT_TRUE(answer->ok()) << answer->text;
+  std::vector<std::string> errors;
+  const char *object, *error, *text;
+  ::sd_bus_message_enter_container(answer->message.get(), 'a', "(oss)");
+  while (::sd_bus_message_read(answer->message.get(), "(oss)", &object, &error, &text) > 0)
+    errors.emplace_back(error);
+  EXPECT_THAT(errors, ElementsAre("", "org.coffer.Agent1.Error.InProgress"));
+  EXPECT_THAT(engine->effects(), SizeIs(1));
+  ASSERT_THAT(engine->refusals(), SizeIs(1));
+  EXPECT_EQ(engine->refusals().front().operation, "key.disable");
+  EXPECT_EQ(engine->refusals().front().object, keys.front().record.id.str());
+}
+
 TEST_F(AuthorizationTest, BothKeysOfAReencryptionAreLookedAtAgain) {
   const auto first = engine->keys().front().record.id;
   const auto second = engine->add_key("second");

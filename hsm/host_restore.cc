@@ -45,6 +45,11 @@ Result<DrillReport> hear(int fd) {
   return DrillReport::decode(*text);
 }
 
+Result<void> remove_durably(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + path);
+  return sync_folder(fs::path(path).parent_path().string());
+}
+
 audit::Event note_of(std::string text) {
   audit::Event event;
   event.kind = audit::Kind::kNote;
@@ -166,9 +171,7 @@ Result<void> HostRestore::begin() const {
 }
 
 Result<void> HostRestore::end() const {
-  const auto mark = places_.restore_mark();
-  if (::unlink(mark.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + mark);
-  return sync_folder(fs::path(mark).parent_path().string());
+  return remove_durably(places_.restore_mark());
 }
 
 Result<void> HostRestore::put_floors(const std::string& vault_staging) const {
@@ -236,9 +239,11 @@ Result<DrillReport> HostRestore::drill(HostSetup& setup, const SecretBytes& pin,
         if (!report) return tl::unexpected(report.error());
         if (!report->lost.empty() && lost == Lost::kRefuse)
           return tl::unexpected(lost_error(*report));
-        if (!report->lost.empty()) {
-          if (const auto kept = keep_lost(agent, *report); !kept) return kept;
-        }
+        // Keys that an earlier run found lost may open now.
+        const auto kept = report->lost.empty()
+                              ? remove_durably(staging() + "/" + std::string(kLostFile))
+                              : keep_lost(agent, *report);
+        if (!kept) return kept;
         return tell(heard->get(), *report);
       });
   if (!drilled) return tl::unexpected(drilled.error());

@@ -391,10 +391,8 @@ Result<CmkRecord> KeyTransitions::adopt(const SealedRecord& sealed, const audit:
     if (!presented && !superseded) return refused(presented.error(), operation, id, actor);
     if (has_all && stored->record.revision > offered->revision) taken = stored->sealed;
     expected_revision = stored->record.revision;
-  } else if (stored.error().reason() != Reason::kNoSuchKey) {
-    return refused(stored.error(), operation, id, actor);
-  } else if (store_.get(id)) {
-    // Destroyed: copies do not bring it back.
+  } else if (stored.error().reason() != Reason::kNoSuchKey || store_.get(id)) {
+    // One that is there all the same is destroyed: copies do not bring it back.
     return refused(stored.error(), operation, id, actor);
   }
   return carry_out_and_tell(

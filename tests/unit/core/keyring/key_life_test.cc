@@ -96,6 +96,42 @@ std::vector<Operation> changes_of_material() {
   return all;
 }
 
+std::vector<Operation> changes_of_versions() {
+  constexpr auto kService = Reason::kServiceKey;
+  constexpr auto kGone = Reason::kNoSuchKey;
+  const auto refused = [](Reason reason) { return fails_with(reason); };
+  std::vector<Operation> all;
+  const auto add = [&](const char* name, const char* audited, auto run,
+                       std::vector<Expected> expected, std::optional<Reason> of_service) {
+    all.push_back({name, audited, run, std::move(expected), of_service});
+  };
+  add(
+      "destroy the current version", "key.destroy-version",
+      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
+        const auto key = k.get(id);
+        return ended(k.destroy_version(id, key ? key->current().number : 2, a));
+      },
+      {refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs),
+       refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(kGone)},
+      kService);
+  add(
+      "destroy a version", "key.destroy-version",
+      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
+        return ended(k.destroy_version(id, 1, a));
+      },
+      {refused(Reason::kKeyNotDisabled), stays(), refused(Reason::kKeyNotDisabled),
+       refused(Reason::kInvalidArgs), stays(), refused(kGone)},
+      kService);
+  add(
+      "destroy a version by force", "key.destroy-version",
+      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
+        return ended(k.destroy_version(id, 1, a, WhenBound::kGoOn));
+      },
+      {stays(), stays(), stays(), refused(Reason::kInvalidArgs), stays(), refused(kGone)},
+      kService);
+  return all;
+}
+
 std::vector<Operation> table() {
   constexpr auto kDisabled = Reason::kKeyDisabled;
   constexpr auto kArchived = Reason::kKeyArchived;
@@ -170,35 +206,11 @@ std::vector<Operation> table() {
         return ended(k.describe(id, "renamed", "new words", a));
       },
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)}, kService);
-  add(
-      "destroy the current version", "key.destroy-version",
-      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
-        const auto key = k.get(id);
-        return ended(k.destroy_version(id, key ? key->current().number : 2, a));
-      },
-      {refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs),
-       refused(Reason::kInvalidArgs), refused(Reason::kInvalidArgs), refused(kGone)},
-      kService);
   add("tag", "key.tag",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) {
         return k.set_tags(id, {{"team", "storage"}}, a);
       },
       {stays(), stays(), stays(), stays(), refused(kDelete), refused(kGone)});
-  add(
-      "destroy a version", "key.destroy-version",
-      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
-        return ended(k.destroy_version(id, 1, a));
-      },
-      {refused(Reason::kKeyNotDisabled), stays(), refused(Reason::kKeyNotDisabled),
-       refused(Reason::kInvalidArgs), stays(), refused(kGone)},
-      kService);
-  add(
-      "destroy a version by force", "key.destroy-version",
-      [](Keyring& k, const CmkId& id, const audit::Actor& a) {
-        return ended(k.destroy_version(id, 1, a, WhenBound::kGoOn));
-      },
-      {stays(), stays(), stays(), refused(Reason::kInvalidArgs), stays(), refused(kGone)},
-      kService);
   add("bind", "key.bind",
       [](Keyring& k, const CmkId& id, const audit::Actor& a) { return k.bind(id, "volume:1", a); },
       {stays(), refused(kDisabled), refused(kArchived), refused(kImport), refused(kDelete),
@@ -209,6 +221,7 @@ std::vector<Operation> table() {
       },
       {stays(), stays(), stays(), stays(), stays(), refused(kGone)});
   for (auto& row : changes_of_material()) all.push_back(std::move(row));
+  for (auto& row : changes_of_versions()) all.push_back(std::move(row));
   return all;
 }
 

@@ -39,7 +39,10 @@ void HostEngine::note_deletion(const CmkRecord& record) {
   if (record.delete_at) {
     deletions_.insert(record.id);
     deletions_at_ = WallTime{};
-  } else if (deletions_.erase(record.id) > 0) {
+    return;
+  }
+  near_deletions_told_.erase(record.id);  // A later deletion has its own last days.
+  if (deletions_.erase(record.id) > 0) {
     std::erase_if(deletions_told_, [&](const auto& told) { return told.first.first == record.id; });
   }
 }

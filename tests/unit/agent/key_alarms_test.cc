@@ -81,6 +81,20 @@ TEST_F(KeyAlarmsTest, AKeyThatIsBroughtBackIsToldOfNoMore) {
   EXPECT_TRUE(is_told(KeyEvent::kNearDeletion, 1));
 }
 
+TEST_F(KeyAlarmsTest, ADeletionThatIsPostponedHasItsOwnLastDays) {
+  schedule();
+  fake_clock.advance(6 * kDay + hours(1));
+  EXPECT_TRUE(is_told(KeyEvent::kNearDeletion, 1)) << "its last day";
+  // No look around between the two.
+  ASSERT_THAT(change_key(key_id(), CmkChange::kCancelDeletion), Succeeds());
+  CmkChange change = CmkChange::kScheduleDeletion;
+  change.days = 7;
+  ASSERT_THAT(change_key(key_id(), change), Succeeds());
+  fake_clock.advance(4 * kDay + hours(1));
+  EXPECT_TRUE(is_told(KeyEvent::kNearDeletion, 2));
+  EXPECT_THAT(told(KeyEvent::kNearDeletion).back().message, HasSubstr("less than 3 days"));
+}
+
 TEST_F(KeyAlarmsTest, EachAttemptToUseAKeyInDeletionIsTold) {
   ASSERT_THAT(change_key(key_id(), CmkChange::kDisable), Succeeds());
   EXPECT_EQ(use(), Reason::kKeyDisabled);

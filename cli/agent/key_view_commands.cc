@@ -96,22 +96,36 @@ std::string users_text(const Users& users, const std::string& id) {
   return text + " and " + std::to_string(names.size() - kNamed) + " more";
 }
 
-// "3 keys", with those that are not in the table.
-Result<std::string> total_text(AgentBus& bus, const List& wanted, std::size_t shown) {
+// How many match, damaged ones too.
+Result<std::uint64_t> count_of(AgentBus& bus, const List& wanted) {
   const auto answer = bus.call(kAgentRoot, "Keyring", "CountKeys", [&](sd_bus_message* m) {
     return filter_of(wanted).append_alone(m);
   });
   if (!answer) return tl::unexpected(answer.error());
-  const auto total = answer->at(0).to_number<std::uint64_t>();
-  std::string text = std::to_string(total) + (total == 1 ? " key" : " keys");
-  if (total > shown)
-    text += ", " + std::to_string(total - shown) + " not shown: the agent's journal tells why";
-  return text;
+  return answer->at(0).to_number<std::uint64_t>();
+}
+
+std::string keys_text(std::uint64_t count) {
+  return std::to_string(count) + (count == 1 ? " key" : " keys");
+}
+
+// ", 2 not shown": those that are not in the table.
+std::string hidden_text(std::uint64_t total, std::size_t shown) {
+  if (total <= shown) return "";
+  return ", " + std::to_string(total - shown) + " not shown: the agent's journal tells why";
 }
 
 int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocation& invocation) {
   const auto paths = matching(bus, wanted);
   if (!paths) return report_error(paths.error(), options, invocation);
+  const auto total = count_of(bus, wanted);
+  if (!total) return report_error(total.error(), options, invocation);
+  if (paths->empty() && *total > 0) {
+    const Error damaged(
+        Reason::kRecordInvalid,
+        keys_text(*total) + ", none of which can be read: the journal of cofferd tells why");
+    return report_error(damaged, options, invocation);
+  }
   auto keys = bus.objects("Key");
   if (!keys) return report_error(keys.error(), options, invocation);
   std::vector<json::object> found;
@@ -123,7 +137,11 @@ int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocat
   if (wanted.order.empty()) {
     std::ranges::sort(found, {}, [](const auto& key) { return text_of(key, "Alias"); });
   }
-  if (options.json) return print_json(json::array(found.begin(), found.end()), invocation);
+  const std::string text = keys_text(*total) + hidden_text(*total, found.size());
+  if (options.json) {
+    if (*total > found.size()) invocation.err << "coffer: " << text << "\n";
+    return print_json(json::array(found.begin(), found.end()), invocation);
+  }
   const auto volumes = bus.objects("Volume");
   if (!volumes) return report_error(volumes.error(), options, invocation);
   const Users users = users_of(*volumes);
@@ -138,10 +156,8 @@ int list(AgentBus& bus, const List& wanted, const AgentOptions& options, Invocat
     invocation.err << "no such keys; `coffer key create ALIAS` makes one\n";
     return kExitOk;
   }
-  const auto total = total_text(bus, wanted, found.size());
-  if (!total) return report_error(total.error(), options, invocation);
   table.print(invocation.out);
-  invocation.out << "\n" << *total << "\n";
+  invocation.out << "\n" << text << "\n";
   return kExitOk;
 }
 

@@ -42,6 +42,8 @@ class SimEngine final : public agent::Engine {
   void fail_volume(const std::string& name, std::optional<Error> error);
   void change_record(const CmkId& id, const std::function<void(keyring::CmkRecord&)>& change);
   void remove_key(const CmkId& id);  // As if its time to be destroyed had come.
+  // So many more are counted whose records cannot be read.
+  void set_damaged_keys(std::uint64_t count) { damaged_keys_ = count; }
   // The next call to create_key, change_key, … audit_verify fails.
   void fail_next(Error error) { next_failure_ = std::move(error); }
   // The provider is down for `error`, until it is empty again.
@@ -161,6 +163,7 @@ class SimEngine final : public agent::Engine {
   agent::EngineObserver* observer_ = nullptr;
   std::map<VolumeId, agent::VolumeInfo> volumes_;
   std::map<CmkId, agent::KeyInfo> keys_;
+  std::uint64_t damaged_keys_ = 0;
   std::map<CmkId, Signer> signers_;
   std::map<CmkId, std::set<std::string>> bindings_;    // Beside volumes.
   std::vector<std::pair<Bytes, std::string>> sealed_;  // Plain texts and their contexts.

@@ -180,7 +180,9 @@ void SimEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t>
   if (failed(done)) return;
   const auto count = std::ranges::count_if(
       keys_, [&](const auto& entry) { return matches(entry.second, filter); });
-  later([count, done = std::move(done)] { done(static_cast<std::uint64_t>(count)); });
+  later([all = static_cast<std::uint64_t>(count) + damaged_keys_, done = std::move(done)] {
+    done(all);
+  });
 }
 
 void SimEngine::create_key(const keyring::CmkParameters& parameters, const agent::Caller& caller,

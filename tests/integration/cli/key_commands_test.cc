@@ -187,6 +187,23 @@ TEST_F(KeyCommandsTest, ListTakesSeveralTagsAndCounts) {
   EXPECT_THAT(coffer({"key", "list", "--tag", "env=prod"}).out, HasSubstr("\n1 key\n"));
 }
 
+TEST_F(KeyCommandsTest, DamagedKeysAreNotPassedOver) {
+  engine->set_damaged_keys(2);
+  const auto some = coffer({"key", "list"});
+  EXPECT_EQ(some.status, 0);
+  EXPECT_THAT(some.out, HasSubstr("\n3 keys, 2 not shown: "));
+  const auto document = coffer({"key", "list", "--json"});
+  EXPECT_EQ(document.status, 0);
+  EXPECT_EQ(json::parse(document.out).as_array().size(), 1U);
+  EXPECT_THAT(document.err, HasSubstr("2 not shown"));
+  engine->remove_key(engine->key("default")->record.id);
+  const auto none = coffer({"key", "list"});
+  EXPECT_EQ(none.status, 65);
+  EXPECT_THAT(none.err, HasSubstr("2 keys, none of which can be read"));
+  EXPECT_THAT(none.err, testing::Not(HasSubstr("key create")));
+  EXPECT_EQ(coffer({"key", "list", "--json"}).status, 65);
+}
+
 TEST_F(KeyCommandsTest, ShowCountsTheUsesOfEachVersion) {
   engine->change_record(engine->key("default")->record.id,
                         [](auto& record) { record.versions.back().wraps_leased = 65'536; });

@@ -38,7 +38,7 @@ std::string_view what_to_do(Reason reason) {
     case Reason::kThresholdNotMet:
       return "`coffer key enable KEY` makes those usable again that the text calls disabled.";
     case Reason::kKeyBound:
-      return "`coffer key show KEY` tells what uses it; --force takes it away all the same.";
+      return "`coffer key show KEY` tells what uses it.";
     case Reason::kKeyArchived:
       return "`coffer key unarchive KEY` lets it wrap again.";
     case Reason::kKeyPendingDeletion:
@@ -46,7 +46,7 @@ std::string_view what_to_do(Reason reason) {
     case Reason::kKeyNotDisabled:
       return "`coffer key disable KEY` first.";
     case Reason::kKeyExhausted:
-      return "`coffer key rotate KEY` makes a new version.";
+      return "`coffer key rotate KEY` makes a new version; of an imported key make another one.";
     case Reason::kHsmAbsent:
     case Reason::kHsmTimeout:
     case Reason::kHsmFailed:
@@ -69,6 +69,7 @@ std::string_view what_to_do(Reason reason) {
     case Reason::kStoreUnavailable:
       return "See the disk of /var/lib/coffer, and journalctl -u cofferd.service.";
     case Reason::kBlobInvalid:
+      return "A volume's: do not reformat. A program's: the same --context must be given.";
     case Reason::kHeaderDamaged:
     case Reason::kHeaderInvalid:
     case Reason::kHeaderRolledBack:

@@ -129,7 +129,7 @@ TEST_F(KeyCommandsTest, AKeyThatVolumesUseNeedsForce) {
   const auto refused = coffer({"key", "disable", "default"});
   EXPECT_EQ(refused.status, 69);
   EXPECT_THAT(refused.err, HasSubstr("KeyBound"));
-  EXPECT_THAT(refused.err, HasSubstr("--force"));
+  EXPECT_THAT(refused.err, HasSubstr("`coffer key show KEY` tells what uses it."));
   EXPECT_EQ(coffer({"key", "disable", "default", "--force"}).status, 0);
 }
 
@@ -228,7 +228,9 @@ TEST_F(KeyCommandsTest, WhatWasEncryptedIsDecryptedFromStandardInput) {
   EXPECT_EQ(decrypted.status, 0) << decrypted.err;
   EXPECT_EQ(decrypted.out, secret);
   EXPECT_THAT(decrypted.err, IsEmpty());
-  EXPECT_EQ(key(encrypted.out, "decrypt").status, 65) << "another context";
+  const auto other_context = key(encrypted.out, "decrypt");
+  EXPECT_EQ(other_context.status, 65);
+  EXPECT_THAT(other_context.err, HasSubstr("the same --context must be given"));
 
   const auto text = key(secret, "encrypt default --base64");
   EXPECT_TRUE(from_base64(text.out.substr(0, text.out.size() - 1)));

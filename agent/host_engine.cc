@@ -62,10 +62,12 @@ HostEngine::HostEngine(Parts parts)
       pool_({.threads = kThreads, .queue_max = kQueueMax}) {}
 
 HostEngine::~HostEngine() {
+  stopping_ = true;
   for (auto& [id, work] : works_) work.cancelled->store(true);  // No key is asked for any more.
   parts_.log.set_observer({});
   record_floods();
-  // All run to their end, and post; what is posted finds nobody.
+  // All run to their end, and post; what is posted finds nobody. Of what callers ask only what
+  // runs: with a token that hangs, all that waits would take longer than the agent has.
   unlock_pool_.stop();
   lock_pool_.stop();
   use_pool_.stop();

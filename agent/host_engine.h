@@ -380,6 +380,7 @@ class HostEngine final : public Engine {
 
   // Tasks posted to the loop look here whether the engine is still there.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  std::atomic<bool> stopping_ = false;  // What callers ask of keys and did not begin is not done.
   // Last, so that they end first.
   ipc::WorkerPool unlock_pool_;
   ipc::WorkerPool lock_pool_;   // Nothing on it asks the vault.

@@ -123,7 +123,11 @@ void HostEngine::reencrypt(const CallerBlob& blob, const std::string& applicatio
 void HostEngine::random_bytes(std::uint32_t size_bytes, const Caller& /*caller*/,
                               Done<SecretBytes> done) {
   run_beside(
-      use_pool_, [this, size_bytes] { return parts_.vault.random(size_bytes); },
+      use_pool_,
+      [this, size_bytes]() -> Result<SecretBytes> {
+        if (stopping_) return fail(Reason::kCancelled, "the agent stops");
+        return parts_.vault.random(size_bytes);
+      },
       [done](Result<SecretBytes> bytes) { done(std::move(bytes)); },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }

@@ -30,6 +30,7 @@ void HostEngine::run_for_caller(KeyCall call, Body body, Then then) {
   run_beside(
       use_pool_,
       [this, call, body = std::move(body)]() mutable -> Ended {
+        if (stopping_) return fail(Reason::kCancelled, "the agent stops");
         if (const auto recorded = record_reason(call); !recorded) {
           return tl::unexpected(recorded.error());
         }

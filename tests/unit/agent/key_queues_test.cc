@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 
+#include <chrono>
+#include <thread>
+
 #include "core/base/sealed_secret.h"
 #include "tests/unit/agent/engine_fixture.h"
 
@@ -53,6 +56,19 @@ TEST_F(KeyQueuesTest, AFullQueueRefusesAtOnceAndThatIsRecorded) {
   vault->let_go();
   EXPECT_TRUE(run_until([&] { return ended.size() == asked; }));
   EXPECT_THAT(ended.back(), Succeeds()) << "those that were taken are done";
+}
+
+TEST_F(KeyQueuesTest, AnAgentThatStopsDoesNoMoreThanWhatRuns) {
+  const auto before = audit.count(audit::Kind::kResult, "key.wrap");
+  fill();
+  std::thread token([this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    vault->let_go();
+  });
+  stop();
+  token.join();
+  const auto done = audit.count(audit::Kind::kResult, "key.wrap") - before;
+  EXPECT_LE(done, 3U) << "of " << asked;
 }
 
 TEST_F(KeyQueuesTest, VolumesOpenAndTheTokenIsProbedMeanwhile) {

@@ -187,8 +187,12 @@ void Dispatcher::record(const Pending& pending, const Error& error) {
   if (!pending.identified) return;
   const auto* row = find_method_action(::sd_bus_message_get_interface(pending.call.get()),
                                        ::sd_bus_message_get_member(pending.call.get()));
-  context_.engine.record_refusal(row != nullptr ? row->audited_as : "call.unknown",
-                                 pending.plan.object, error, pending.caller);
+  const auto& plan = pending.plan;
+  std::string operation = plan.audited_as;
+  if (operation.empty()) operation = row != nullptr ? row->audited_as : "call.unknown";
+  const auto objects = plan.objects.empty() ? std::vector{plan.object} : plan.objects;
+  for (const auto& object : objects)
+    context_.engine.record_refusal(operation, object, error, pending.caller);
 }
 
 void Dispatcher::on_vanished(const std::string& name) {

@@ -46,6 +46,8 @@ class Reply {
 struct Plan {
   std::string operation;                       // "unlock": for polkit.
   std::string object;                          // The volume, key or device, for the audit trail.
+  std::vector<std::string> objects;            // Where they are several: each has its record.
+  std::string audited_as;                      // "": as the method's row says.
   const char* action = nullptr;                // Null: the one of the method's row.
   std::vector<AuthorizationDetails> subjects;  // One question to polkit each.
   bool interactive = true;                     // The caller's options did not forbid it.

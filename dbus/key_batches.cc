@@ -150,7 +150,7 @@ Result<Plan> on_change_many(Context& context, sd_bus_message* call) {
 
   auto plan = key_plan((*change)->operation, "", "", *options);
   plan.action = (*change)->action;
-  plan.object = std::to_string(ids->size()) + " keys";
+  plan.audited_as = keyring::change_operation(wanted->change);
   plan.subjects.clear();
   std::vector<Batch::Entry> entries;
   for (const auto& id : *ids) {
@@ -160,6 +160,7 @@ Result<Plan> on_change_many(Context& context, sd_bus_message* call) {
     if (!key) continue;
     auto one = change_plan(context, (*change)->operation, *key, *options, wanted->change);
     plan.subjects.push_back(std::move(one.subjects.front()));
+    plan.objects.push_back(id.str());
     entries.back().recheck = std::move(one.recheck);
   }
   if (plan.subjects.empty()) return fail(Reason::kNoSuchKey, "none of the keys is there");

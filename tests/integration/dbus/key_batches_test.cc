@@ -157,6 +157,13 @@ TEST_F(KeyBatchesTest, PolkitIsAskedForEachKeyAndForWhatTheChangeIs) {
             "org.freedesktop.DBus.Error.AccessDenied");
   EXPECT_EQ(polkit->questions().back().action, "org.coffer.Agent1.delete-keys");
   EXPECT_THAT(engine->effects(), IsEmpty()) << "one denial refuses the call";
+  std::vector<std::pair<std::string, std::string>> recorded;
+  for (const auto& refusal : engine->refusals())
+    recorded.emplace_back(refusal.operation, refusal.object);
+  EXPECT_THAT(recorded,
+              ElementsAre(Pair("key.disable", id.str()), Pair("key.disable", second.str()),
+                          Pair("key.schedule-deletion", id.str()),
+                          Pair("key.schedule-deletion", second.str())));
 }
 
 TEST_F(KeyBatchesTest, ResourcesAreBoundListedAndUnbound) {

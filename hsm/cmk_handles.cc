@@ -33,6 +33,11 @@ CK_RV CmkHandles::get(const ObjectAccess& access, const Name& name, ByteView mat
   return CKR_OK;
 }
 
+void CmkHandles::drop(const Name& name) {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(entries_, [&](const auto& entry) { return entry.second.name == name; });
+}
+
 void CmkHandles::forget(const Name& name) {
   const std::scoped_lock lock(mutex_);
   std::erase_if(entries_, [&](const auto& entry) { return entry.second.name == name; });

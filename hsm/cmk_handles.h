@@ -44,7 +44,10 @@ class CmkHandles {
   CK_RV get(const ObjectAccess& access, const Name& name, ByteView material, const Unwrap& unwrap,
             Handle& out);
 
-  // Its object is destroyed once nobody uses it, and none is kept from now on.
+  // Its object is destroyed once nobody uses it. The next get() keeps one again.
+  void drop(const Name& name);
+
+  // The same, and none is kept from now on.
   void forget(const Name& name);
 
   // The session that owned the objects is gone, and they with it. While no work runs.

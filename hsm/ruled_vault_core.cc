@@ -183,7 +183,12 @@ Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t co
   const KeyVersion& version = record.current();
   const std::lock_guard lock(mutex_);
   const std::pair name{record.id, version.number};
-  if (uses_.size() >= limits.counted_max && !uses_.contains(name)) uses_.clear();
+  // The versions before it wrap no more.
+  uses_.erase(uses_.lower_bound({record.id, 0}), uses_.lower_bound(name));
+  if (uses_.size() >= limits.counted_max && !uses_.empty() && !uses_.contains(name)) {
+    uses_.erase(
+        std::ranges::min_element(uses_, {}, [](const auto& entry) { return entry.second; }));
+  }
   std::uint64_t& used = uses_[name];
   if (used + count > version.wraps_leased) {
     return fail(Reason::kKeyExhausted, "key " + record.id.str() + " version " +
@@ -191,8 +196,6 @@ Result<void> RuledVault::Core::take_uses(const CmkRecord& record, std::size_t co
                                            std::to_string(version.wraps_leased) + " uses");
   }
   used += count;
-  // The versions before it wrap no more.
-  uses_.erase(uses_.lower_bound({record.id, 0}), uses_.find({record.id, version.number}));
   return {};
 }
 

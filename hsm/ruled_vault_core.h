@@ -189,8 +189,8 @@ class RuledVault::Core {
   std::mutex mutex_;  // Guards what follows.
   std::map<Bytes, CmkRecord> known_records_;
   // Wraps made since this process started, of the newest version of each key. It may be fewer than
-  // were ever made, never more than were leased: who keeps the store counts a lease as used up when
-  // it starts. With limits.counted_max keys it begins anew with all.
+  // were ever made: who keeps the store counts a lease as used up when it starts. With
+  // limits.counted_max keys the one with the fewest makes room, and begins anew when it comes back.
   std::map<std::pair<CmkId, std::uint32_t>, std::uint64_t> uses_;
   // The nonce of the newest offer that was tried, and how often.
   std::map<CmkId, std::pair<Bytes, unsigned>> import_attempts_;

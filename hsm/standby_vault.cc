@@ -84,7 +84,7 @@ StandbyVault::Side StandbyVault::serving_and_shown() {
   const Side side = serving();
   // It missed something only if it came to serve in the midst of a present(). What it is not shown
   // now it will not serve either, as it is lost.
-  static_cast<void>(show_missed(side, kNoHurry));
+  static_cast<void>(show_missed(side, Deadline(options_.clock->steady() + kShowTime)));
   return side;
 }
 
@@ -220,7 +220,7 @@ Result<T> StandbyVault::once(Again again, Call call) {
     if (is_loss(error.reason())) look_at_other(first, error, kNoHurry);
     return result;
   }
-  if (!ready(other(first), kNoHurry)) return result;
+  if (!ready(other(first), Deadline(options_.clock->steady() + kShowTime))) return result;
   Result<T> second = call(vault(other(first)));
   if (!second && !is_verdict(second.error().reason())) return result;
   if (second || is_loss(error.reason())) switch_to(other(first), error.str());

@@ -402,7 +402,7 @@ Result<NewKey> TokenPrivateKeys::generate(const CmkId& cmk, std::uint32_t number
     if (!holds) outcome = tl::unexpected(holds.error());
   }
   if (!outcome) {
-    handles_.forget({cmk, number});
+    handles_.drop({cmk, number});  // Tried again, it gets the same number.
     return tl::unexpected(outcome.error());
   }
   return made;

@@ -25,8 +25,9 @@ struct UseLimits {
   std::uint64_t lease_block = std::uint64_t{1} << 16U;
   std::uint64_t wraps_max = std::uint64_t{1}
                             << 32U;  // Per version (NIST SP 800-38D, random nonces).
-  // Keys whose uses a vault counts at a time (some 100 bytes each). Of more it begins anew: the
-  // keyring, which knows what it leased, is who keeps to the lease.
+  // Keys whose uses a vault counts at a time (some 100 bytes each). Of more, the one with the
+  // fewest uses is counted anew when it comes back: whoever has many keys sets back no higher
+  // count.
   std::size_t counted_max = 65'536;
 };
 

@@ -52,6 +52,7 @@ TEST(CallWatchTest, CallsBeyondTheMostWaitForOneToEnd) {
     const CallWatch::Guard call(&watch);
     begun = true;
   });
+  EXPECT_EQ(another.wait_for(milliseconds(50)), std::future_status::timeout);
   EXPECT_FALSE(begun);
   calls.pop_back();
   EXPECT_EQ(another.wait_for(std::chrono::seconds(10)), std::future_status::ready);

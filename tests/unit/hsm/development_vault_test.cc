@@ -128,7 +128,7 @@ TEST_F(DevelopmentVaultTest, AKeyRefusesExactlyAtItsLimitOfUses) {
   EXPECT_THAT(vault->wrap(*third, keys(3), soon()).at(2), Succeeds());
 }
 
-TEST_F(DevelopmentVaultTest, ItCountsTheUsesOfSoManyKeysAndOfMoreAnew) {
+TEST_F(DevelopmentVaultTest, OfMoreKeysThanItCountsItKeepsTheMostUsed) {
   const auto vault = open({.lease_block = 2, .counted_max = 2});
   std::vector<keyring::SealedRecord> records;
   for (const auto* alias : {"a", "b", "c"}) {
@@ -136,14 +136,16 @@ TEST_F(DevelopmentVaultTest, ItCountsTheUsesOfSoManyKeysAndOfMoreAnew) {
     parameters.alias = alias;
     records.push_back(*vault->create_cmk(parameters));
   }
-  const auto wrap = [&](std::size_t at) { return vault->wrap(records[at], keys(2), soon()).at(1); };
-  EXPECT_THAT(wrap(0), Succeeds());
-  EXPECT_THAT(wrap(1), Succeeds());
-  EXPECT_THAT(wrap(0), FailsWith(Reason::kKeyExhausted)) << "two are counted";
-  EXPECT_THAT(wrap(1), FailsWith(Reason::kKeyExhausted));
-  EXPECT_THAT(wrap(2), Succeeds()) << "the third is not refused";
-  EXPECT_THAT(wrap(0), Succeeds()) << "anew";
-  EXPECT_THAT(wrap(2), FailsWith(Reason::kKeyExhausted)) << "still counted";
+  const auto wrap = [&](std::size_t at, std::size_t count) {
+    return vault->wrap(records[at], keys(count), soon()).at(0);
+  };
+  EXPECT_THAT(wrap(0, 2), Succeeds());
+  EXPECT_THAT(wrap(1, 1), Succeeds());
+  EXPECT_THAT(wrap(1, 2), FailsWith(Reason::kKeyExhausted)) << "two are counted";
+  EXPECT_THAT(wrap(2, 1), Succeeds()) << "the third is not refused";
+  EXPECT_THAT(wrap(0, 1), FailsWith(Reason::kKeyExhausted)) << "still counted";
+  EXPECT_THAT(wrap(1, 2), Succeeds()) << "anew";
+  EXPECT_THAT(wrap(0, 1), FailsWith(Reason::kKeyExhausted)) << "still counted";
 }
 
 TEST_F(DevelopmentVaultTest, ItStopsWhenTheTimeIsOverAndWhatIsDoneByThenCounts) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsm/call_watch.h"
 
+#include <algorithm>
+
 namespace coffer::hsm {
 
 CallWatch::CallWatch(std::chrono::milliseconds deadline, std::function<void()> on_hang)
@@ -15,11 +17,12 @@ CallWatch::~CallWatch() {
   thread_.join();
 }
 
-std::atomic<SteadyTime::rep>& CallWatch::begin() {
+std::atomic<SteadyTime::rep>& CallWatch::begin(unsigned deadlines) {
   static std::atomic<std::size_t> threads{0};
   // Each thread begins its search elsewhere, and mostly finds its own slot free.
   thread_local const std::size_t kFirst = threads.fetch_add(1, std::memory_order_relaxed);
-  const auto end = (std::chrono::steady_clock::now() + deadline_).time_since_epoch().count();
+  const auto end =
+      (std::chrono::steady_clock::now() + deadlines * deadline_).time_since_epoch().count();
   for (std::size_t i = kFirst;; ++i) {
     auto& slot = slots_[i % slots_.size()].end;
     SteadyTime::rep free = 0;
@@ -36,9 +39,9 @@ void CallWatch::wake() {
   changed_.notify_all();
 }
 
-CallWatch::Guard::Guard(CallWatch* watch) {
+CallWatch::Guard::Guard(CallWatch* watch, unsigned deadlines) {
   if (watch == nullptr) return;
-  end_ = &watch->begin();
+  end_ = &watch->begin(deadlines);
   // Written before this is read; the thread says that it rests before it looks at the slots.
   if (watch->resting_) watch->wake();
 }
@@ -75,7 +78,9 @@ void CallWatch::watch() {
       on_hang_();
       return;
     }
-    changed_.wait_until(lock, end, [this] { return stopping_; });
+    // One that begins meanwhile may have less time than this.
+    const auto look = std::min<SteadyTime>(end, std::chrono::steady_clock::now() + deadline_);
+    changed_.wait_until(lock, look, [this] { return stopping_; });
   }
 }
 

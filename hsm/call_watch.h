@@ -19,7 +19,8 @@ namespace coffer::hsm {
 // process ends itself there, and systemd starts a new one.
 //
 // Thread-safe. Costs a call a look at the clock and two writes, no lock, and wakes its thread at
-// most once per deadline. Of more than kCallsMax calls at once, those beyond wait for one to end.
+// most once per deadline, so a call is noticed up to one deadline late. Of more than kCallsMax
+// calls at once, those beyond wait for one to end.
 class CallWatch {
  public:
   CallWatch(std::chrono::milliseconds deadline, std::function<void()> on_hang);
@@ -28,10 +29,11 @@ class CallWatch {
   CallWatch(const CallWatch&) = delete;
   CallWatch& operator=(const CallWatch&) = delete;
 
-  // While it exists, a call is under way.
+  // While it exists, a call is under way, which has so many deadlines of time.
   class Guard {
    public:
-    explicit Guard(CallWatch* watch);  // Null: nothing is watched.
+    // Null: nothing is watched.
+    explicit Guard(CallWatch* watch, unsigned deadlines = 1);
     ~Guard();
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;
@@ -46,7 +48,7 @@ class CallWatch {
     std::atomic<SteadyTime::rep> end{0};
   };
 
-  std::atomic<SteadyTime::rep>& begin();
+  std::atomic<SteadyTime::rep>& begin(unsigned deadlines);
   void wake();
   void watch();
   SteadyTime::rep earliest() const;

@@ -48,17 +48,17 @@ class Pkcs11Module {
   template <class... Parameters, class... Arguments>
   CK_RV call(CK_RV (*CK_FUNCTION_LIST::*function)(Parameters...), Arguments... arguments) const {
     const CallWatch::Guard guard(watch_);
-    return unwatched_call(function, arguments...);
+    return enter(function, arguments...);
   }
 
-  // The same of one that may take long though nothing hangs, as a pair of RSA-4096 does: nobody
-  // watches it. A token that hangs in it hangs in the next probe too.
+  // The same of one that may take long though nothing hangs, as a pair of RSA-4096 does.
   template <class... Parameters, class... Arguments>
-  CK_RV unwatched_call(CK_RV (*CK_FUNCTION_LIST::*function)(Parameters...),
-                       Arguments... arguments) const {
-    auto* const entry = functions_->*function;
-    return entry == nullptr ? CKR_FUNCTION_NOT_SUPPORTED : entry(arguments...);
+  CK_RV long_call(CK_RV (*CK_FUNCTION_LIST::*function)(Parameters...),
+                  Arguments... arguments) const {
+    const CallWatch::Guard guard(watch_, kDeadlinesOfALongCall);
+    return enter(function, arguments...);
   }
+  static constexpr unsigned kDeadlinesOfALongCall = 24;
 
   // The slot with the one token that `uri` names.
   //   kHsmAbsent      no token matches.
@@ -76,6 +76,12 @@ class Pkcs11Module {
   CK_RV list_slots(std::vector<CK_SLOT_ID>& out) const;
 
  private:
+  template <class... Parameters, class... Arguments>
+  CK_RV enter(CK_RV (*CK_FUNCTION_LIST::*function)(Parameters...), Arguments... arguments) const {
+    auto* const entry = functions_->*function;
+    return entry == nullptr ? CKR_FUNCTION_NOT_SUPPORTED : entry(arguments...);
+  }
+
   Pkcs11Module(CK_FUNCTION_LIST* functions, CallWatch* watch) noexcept
       : functions_(functions), watch_(watch) {}
 

@@ -162,9 +162,9 @@ CK_RV make_pair(const TokenLink::Session& session, const Kind& kind, NewKey& out
   CK_MECHANISM generation{kind.generation, nullptr, 0};
   CK_OBJECT_HANDLE public_half = CK_INVALID_HANDLE;
   CK_OBJECT_HANDLE key = CK_INVALID_HANDLE;
-  CK_RV rv = module.unwatched_call(&CK_FUNCTION_LIST::C_GenerateKeyPair, session.handle,
-                                   &generation, half.data(), half.size(), wanted.data(),
-                                   wanted.size(), &public_half, &key);
+  CK_RV rv =
+      module.long_call(&CK_FUNCTION_LIST::C_GenerateKeyPair, session.handle, &generation,
+                       half.data(), half.size(), wanted.data(), wanted.size(), &public_half, &key);
   if (rv != CKR_OK) return rv;
   const std::scoped_lock lock(access.objects);
   rv = read_public(access, kind, public_half, out.public_key);

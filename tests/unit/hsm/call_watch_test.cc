@@ -31,6 +31,25 @@ TEST(CallWatchTest, StuckCallIsNoticedAmongOthersThatGoOn) {
   }
 }
 
+TEST(CallWatchTest, LongCallHasItsOwnTimeAndNoMore) {
+  std::promise<void> noticed;
+  CallWatch watch(milliseconds(20), [&] { noticed.set_value(); });
+  const CallWatch::Guard slow(&watch, 50);
+  auto done = noticed.get_future();
+  EXPECT_EQ(done.wait_for(milliseconds(300)), std::future_status::timeout);
+  EXPECT_EQ(done.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
+TEST(CallWatchTest, StuckCallIsNoticedBesideALongOne) {
+  std::promise<void> noticed;
+  CallWatch watch(milliseconds(20), [&] { noticed.set_value(); });
+  const CallWatch::Guard slow(&watch, 1'000'000);
+  auto done = noticed.get_future();
+  EXPECT_EQ(done.wait_for(milliseconds(100)), std::future_status::timeout);
+  const CallWatch::Guard stuck(&watch);
+  EXPECT_EQ(done.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+}
+
 TEST(CallWatchTest, CallsThatComeBackAreNotNoticed) {
   bool noticed = false;
   {

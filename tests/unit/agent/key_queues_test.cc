@@ -61,12 +61,12 @@ TEST_F(KeyQueuesTest, AFullQueueRefusesAtOnceAndThatIsRecorded) {
 TEST_F(KeyQueuesTest, AnAgentThatStopsDoesNoMoreThanWhatRuns) {
   const auto before = audit.count(audit::Kind::kResult, "key.wrap");
   fill();
-  std::thread token([this] {
+  std::thread waker([this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     vault->let_go();
   });
   stop();
-  token.join();
+  waker.join();
   const auto done = audit.count(audit::Kind::kResult, "key.wrap") - before;
   EXPECT_LE(done, 3U) << "of " << asked;
 }

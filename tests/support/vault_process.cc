@@ -39,14 +39,23 @@ void DeliverySocket::listen() {
     auto connected =
         ipc::accept_from(listening_.get(), Deadline::after(std::chrono::milliseconds(50)));
     if (!connected) continue;
-    connections.emplace_back([this, fd = connected->release()] { serve(fd); });
+    ++open_;
+    connections.emplace_back([this, fd = connected->release(), epoch = epoch_.load()] {
+      serve(fd, epoch);
+      --open_;
+      open_.notify_all();
+    });
   }
   for (auto& thread : connections) thread.join();
 }
 
-void DeliverySocket::serve(int fd) {
+void DeliverySocket::drop_connections() {
+  ++epoch_;
+  for (int open = open_; open != 0; open = open_) open_.wait(open);
+}
+
+void DeliverySocket::serve(int fd, int epoch) {
   ipc::Channel channel{UniqueFd(fd), Reason::kHsmAbsent};
-  const int epoch = epoch_;
   while (!stopping_ && epoch == epoch_) {
     const auto packet = channel.receive_secret(Deadline::after(std::chrono::milliseconds(50)));
     if (!packet && packet.error().reason() == Reason::kTimedOut) continue;

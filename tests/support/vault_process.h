@@ -32,18 +32,20 @@ class DeliverySocket {
 
   const std::string& path() const noexcept { return path_; }
 
-  // Closes every connection there is, as a worker that starts anew does.
-  void drop_connections() { ++epoch_; }
+  // Closes every connection there is, as a worker that starts anew does; returns when all are
+  // closed. A packet that came before is answered.
+  void drop_connections();
 
  private:
   void listen();
-  void serve(int fd);
+  void serve(int fd, int epoch);
 
   keyring::DekSink& sink_;
   std::string path_;
   UniqueFd listening_;
   std::atomic<bool> stopping_{false};
   std::atomic<int> epoch_{0};  // A connection of an older one is closed.
+  std::atomic<int> open_{0};   // Connections.
   std::thread thread_;
 };
 

@@ -160,7 +160,7 @@ void HostEngine::create_key(const keyring::CmkParameters& parameters, const Call
   keyring::CmkParameters wanted = parameters;
   if (!wanted.id) {
     // Drawn here: the caller's reason names it.
-    const auto drawn = CmkId::random();
+    const auto drawn = CmkId::made_at(parts_.clock.wall());
     if (!drawn) return done(tl::unexpected(drawn.error()));
     wanted.id = *drawn;
   }

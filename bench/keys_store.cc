@@ -9,7 +9,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/base/clock.h"
 #include "core/keyring/key_store.h"
+#include "core/keyring/stored_records.h"
 #include "hsm/development_vault.h"
 #include "tests/fakes/fake_dek_sink.h"
 #include "tests/support/temp_dir.h"
@@ -56,7 +58,7 @@ class Stocked {
   keyring::SealedRecord create() {
     keyring::CmkParameters parameters;
     parameters.alias = alias_of(ids_.size());
-    parameters.id = take(CmkId::random());
+    parameters.id = take(CmkId::made_at(system_clock().wall()));
     auto record = take(vault_.create_cmk(parameters));
     require(store_->put(record, 0, kIntent));
     ids_.push_back(*parameters.id);
@@ -66,10 +68,20 @@ class Stocked {
   void warm_up() {
     for (const auto& id : ids_) take(store_->get(id));
   }
-  void look_up_id() { take(store_->get(ids_[any(ids_.size())])); }
-  void look_up_alias() { take(store_->get_by_alias(alias_of(any(ids_.size())))); }
-  void unwrap() {
-    const auto& key = in_use_[any(in_use_.size())];
+  // Which keys the next `calls` calls are about.
+  void draw(std::size_t calls) {
+    drawn_.clear();
+    for (std::size_t i = 0; i < calls; ++i) {
+      const auto number = any(ids_.size());
+      drawn_.push_back({ids_[number], alias_of(number), &in_use_[any(in_use_.size())]});
+    }
+  }
+  void look_up_id(std::size_t call) { take(keyring::read_record(*store_, drawn_[call].id)); }
+  void look_up_alias(std::size_t call) {
+    take(keyring::read_record_by_alias(*store_, drawn_[call].alias));
+  }
+  void unwrap(std::size_t call) {
+    const auto& key = *drawn_[call].in_use;
     const auto record = take(store_->get(key.blob.cmk));
     auto plain = vault_.unwrap(record, {&key, 1}, soon());
     take(std::move(plain.at(0)));
@@ -96,24 +108,33 @@ class Stocked {
   std::unique_ptr<keyring::KeyStore> store_;
   std::vector<CmkId> ids_;
   std::vector<keyring::Presented> in_use_;
+  struct Drawn {
+    CmkId id;
+    std::string alias;
+    const keyring::Presented* in_use;
+  };
+  std::vector<Drawn> drawn_;
   std::minstd_rand random_;  // The same keys each time.
 };
 
-double usec_each(std::size_t calls, const std::function<void()>& call) {
+using Call = std::function<void(Stocked&, std::size_t)>;
+
+double usec_each(std::size_t calls, Stocked& store, const Call& call) {
+  store.draw(calls);
   const auto start = Clock::now();
-  for (std::size_t i = 0; i < calls; ++i) call();
+  for (std::size_t i = 0; i < calls; ++i) call(store, i);
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count() /
          static_cast<double>(calls);
 }
 
 void measure(std::vector<Figure>& figures, const std::string& what, std::size_t calls, Stocked& few,
-             Stocked& many, const std::function<void(Stocked&)>& call) {
+             Stocked& many, const Call& call) {
   std::vector<double> with_few;
   std::vector<double> with_many;
   std::vector<double> times;
   for (std::size_t round = 0; round < kRounds; ++round) {
-    with_few.push_back(usec_each(calls, [&] { call(few); }));
-    with_many.push_back(usec_each(calls, [&] { call(many); }));
+    with_few.push_back(usec_each(calls, few, call));
+    with_many.push_back(usec_each(calls, many, call));
     times.push_back(with_many.back() / with_few.back());
   }
   figures.push_back({what + ", a thousand keys", "us", spread_of(with_few), {}});
@@ -137,13 +158,13 @@ std::vector<Figure> measure_store(std::size_t many) {
 
   std::vector<Figure> figures;
   measure(figures, "look up by id", kCallsPerRound, with_few, with_many,
-          [](Stocked& store) { store.look_up_id(); });
+          [](Stocked& store, std::size_t i) { store.look_up_id(i); });
   measure(figures, "look up by alias", kCallsPerRound, with_few, with_many,
-          [](Stocked& store) { store.look_up_alias(); });
+          [](Stocked& store, std::size_t i) { store.look_up_alias(i); });
   measure(figures, "look up and unwrap", kCallsPerRound, with_few, with_many,
-          [](Stocked& store) { store.unwrap(); });
+          [](Stocked& store, std::size_t i) { store.unwrap(i); });
   measure(figures, "create", kCreatesPerRound, with_few, with_many,
-          [](Stocked& store) { store.create(); });
+          [](Stocked& store, std::size_t) { store.create(); });
   return figures;
 }
 

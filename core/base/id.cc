@@ -2,6 +2,7 @@
 #include "core/base/id.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "core/base/encoding.h"
 #include "core/base/secret_bytes.h"
@@ -43,10 +44,32 @@ Result<Uuid> Uuid::random() {
   const auto drawn = SecretBytes::random(16);
   if (!drawn) return pass(drawn.error(), "make a UUID");
   auto uuid = from_bytes(drawn->reveal());
-  // RFC 4122 section 4.4: version 4, variant 1.
-  uuid->bytes_[6] = (uuid->bytes_[6] & std::byte{0x0F}) | std::byte{0x40};
-  uuid->bytes_[8] = (uuid->bytes_[8] & std::byte{0x3F}) | std::byte{0x80};
+  uuid->set_version(4);
   return uuid;
+}
+
+Result<Uuid> Uuid::made_at(WallTime now) {
+  const auto since_1970 = now.time_since_epoch().count();
+  const auto msec = static_cast<std::uint64_t>(since_1970) / 1000;
+  if (since_1970 < 0 || msec >> 48 != 0) {
+    return fail(Reason::kInvalidArgs, "make a UUID: no time that it can carry");
+  }
+  auto uuid = random();
+  if (!uuid) return uuid;
+  // RFC 9562 section 5.7, and section 6.2 method 3: the 12 bits behind the milliseconds are the
+  // fraction of one.
+  const std::uint64_t fraction = (static_cast<std::uint64_t>(since_1970) % 1000) * 4096 / 1000;
+  for (unsigned i = 0; i < 6; ++i) uuid->bytes_[i] = static_cast<std::byte>(msec >> (40 - 8 * i));
+  uuid->bytes_[6] = static_cast<std::byte>(fraction >> 8);
+  uuid->bytes_[7] = static_cast<std::byte>(fraction);
+  uuid->set_version(7);
+  return uuid;
+}
+
+void Uuid::set_version(unsigned version) noexcept {
+  // RFC 9562 section 4: the version, and the variant 10.
+  bytes_[6] = (bytes_[6] & std::byte{0x0F}) | static_cast<std::byte>(version << 4);
+  bytes_[8] = (bytes_[8] & std::byte{0x3F}) | std::byte{0x80};
 }
 
 std::string Uuid::str() const {

@@ -232,7 +232,7 @@ auto KeyTransitions::between_records(const CmkId& id, const std::string& operati
 Result<CmkRecord> KeyTransitions::create(CmkParameters parameters, const audit::Actor& actor) {
   const std::string operation = "key.create";
   if (!parameters.id) {
-    const auto drawn = CmkId::random();
+    const auto drawn = CmkId::made_at(clock_.wall());
     if (!drawn) return tl::unexpected(drawn.error());
     parameters.id = *drawn;
   }

@@ -25,8 +25,8 @@ namespace coffer::keyring {
 class KeyTransitions {
  public:
   // Owns nothing; all of them outlive it.
-  KeyTransitions(KeyVault& vault, KeyStore& store, audit::AuditLog& log)
-      : vault_(vault), store_(store), log_(log) {
+  KeyTransitions(KeyVault& vault, KeyStore& store, audit::AuditLog& log, const Clock& clock)
+      : vault_(vault), store_(store), log_(log), clock_(clock) {
     if (const auto head = log.head_found()) begun_after_ = head->sequence;
   }
 
@@ -108,6 +108,7 @@ class KeyTransitions {
   KeyVault& vault_;
   KeyStore& store_;
   audit::AuditLog& log_;
+  const Clock& clock_;
   // Everything up to here was recorded by a process before this one; only that is reconciled. None:
   // the journal was not open yet.
   std::optional<std::uint64_t> begun_after_;

@@ -41,7 +41,7 @@ class Keyring::Core {
  public:
   explicit Core(const Parts& given)
       : parts(given),
-        transitions(given.vault, given.store, given.log),
+        transitions(given.vault, given.store, given.log, given.clock),
         due({given.store, transitions, given.clock,
              [this](const CmkRecord& record) { note_new_version(record); }}) {}
 

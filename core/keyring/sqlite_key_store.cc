@@ -513,8 +513,8 @@ class SqliteKeyStore final : public KeyStore {
 Result<std::unique_ptr<KeyStore>> open_sqlite_key_store(const std::string& path) {
   auto database = SqliteDatabase::open(path, kKind);
   if (!database) return pass(database.error(), "key store");
-  // Of a million keys the indexes fit: a look-up reads one page of the file.
-  if (auto set = database->execute("PRAGMA cache_size = -65536"); !set) {
+  // A million keys fit: a look-up reads no page of the file. Pages take memory as they are read.
+  if (auto set = database->execute("PRAGMA cache_size = -1048576"); !set) {
     return pass(set.error(), "key store");
   }
   auto reader = SqliteDatabase::open_reader(path);

@@ -82,6 +82,26 @@ TEST(UuidTest, RandomOnesAreVersion4AndDiffer) {
   static_assert(!std::is_convertible_v<VolumeId, CmkId>);
 }
 
+TEST(UuidTest, MadeAtATimeTheyAreVersion7AndInItsOrder) {
+  // The time of RFC 9562 appendix A.6; 500 us later half of a millisecond's 4096 parts are over.
+  const auto at = wall_from_usec(1645557742000000);
+  const auto one = CmkId::made_at(at);
+  ASSERT_THAT(one, Succeeds());
+  EXPECT_THAT(one->str(), testing::StartsWith("017f22e2-79b0-7000-"));
+  EXPECT_THAT(std::string("89ab"), testing::HasSubstr(one->str().substr(19, 1)));
+  const auto half = CmkId::made_at(at + std::chrono::microseconds(500));
+  EXPECT_THAT(half->str(), testing::StartsWith("017f22e2-79b0-7800-"));
+  EXPECT_NE(*one, *CmkId::made_at(at));
+  for (int usec = 1; usec < 2000; ++usec) {
+    const auto earlier = CmkId::made_at(at + std::chrono::microseconds(usec - 1));
+    EXPECT_LT(*earlier, *CmkId::made_at(at + std::chrono::microseconds(usec))) << usec;
+  }
+  EXPECT_THAT(CmkId::made_at(WallTime(std::chrono::microseconds(-1))),
+              FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(CmkId::made_at(wall_from_usec((std::uint64_t{1} << 48) * 1000)),
+              FailsWith(Reason::kInvalidArgs));
+}
+
 TEST(HexTest, GoesBothWaysInLowerCaseAlone) {
   EXPECT_EQ(to_hex(as_bytes("\x01\xAB")), "01ab");
   EXPECT_EQ(as_text(from_hex("01ab").value()), "\x01\xAB");

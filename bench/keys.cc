@@ -59,8 +59,8 @@ std::vector<coffer::bench::Figure> measure(const Arguments& arguments) {
   return figures;
 }
 
-// Begins anew with what cofferd's unit sets, which is read when a program begins. Comes back when it
-// is set already, to this or to what the caller wants to see instead.
+// Begins anew with what cofferd's unit sets, which is read when a program begins. Comes back when
+// it is set already, to this or to what the caller wants to see instead.
 void run_as_cofferd_does(char** argv) {
   if (std::getenv("GLIBC_TUNABLES") != nullptr) return;
   ::setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 1);

@@ -8,18 +8,6 @@
 #include "core/crypto/openssl_error.h"
 
 namespace coffer::crypto {
-namespace {
-
-using PkeyContext = CHandle<EVP_PKEY_CTX, ::EVP_PKEY_CTX_free>;
-
-bool consistent(EVP_PKEY* key, KeyHalf half) {
-  const PkeyContext context(::EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));
-  if (context == nullptr) return false;
-  return half == KeyHalf::kPublic ? ::EVP_PKEY_public_check(context.get()) == 1
-                                  : ::EVP_PKEY_check(context.get()) == 1;
-}
-
-}  // namespace
 
 Result<EcKey> parse_ec_key(ByteView pem_or_der, const char* type, KeyHalf half) {
   auto key = parse_pkey(pem_or_der, type, half);
@@ -37,7 +25,7 @@ Result<EcKey> parse_ec_key(ByteView pem_or_der, const char* type, KeyHalf half) 
                                        group.size(), &group_size) == 1;
   if (!named)
     return openssl_failure(Reason::kInvalidArgs, std::string(type) + " key without a named curve");
-  if (!consistent(key->get(), half))
+  if (!is_consistent(key->get(), half))
     return openssl_failure(Reason::kInvalidArgs, std::string(type) + " key that is none");
   return EcKey{std::move(*key), std::string(group.data(), group_size)};
 }

@@ -29,6 +29,10 @@ enum class KeyHalf : std::uint8_t { kPublic, kPrivate };
 // `type` is OpenSSL's name: RSA, EC, SM2.   kInvalidArgs: not that, or bytes behind the DER.
 Result<Pkey> parse_pkey(ByteView pem_or_der, const char* type, KeyHalf half);
 
+// Whether the numbers of that half are ones that a key may have; of kPrivate also, whether the
+// halves belong together. RSA: the factors are tested for being prime, which takes a second.
+bool is_consistent(EVP_PKEY* key, KeyHalf half);
+
 //   kInternal  OpenSSL cannot write it.
 Result<Bytes> public_to_der(EVP_PKEY* key);
 Result<std::string> public_to_pem(EVP_PKEY* key);

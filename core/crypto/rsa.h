@@ -62,6 +62,12 @@ class RsaPrivateKey {
   // PKCS#8 as PEM or DER, not encrypted.   kInvalidArgs as above.
   static Result<RsaPrivateKey> parse(ByteView pem_or_der);
 
+  // Of a key that somebody else made: two primes of half the modulus each, an odd public exponent
+  // from 65537 to 2^64 (FIPS 186-5 section 5.4 takes longer ones, OpenSSL above 3072 bits does
+  // not), a private one below the modulus, and all its numbers belong together. Takes about a
+  // second for 4096 bits.   kInvalidArgs: not so.
+  Result<void> require_sound() const;
+
   // PKCS#8 DER, in locked memory.
   Result<SecretBytes> to_der() const;
   Result<RsaPublicKey> public_key() const;

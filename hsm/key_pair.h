@@ -16,7 +16,7 @@ struct KeyPair {
   Bytes public_key;
 };
 
-// Of a private key of core/crypto, as its generate() gave it.
+// Of a private key of core/crypto, as its generate() or parse() gave it.
 template <class Private>
 Result<KeyPair> key_pair_of(const Result<Private>& made) {
   if (!made) return tl::unexpected(made.error());

@@ -133,22 +133,26 @@ Result<NewKey> RootedKeys::generate(const CmkId& cmk, std::uint32_t number,
                                     const KeySupport& kind) {
   auto pair = draw(kind.algorithm);
   if (!pair) return tl::unexpected(pair.error());
-  auto material = token_.close_rooted(pair->secret, place_of(cmk, number, kind.algorithm));
+  return close(cmk, number, kind.algorithm, std::move(*pair));
+}
+
+Result<NewKey> RootedKeys::close(const CmkId& cmk, std::uint32_t number, KeyAlgorithm algorithm,
+                                 KeyPair key) {
+  auto material = token_.close_rooted(key.secret, place_of(cmk, number, algorithm));
   if (!material) return tl::unexpected(material.error());
-  return NewKey{std::move(*material), std::move(pair->public_key)};
+  return NewKey{std::move(*material), std::move(key.public_key)};
 }
 
 Result<NewKey> RootedKeys::import_key(const CmkId& cmk, std::uint32_t number,
-                                      const KeySupport& kind, const SecretBytes& key) {
-  if (!keyring::is_symmetric(kind.algorithm) ||
-      key.size() != RootedKeys::symmetric_bytes(kind.algorithm)) {
-    return fail(
-        Reason::kImportRefused,
-        "a key of " + std::string(key_algorithm_name(kind.algorithm)) + " has another length");
+                                      const KeySupport& kind, KeyPair key) {
+  const bool fits = keyring::is_symmetric(kind.algorithm)
+                        ? key.secret.size() == symmetric_bytes(kind.algorithm)
+                        : !key.secret.empty() && !key.public_key.empty();
+  if (!fits) {
+    return fail(Reason::kImportRefused,
+                "what was brought is no key of " + std::string(key_algorithm_name(kind.algorithm)));
   }
-  auto material = token_.close_rooted(key, place_of(cmk, number, kind.algorithm));
-  if (!material) return tl::unexpected(material.error());
-  return NewKey{std::move(*material), {}};
+  return close(cmk, number, kind.algorithm, std::move(key));
 }
 
 Result<std::shared_ptr<const RootedKeys::Opened>> RootedKeys::open(const TokenKey& key) {

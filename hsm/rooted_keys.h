@@ -12,6 +12,7 @@
 
 #include "core/base/result.h"
 #include "core/base/secret_bytes.h"
+#include "hsm/key_pair.h"
 #include "hsm/vault_token.h"
 
 namespace coffer::hsm {
@@ -45,9 +46,10 @@ class RootedKeys {
 
   // RSA takes seconds.
   Result<NewKey> generate(const CmkId& cmk, std::uint32_t number, const keyring::KeySupport& kind);
-  // A symmetric key's bytes.   kImportRefused: not of the algorithm's length.
+  // A symmetric key's bytes, or a pair that imported_pair() found good.
+  //   kImportRefused  not of a symmetric algorithm's length, or half a pair.
   Result<NewKey> import_key(const CmkId& cmk, std::uint32_t number, const keyring::KeySupport& kind,
-                            const SecretBytes& key);
+                            KeyPair key);
 
   // As VaultToken's, of one job.
   Result<Ciphertext> encrypt(const TokenKey& key, const EncryptJob& job);
@@ -67,6 +69,8 @@ class RootedKeys {
     std::list<Name>::iterator place;
   };
 
+  Result<NewKey> close(const CmkId& cmk, std::uint32_t number, keyring::KeyAlgorithm algorithm,
+                       KeyPair key);
   Result<std::shared_ptr<const Opened>> open(const TokenKey& key);
   // Unless something was dropped since `drops` was read: it may have been this key.
   void keep(const Name& name, const std::shared_ptr<const Opened>& key, std::uint64_t drops);

@@ -2,6 +2,7 @@
 // Import of key material (BYOK). A fresh key pair is made for each offer; its private half lies in
 // the record as a rooted key does, so that the vault need not remember it, and what is wrapped to
 // it is unwrapped in locked memory: no token of today does SHA-256 and AES key wrap in one step.
+// What comes out is a symmetric key's bytes, or a private key in PKCS #8, which is always rooted.
 #include <algorithm>
 #include <chrono>
 
@@ -10,6 +11,7 @@
 #include "core/crypto/key_wrap.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
+#include "hsm/imported_pair.h"
 #include "hsm/key_pair.h"
 #include "hsm/ruled_vault_core.h"
 
@@ -75,6 +77,7 @@ Result<SecretBytes> unwrap_rsa(const crypto::RsaPrivateKey& key, ImportWrapping 
 
 // What the CMK wraps by: the same material in two CMKs gives two keys, whose nonces are counted by
 // themselves.
+// A private key stays what it is: others know its public half.
 Result<SecretBytes> own_key(const CmkRecord& record, const SecretBytes& material) {
   return crypto::hkdf_sha256(material.reveal(),
                              {record.id.bytes(), as_bytes("coffer imported key")}, material.size());
@@ -133,12 +136,15 @@ Result<Bytes> RuledVault::Core::import_token(const CmkRecord& record, const Impo
   return token.raw(*mac).take();
 }
 
-Result<Bytes> RuledVault::Core::material_digest(const CmkRecord& record, const SecretBytes& key) {
-  const Bytes bound = ByteWriter()
-                          .text("coffer imported material")
-                          .raw(record.id.bytes())
-                          .raw(crypto::sha256(key.reveal()))
-                          .take();
+Result<Bytes> RuledVault::Core::material_digest(const CmkRecord& record, const KeyPair& key) {
+  // A private key can be written in more than one way. Its public half cannot, and tells it.
+  const bool symmetric = keyring::is_symmetric(record.algorithm);
+  const Bytes bound =
+      ByteWriter()
+          .text(symmetric ? "coffer imported material" : "coffer imported private key")
+          .raw(record.id.bytes())
+          .raw(crypto::sha256(symmetric ? key.secret.reveal() : ByteView(key.public_key)))
+          .take();
   const auto mac = parts.token.mac(MacKey::kSeal, bound);
   if (!mac) return tl::unexpected(mac.error());
   return Bytes(mac->begin(), mac->end());
@@ -159,6 +165,11 @@ Result<ImportParameters> RuledVault::Core::prepare_import(ByteView current,
   if (auto may = require_may_prepare_import(*record); !may) return tl::unexpected(may.error());
   if (wrapping == ImportWrapping::kSm2 && record->algorithm != KeyAlgorithm::kSm4) {
     return fail(Reason::kUnsupported, "only keys of SM4 are wrapped by SM2");
+  }
+  if (!is_symmetric(record->algorithm) && !is_rsa_aes(wrapping)) {
+    return fail(Reason::kUnsupported,
+                "a private key is longer than what " + std::string(import_wrapping_name(wrapping)) +
+                    " wraps: rsa-aes-key-wrap-sha256 or rsa-aes-key-wrap-sha1 does");
   }
   // Asked before a pair is made for nothing.
   const auto keeps = parts.token.keeps_rooted();
@@ -186,8 +197,8 @@ Result<ImportParameters> RuledVault::Core::prepare_import(ByteView current,
                           offer.valid_to};
 }
 
-Result<SecretBytes> RuledVault::Core::unwrap_import(const CmkRecord& record,
-                                                    const ImportMaterial& material) {
+Result<KeyPair> RuledVault::Core::unwrap_import(const CmkRecord& record,
+                                                const ImportMaterial& material) {
   const ImportOffer& offer = *record.offer;
   if (material.wrapped.size() > kWrappedBytesMax) return not_imported(record);
   const auto secret = parts.token.open_rooted(offer.private_key, offer_place(record, offer.nonce));
@@ -195,10 +206,33 @@ Result<SecretBytes> RuledVault::Core::unwrap_import(const CmkRecord& record,
   auto key = unwrap_by(offer, *secret, material.wrapped);
   if (!key && !is_of_ciphertext(key.error())) return pass(key.error(), "unwrap an import");
   // One answer for every cause: what is wrong with a padding is nobody's to learn.
-  if (!key || key->size() != RootedKeys::symmetric_bytes(record.algorithm)) {
-    return not_imported(record);
+  if (!key) return not_imported(record);
+  if (is_symmetric(record.algorithm)) {
+    if (key->size() != RootedKeys::symmetric_bytes(record.algorithm)) return not_imported(record);
+    return KeyPair{std::move(*key), {}};
   }
-  return key;
+  // Who comes this far has the AES key that it was wrapped under, and may know what is wrong in it.
+  auto pair = imported_pair(record.algorithm, *key);
+  if (!pair) return pass(pair.error(), "import into key " + record.id.str());
+  return pair;
+}
+
+Result<void> RuledVault::Core::take_in(CmkRecord& record, KeyPair key) {
+  KeyVersion& version = record.versions.back();
+  const keyring::KeySupport kind{record.algorithm, record.usage, record.protection};
+  if (is_symmetric(record.algorithm)) {
+    auto own = own_key(record, key.secret);
+    if (!own) return tl::unexpected(own.error());
+    key.secret = std::move(*own);
+  }
+  auto made = record.protection == keyring::Protection::kRooted
+                  ? rooted.import_key(record.id, version.number, kind, std::move(key))
+                  : parts.token.import_key(record.id, version.number, kind, key.secret);
+  if (!made) return pass(made.error(), "import into key " + record.id.str());
+  version.material = std::move(made->material);
+  version.public_key = std::move(made->public_key);
+  record.state = KeyState::kEnabled;
+  return {};
 }
 
 Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
@@ -220,7 +254,7 @@ Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
     return fail(Reason::kImportTokenExpired, what + ": the token is not the newest of this key");
   }
   if (auto counted = count_attempt(*record); !counted) return tl::unexpected(counted.error());
-  const auto key = unwrap_import(*record, material);
+  auto key = unwrap_import(*record, material);
   if (!key) return tl::unexpected(key.error());
   auto digest = material_digest(*record, *key);
   if (!digest) return tl::unexpected(digest.error());
@@ -228,16 +262,9 @@ Result<SealedRecord> RuledVault::Core::import_material(ByteView current,
     return fail(Reason::kMaterialMismatch, what + ": it is not what was imported first");
   }
   if (record->state == KeyState::kPendingImport) {
-    KeyVersion& version = record->versions.back();
-    const keyring::KeySupport kind{record->algorithm, record->usage, record->protection};
-    const auto own = own_key(*record, *key);
-    if (!own) return tl::unexpected(own.error());
-    auto made = record->protection == keyring::Protection::kRooted
-                    ? rooted.import_key(record->id, version.number, kind, *own)
-                    : parts.token.import_key(record->id, version.number, kind, *own);
-    if (!made) return pass(made.error(), what);
-    version.material = std::move(made->material);
-    record->state = KeyState::kEnabled;
+    if (auto taken = take_in(*record, std::move(*key)); !taken) {
+      return tl::unexpected(taken.error());
+    }
   }
   record->material_digest = std::move(*digest);
   record->material_valid_to = material.valid_to;

@@ -120,8 +120,9 @@ Result<keyring::Protection> RuledVault::Core::choose_protection(
     if (asked.value_or(protection) != protection) continue;
     if (!asked && protection == Protection::kResident) continue;
     const keyring::KeySupport kind{parameters.algorithm, parameters.usage, protection};
-    const bool by_token =
-        std::ranges::find(*own, kind) != own->end() && (!imported || parts.token.takes_keys_in());
+    // No private key is taken into a token.
+    const bool comes_in = parts.token.takes_keys_in() && keyring::is_symmetric(kind.algorithm);
+    const bool by_token = std::ranges::find(*own, kind) != own->end() && (!imported || comes_in);
     const bool has = protection == Protection::kRooted ? *keeps : by_token;
     if (has) return protection;
   }
@@ -221,7 +222,8 @@ Result<CmkRecord> RuledVault::Core::open_to_unwrap(ByteView sealed) {
 Result<CmkRecord> RuledVault::Core::open_to_use(ByteView sealed, keyring::KeyUsage usage) {
   auto record = open_and_present(sealed);
   if (!record) return record;
-  if (auto may = require_may_use(*record, usage); !may) return tl::unexpected(may.error());
+  if (auto may = require_may_use(*record, usage, parts.clock.wall()); !may)
+    return tl::unexpected(may.error());
   return record;
 }
 

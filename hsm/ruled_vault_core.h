@@ -136,11 +136,12 @@ class RuledVault::Core {
   // One more use of the private key of the record's offer.
   //   kImportTokenExpired   there were too many.
   Result<void> count_attempt(const CmkRecord& record);
-  // The key in `material`, whose token fits `record`.
-  Result<SecretBytes> unwrap_import(const CmkRecord& record,
-                                    const keyring::ImportMaterial& material);
+  // The key in `material`, whose token fits `record`: a symmetric one's bytes, or a pair.
+  Result<KeyPair> unwrap_import(const CmkRecord& record, const keyring::ImportMaterial& material);
   // What tells the same material from other, and nothing else about it.
-  Result<Bytes> material_digest(const CmkRecord& record, const SecretBytes& key);
+  Result<Bytes> material_digest(const CmkRecord& record, const KeyPair& key);
+  // Puts it in as the key of the current version, which has none.
+  Result<void> take_in(CmkRecord& record, KeyPair key);
   Result<Bytes> import_token(const CmkRecord& record, const keyring::ImportOffer& offer);
   // The key of the current version, which has none yet.
   Result<void> make_material(CmkRecord& record);

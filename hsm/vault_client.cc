@@ -424,7 +424,9 @@ Result<SealedRecord> VaultClient::import_material(ByteView current,
   }
   const auto body = encode_import(current, material);
   const ByteView part = body;
-  const auto answer = call(type_of(VaultRequest::kImportMaterial), {&part, 1});
+  // A private key's numbers are checked.
+  const auto answer = call_until(type_of(VaultRequest::kImportMaterial), {&part, 1},
+                                 Deadline::after(options_.pair_timeout));
   if (!answer) return tl::unexpected(answer.error());
   return ordinary(*answer);
 }

@@ -402,9 +402,6 @@ Result<CmkRecord> first_record(const keyring::CmkParameters& parameters, const C
   if (imported && parameters.owner == KeyOwner::kService) {
     return fail(Reason::kUnsupported, "a service's key is not imported: nobody may bring it");
   }
-  if (imported && !keyring::is_symmetric(parameters.algorithm)) {
-    return fail(Reason::kUnsupported, "only symmetric keys are imported");
-  }
   CmkRecord record{.id = id,
                    .state = imported ? KeyState::kPendingImport : KeyState::kEnabled,
                    .owner = parameters.owner,
@@ -452,9 +449,10 @@ Result<void> require_may_unwrap(const CmkRecord& record, WallTime now) {
   return require_not_expired(record, now);
 }
 
-Result<void> require_may_use(const CmkRecord& record, keyring::KeyUsage usage) {
+Result<void> require_may_use(const CmkRecord& record, keyring::KeyUsage usage, WallTime now) {
   if (auto made = require_usage(record, usage); !made) return made;
-  return require_state(record, KeyState::kEnabled, "use");
+  if (auto on = require_state(record, KeyState::kEnabled, "use"); !on) return on;
+  return require_not_expired(record, now);
 }
 
 keyring::KekProfile profile_for(const keyring::KeySupport& kind,

@@ -34,7 +34,7 @@ struct UseLimits {
 // The first record of a key, whose protection was chosen; its first version's material is still to
 // be filled in.
 //   kInvalidArgs  alias or description, or the algorithm does not have that usage.
-//   kUnsupported  imported, and not symmetric.
+//   kUnsupported  imported, and of a service.
 Result<keyring::CmkRecord> first_record(const keyring::CmkParameters& parameters, const CmkId& id,
                                         std::string_view root_id, keyring::TokenKind kind,
                                         keyring::KekProfile profile, WallTime now,
@@ -57,7 +57,8 @@ Result<void> require_may_wrap(const keyring::CmkRecord& record, WallTime now);
 // kEnabled and kArchived.
 Result<void> require_may_unwrap(const keyring::CmkRecord& record, WallTime now);
 // An asymmetric key serves while it is kEnabled, and for what it was made.
-Result<void> require_may_use(const keyring::CmkRecord& record, keyring::KeyUsage usage);
+Result<void> require_may_use(const keyring::CmkRecord& record, keyring::KeyUsage usage,
+                             WallTime now);
 
 // How a version of such a key wraps, on a token that wraps by `token_profile` itself.
 keyring::KekProfile profile_for(const keyring::KeySupport& kind,

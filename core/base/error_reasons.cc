@@ -166,7 +166,7 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
         Retryable::kAfter,
         "The import token is older than 24 hours, not the newest, or another key's."),
     row(Reason::kImportRefused, Errc::kInvalidArgument, "ImportRefused", Retryable::kNo,
-        "What was to be imported does not unwrap to a key of the right length."),
+        "What was to be imported does not unwrap to a sound key of the right kind and length."),
     row(Reason::kMaterialMismatch, Errc::kInvalidArgument, "MaterialMismatch", Retryable::kNo,
         "The material is not what was first imported into this key."),
     row(Reason::kHsmAbsent, Errc::kUnavailable, "HsmAbsent", Retryable::kYes,

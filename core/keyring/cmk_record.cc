@@ -90,6 +90,13 @@ bool may_lack_material(const CmkRecord& record, const KeyVersion& version) {
   return record.state == KeyState::kPendingImport || record.state == KeyState::kPendingDelete;
 }
 
+// Of asymmetric keys alone, and of an imported one once its material was brought: for good, as that
+// is the only one that may come back.
+bool has_public_key(const CmkRecord& record) {
+  const bool was_there = record.origin == KeyOrigin::kGenerated || !record.material_digest.empty();
+  return !is_symmetric(record.algorithm) && was_there;
+}
+
 // Ascending numbers from 1, exactly the last one current, and material wherever it is not gone. Of
 // a destroyed key every version is.
 bool versions_hold(const CmkRecord& record) {
@@ -106,7 +113,9 @@ bool versions_hold(const CmkRecord& record) {
     if (version.state == VersionState::kDestroyed && !version.material.empty()) return false;
     if (version.material.empty() && !may_lack_material(record, version)) return false;
     if (symmetric != (version.profile != KekProfile::kNone)) return false;
-    if (symmetric != version.public_key.empty()) return false;
+    if (has_public_key(record) == version.public_key.empty()) return false;
+    // What came in without a trace would be whatever comes next.
+    if (!symmetric && version.public_key.empty() && !version.material.empty()) return false;
     before = version.number;
   }
   return !record.versions.empty();
@@ -119,7 +128,6 @@ bool life_holds(const CmkRecord& record) {
   const bool days_fit = record.rotation_days >= CmkRecord::kRotationDaysMin &&
                         record.rotation_days <= CmkRecord::kRotationDaysMax;
   if (!fits(record.algorithm, record.usage)) return false;
-  if (imported && !is_symmetric(record.algorithm)) return false;
   if (rotates != record.next_rotation.has_value() || (rotates && !days_fit)) return false;
   if (rotates && (imported || !is_symmetric(record.algorithm))) return false;
   if (record.material_valid_to && !record.has_material()) return false;

@@ -76,8 +76,10 @@ struct KeyVersion {
   VersionState state = VersionState::kCurrent;
   KekProfile profile = KekProfile::kAesGcm;  // kNone exactly for asymmetric keys.
   WallTime created{};
-  Bytes material{};    // Under the token's root key; at most 4096 bytes.
-  Bytes public_key{};  // SubjectPublicKeyInfo, DER, exactly of asymmetric keys; at most 1024.
+  Bytes material{};  // Under the token's root key; at most 4096 bytes.
+  // SubjectPublicKeyInfo, DER, at most 1024: exactly of asymmetric keys, of an imported one from
+  // the first import on, whether its material is there or not.
+  Bytes public_key{};
   std::uint64_t wraps_leased = 0;  // Uses handed out in blocks; refused at 2^32.
 
   friend bool operator==(const KeyVersion&, const KeyVersion&) = default;
@@ -129,7 +131,9 @@ struct CmkRecord {
   std::uint32_t rotation_days = 0;          // Rotates by itself after so many; 0: does not.
   std::optional<WallTime> next_rotation{};  // Set exactly when rotation_days is.
   std::optional<WallTime> delete_at{};      // Set exactly in PendingDelete.
-  Bytes material_digest{};  // Of what was first imported, keyed by the token: 32 bytes, or none.
+  // Of what was first imported, keyed by the token: 32 bytes, or none. Of a private key the same
+  // however it was spelled.
+  Bytes material_digest{};
   std::optional<WallTime> material_valid_to{};  // Of imported material that is there and expires.
   std::optional<ImportOffer> offer{};
   std::vector<KeyVersion> versions{};  // 1 to 128, ascending, the last one current.

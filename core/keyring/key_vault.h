@@ -302,15 +302,20 @@ class KeyVault {
   // hours; what was prepared before it is worth nothing any more.
   //   kKeyNotImported   its material was generated here.
   //   kServiceKey, kKeyPendingDeletion
-  //   kUnsupported      no such wrapping for its algorithm, or the token keeps no rooted keys.
+  //   kUnsupported      no such wrapping for its algorithm (SM2 wraps SM4 alone, and private keys
+  //                     come by RSA-AES key wrap alone), or the token keeps no rooted keys.
   virtual Result<ImportParameters> prepare_import(ByteView current, ImportWrapping wrapping) = 0;
 
   // Takes the material in, unwrapped in the vault's locked memory (no token of today unwraps by
-  // SHA-256 and AES key wrap in one step), and makes the next revision: Enabled.
+  // SHA-256 and AES key wrap in one step), and makes the next revision: Enabled. Material is the
+  // bytes of a symmetric key, or a private key in PKCS #8 (docs/formats/private-key.md), which
+  // takes a second to check for RSA-4096.
   //   kImportTokenExpired   the token is too old, was superseded, is of another key, or was tried
   //                         too often.
-  //   kImportRefused        the material does not unwrap, or has another length than its algorithm.
-  //   kMaterialMismatch     it is not what was first imported into this key.
+  //   kImportRefused        the material does not unwrap, has another length than its algorithm, or
+  //                         is no sound private key of it.
+  //   kMaterialMismatch     it is not what was first imported into this key. A private key is the
+  //                         same in every form of PKCS #8.
   //   kInvalidArgs          it has expired already, or would after 2147443200 (2038-01-18).
   //   kKeyDisabled, kKeyArchived, kKeyPendingDeletion, kKeyNotImported, kServiceKey
   virtual Result<SealedRecord> import_material(ByteView current,

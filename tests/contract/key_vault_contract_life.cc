@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/crypto/ec.h"
+#include "core/crypto/key_wrap.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
 #include "tests/contract/key_vault_contract.h"
@@ -375,6 +376,107 @@ TEST_P(KeyVaultContract, MaterialIsImportedByItsTokenAlone) {
   EXPECT_THAT(unwrap_one(*full, blob, data_context()), Succeeds());
   EXPECT_THAT(vault().import_material(prepared->record, material),
               FailsWith(Reason::kRecordSuperseded));
+}
+
+// A private key that its owner brings, as it comes out of other programs.
+struct Brought {
+  KeyAlgorithm algorithm;
+  KeyUsage usage;
+  SecretBytes pkcs8;
+};
+
+Brought brought_key(KeyAlgorithm algorithm) {
+  if (algorithm == KeyAlgorithm::kEcP256)
+    return {algorithm, KeyUsage::kSignVerify,
+            *crypto::EcPrivateKey::generate(crypto::EcCurve::kP256)->to_der()};
+  if (algorithm == KeyAlgorithm::kSm2)
+    return {algorithm, KeyUsage::kAsymmetricDecrypt, *crypto::Sm2PrivateKey::generate()->to_der()};
+  return {algorithm, KeyUsage::kSignVerify, *crypto::RsaPrivateKey::generate(4096)->to_der()};
+}
+
+// By RSA-AES key wrap.
+Bytes wrapped_to(const keyring::ImportParameters& parameters, const SecretBytes& pkcs8,
+                 const crypto::OaepParams& oaep = crypto::kOaepSha256) {
+  const auto kek = SecretBytes::random(32);
+  const auto to = crypto::RsaPublicKey::parse(parameters.public_key);
+  Bytes wrapped = *to->encrypt(oaep, kek->reveal());
+  const Bytes behind = *crypto::aes_kwp_wrap(kek->reveal(), pkcs8.reveal());
+  wrapped.insert(wrapped.end(), behind.begin(), behind.end());
+  return wrapped;
+}
+
+// What the key does, by the public half that its record shows.
+void expect_serves(keyring::KeyVault& vault, const SealedRecord& record, Deadline deadline) {
+  const auto read = *CmkRecord::decode(record);
+  const Bytes& half = read.current().public_key;
+  if (read.usage == KeyUsage::kAsymmetricDecrypt) {
+    const auto text = *crypto::Sm2PublicKey::parse(half)->encrypt(kSomeKey);
+    const auto opened = vault.decrypt(record, keyring::DecryptScheme::kSm2, {&text, 1}, deadline);
+    ASSERT_THAT(opened.at(0), Succeeds());
+    EXPECT_TRUE(std::ranges::equal(opened[0]->reveal(), ByteView(kSomeKey)));
+    return;
+  }
+  const bool rsa = read.algorithm == KeyAlgorithm::kRsa4096;
+  const auto scheme = rsa ? SignScheme::kRsaPssSha256 : SignScheme::kEcdsa;
+  const auto made = vault.sign(record, scheme, {&kDigest, 1}, deadline);
+  ASSERT_THAT(made.at(0), Succeeds());
+  if (rsa) {
+    const auto key = crypto::RsaPublicKey::parse(half);
+    EXPECT_THAT(key->verify(crypto::RsaScheme::kPssSha256, kDigest, *made[0]), Succeeds());
+  } else {
+    EXPECT_THAT(crypto::EcPublicKey::parse(half)->verify(kDigest, *made[0]), Succeeds());
+  }
+}
+
+TEST_P(KeyVaultContract, PrivateKeysAreImportedByRsaAesKeyWrapAlone) {
+  for (const auto algorithm : {KeyAlgorithm::kEcP256, KeyAlgorithm::kSm2, KeyAlgorithm::kRsa4096}) {
+    SCOPED_TRACE(key_algorithm_name(algorithm));
+    const Brought brought = brought_key(algorithm);
+    CmkParameters parameters = parameters_of("brought");
+    parameters.algorithm = algorithm;
+    parameters.usage = brought.usage;
+    parameters.protection = std::nullopt;
+    parameters.origin = KeyOrigin::kImported;
+    if (!supports(vault(), {algorithm, brought.usage, Protection::kRooted})) {
+      EXPECT_THAT(vault().create_cmk(parameters), FailsWith(Reason::kUnsupported));
+      GTEST_SKIP() << GetParam().name << " keeps no rooted keys";
+    }
+    const auto empty = vault().create_cmk(parameters);
+    ASSERT_THAT(empty, Succeeds());
+    EXPECT_EQ(CmkRecord::decode(*empty)->protection, Protection::kRooted);
+    EXPECT_TRUE(CmkRecord::decode(*empty)->current().public_key.empty());
+    EXPECT_THAT(vault().prepare_import(*empty, ImportWrapping::kRsaOaepSha256),
+                FailsWith(Reason::kUnsupported));
+    const auto prepared = vault().prepare_import(*empty, ImportWrapping::kRsaAesSha256);
+    ASSERT_THAT(prepared, Succeeds());
+    ImportMaterial material{prepared->token, wrapped_to(*prepared, brought.pkcs8), {}};
+    material.wrapped.back() ^= std::byte{1};
+    EXPECT_THAT(vault().import_material(prepared->record, material),
+                FailsWith(Reason::kImportRefused));
+    material.wrapped = wrapped_to(*prepared, *SecretBytes::copy_of(kSomeKey));
+    EXPECT_THAT(vault().import_material(prepared->record, material),
+                FailsWith(Reason::kImportRefused));
+    material.wrapped = wrapped_to(*prepared, brought.pkcs8);
+    const auto full = vault().import_material(prepared->record, material);
+    ASSERT_THAT(full, Succeeds());
+    expect_serves(vault(), *full, soon());
+
+    // Once more while it is there, by the same token.
+    const Brought other = brought_key(algorithm);
+    EXPECT_THAT(
+        vault().import_material(*full, {prepared->token, wrapped_to(*prepared, other.pkcs8), {}}),
+        FailsWith(Reason::kMaterialMismatch));
+    if (algorithm != KeyAlgorithm::kEcP256) continue;
+    const auto gone = change(*full, CmkChange::kDeleteMaterial);
+    EXPECT_THAT(vault().sign(gone, SignScheme::kEcdsa, {&kDigest, 1}, soon()).at(0),
+                FailsWith(Reason::kKeyPendingImport));
+    const auto anew = vault().prepare_import(gone, ImportWrapping::kRsaAesSha1);
+    ASSERT_THAT(anew, Succeeds());
+    const auto again = vault().import_material(
+        anew->record, {anew->token, wrapped_to(*anew, brought.pkcs8, crypto::kOaepSha1), {}});
+    ASSERT_THAT(again, Succeeds());
+    expect_serves(vault(), *again, soon());
+  }
 }
 
 }  // namespace

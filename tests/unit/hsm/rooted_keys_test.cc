@@ -178,7 +178,7 @@ TEST_F(RootedKeysTest, WhatWasChangedDoesNotDecrypt) {
 TEST_F(RootedKeysTest, ImportedBytesHaveTheAlgorithmsLength) {
   const auto import = [&](KeyAlgorithm algorithm, KeyUsage usage, std::size_t size) {
     return keys_.import_key(*CmkId::random(), 1, {algorithm, usage, Protection::kRooted},
-                            *SecretBytes::random(size));
+                            {*SecretBytes::random(size), {}});
   };
   EXPECT_THAT(import(KeyAlgorithm::kAes256, KeyUsage::kEncryptDecrypt, 32), Succeeds());
   EXPECT_THAT(import(KeyAlgorithm::kSm4, KeyUsage::kEncryptDecrypt, 16), Succeeds());
@@ -187,7 +187,8 @@ TEST_F(RootedKeysTest, ImportedBytesHaveTheAlgorithmsLength) {
   EXPECT_THAT(import(KeyAlgorithm::kSm4, KeyUsage::kEncryptDecrypt, 32),
               FailsWith(Reason::kImportRefused));
   EXPECT_THAT(import(KeyAlgorithm::kEcP256, KeyUsage::kSignVerify, 32),
-              FailsWith(Reason::kImportRefused));
+              FailsWith(Reason::kImportRefused))
+      << "half a pair";
 }
 
 TEST_F(RootedKeysTest, AKeyDoesNothingThatItsAlgorithmDoesNot) {

@@ -92,6 +92,28 @@ TEST(VaultRules, MaterialThatHasExpiredIsNotUsedEvenIfTheRecordStillHasIt) {
   EXPECT_THAT(require_may_unwrap(record, end), FailsWith(Reason::kKeyPendingImport));
 }
 
+TEST(VaultRules, AnAsymmetricKeyServesWhileItIsEnabledAndHasItsMaterial) {
+  CmkRecord record = record_in(KeyState::kEnabled);
+  record.algorithm = keyring::KeyAlgorithm::kEcP256;
+  record.usage = keyring::KeyUsage::kSignVerify;
+  const auto may = [&](WallTime now) { return require_may_use(record, record.usage, now); };
+  EXPECT_THAT(may(kNow), Succeeds());
+  EXPECT_THAT(require_may_use(record, keyring::KeyUsage::kAsymmetricDecrypt, kNow),
+              FailsWith(Reason::kKeyUsage));
+  record.origin = keyring::KeyOrigin::kImported;
+  record.material_valid_to = kNow + std::chrono::seconds(1);
+  EXPECT_THAT(may(kNow), Succeeds());
+  EXPECT_THAT(may(*record.material_valid_to), FailsWith(Reason::kKeyPendingImport));
+  for (const auto& [state, reason] :
+       {std::pair(KeyState::kDisabled, Reason::kKeyDisabled),
+        std::pair(KeyState::kArchived, Reason::kKeyArchived),
+        std::pair(KeyState::kPendingImport, Reason::kKeyPendingImport),
+        std::pair(KeyState::kPendingDelete, Reason::kKeyPendingDeletion)}) {
+    record.state = state;
+    EXPECT_THAT(may(kNow), FailsWith(reason)) << key_state_name(state);
+  }
+}
+
 TEST(VaultRules, HowLongToKeepMaterialIsSetOnlyWhereThereIsSomeToKeep) {
   const auto ends = [](const CmkRecord& record, std::optional<WallTime> time) {
     CmkChange change = CmkChange::kSetValidTo;

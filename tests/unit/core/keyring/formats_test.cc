@@ -381,6 +381,39 @@ TEST(CmkRecordFormat, ADestroyedVersionAndAKeyWaitingForImportHaveNoMaterial) {
   EXPECT_THAT(CmkRecord::decode(with_seal(record)), Succeeds());
 }
 
+// Its public half came with the first import, and stays.
+TEST(CmkRecordFormat, AnImportedPrivateKeyHasItsPublicHalfOnceItWasBrought) {
+  const auto decoded = [](const CmkRecord& record) { return CmkRecord::decode(with_seal(record)); };
+  CmkRecord record = some_record();
+  record.origin = KeyOrigin::kImported;
+  record.state = KeyState::kPendingImport;
+  record.algorithm = KeyAlgorithm::kSm2;
+  record.usage = KeyUsage::kSignVerify;
+  record.versions.resize(1);
+  KeyVersion& version = record.versions[0];
+  version.state = VersionState::kCurrent;
+  version.profile = KekProfile::kNone;
+  version.material.clear();
+  ASSERT_THAT(decoded(record), Succeeds());
+  EXPECT_EQ(*decoded(record), record);
+  version.public_key = Bytes(91, std::byte{3});
+  EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid)) << "nothing was brought yet";
+  record.material_digest = Bytes(32, std::byte{4});
+  EXPECT_THAT(decoded(record), Succeeds());
+  version.material = Bytes(100);
+  record.state = KeyState::kEnabled;
+  EXPECT_THAT(decoded(record), Succeeds());
+  version.public_key.clear();
+  EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid));
+  record.material_digest.clear();
+  EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid)) << "material without its digest";
+  record.material_digest = Bytes(32, std::byte{4});
+  version.public_key = Bytes(91, std::byte{3});
+  record.rotation_days = 30;
+  record.next_rotation = record.created;
+  EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid)) << "it does not rotate";
+}
+
 TEST(Alias, IsOneToSixtyOfItsCharactersStartingWithALetterOrDigit) {
   for (const char* good : {"a", "A-1_b", "1a", "7", "default"})
     EXPECT_THAT(require_alias(good), Succeeds());

@@ -32,8 +32,8 @@ class KeyStatesFixture : public KeyFixture {
   using OnceMade = std::function<void(const keyring::CmkRecord& key)>;
 
   // A key in `state`, on the shortest way there; `made` is called while it is enabled. None where
-  // no way leads: a private key is not imported, and a service's key, which nobody disables, comes
-  // back so from a volume's header and gets no further.
+  // no way leads: a service's key, which nobody disables, comes back so from a volume's header and
+  // gets no further.
   std::optional<keyring::CmkRecord> create_in(keyring::KeyState state, keyring::KeyOwner owner,
                                               keyring::CmkParameters parameters = {},
                                               const OnceMade& made = {}) {
@@ -41,10 +41,7 @@ class KeyStatesFixture : public KeyFixture {
     parameters.owner = owner;
     const bool is_service = owner == keyring::KeyOwner::kService;
     if (is_service && state != KeyState::kEnabled && state != KeyState::kDisabled) return {};
-    if (state == KeyState::kPendingImport) {
-      if (!is_symmetric(parameters.algorithm)) return {};
-      parameters.origin = keyring::KeyOrigin::kImported;
-    }
+    if (state == KeyState::kPendingImport) parameters.origin = keyring::KeyOrigin::kImported;
     keyring::CmkRecord key = create(parameters);
     if (made && key.state == KeyState::kEnabled) {
       made(key);

@@ -226,8 +226,9 @@ Result<Plan> on_prepare_import(Context& context, sd_bus_message* call) {
   if (!options) return tl::unexpected(options.error());
   const auto key = called_key(context, call);
   if (!key) return tl::unexpected(key.error());
-  const auto wrapping =
-      import_wrapping_by_name(options->maybe_text("wrapping").value_or("rsa-oaep-sha256"));
+  const std::string usual =
+      keyring::is_symmetric(key->record.algorithm) ? "rsa-oaep-sha256" : "rsa-aes-key-wrap-sha256";
+  const auto wrapping = import_wrapping_by_name(options->maybe_text("wrapping").value_or(usual));
   if (!wrapping) return tl::unexpected(wrapping.error());
   auto plan = plan_on_key(context, "prepare-key-import", *key, *options);
   plan.run = [&engine = context.engine, id = key->record.id, wrapping = *wrapping](

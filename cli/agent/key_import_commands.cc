@@ -109,7 +109,8 @@ void declare_key_imports(CLI::App& group, Invocation& invocation) {
   parameters->add_option("--token", own->token_file, "Where the import token goes")->required();
   parameters->add_option("--wrapping", own->wrapping,
                          "rsa-oaep-sha256 (unless given), rsa-oaep-sha1, rsa-pkcs1, "
-                         "rsa-aes-key-wrap-sha1, rsa-aes-key-wrap-sha256, sm2");
+                         "rsa-aes-key-wrap-sha1, rsa-aes-key-wrap-sha256, sm2; of private keys "
+                         "rsa-aes-key-wrap-sha256 (unless given), rsa-aes-key-wrap-sha1");
 
   auto* command = add_agent_command(
       group, invocation, "import", "Import wrapped material from standard input", kChangeCommand,

@@ -41,10 +41,16 @@ Family family_of(const json::object& key) {
   return algorithm.starts_with("EC-") ? Family::kEc : Family::kRsa;
 }
 
+// kKeyPendingImport: it comes with the private one.   kKeyUsage: the key is a symmetric one.
 Result<Bytes> public_key(const json::object& key) {
   auto der = from_base64(text_of(key, "PublicKey"));
   if (!der || der->empty()) {
-    return fail(Reason::kKeyUsage, "key " + text_of(key, "Alias") + " has no public key");
+    const std::string name = "key " + text_of(key, "Alias");
+    if (text_of(key, "Usage") != "encrypt-decrypt") {
+      return fail(Reason::kKeyPendingImport,
+                  name + " has no public key yet: its private one was never imported");
+    }
+    return fail(Reason::kKeyUsage, name + " has no public key");
   }
   return std::move(*der);
 }

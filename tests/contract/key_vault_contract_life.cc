@@ -395,11 +395,10 @@ Brought brought_key(KeyAlgorithm algorithm) {
 }
 
 // By RSA-AES key wrap.
-Bytes wrapped_to(const keyring::ImportParameters& parameters, const SecretBytes& pkcs8,
-                 const crypto::OaepParams& oaep = crypto::kOaepSha256) {
+Bytes wrapped_to(const keyring::ImportParameters& parameters, const SecretBytes& pkcs8) {
   const auto kek = SecretBytes::random(32);
   const auto to = crypto::RsaPublicKey::parse(parameters.public_key);
-  Bytes wrapped = *to->encrypt(oaep, kek->reveal());
+  Bytes wrapped = *to->encrypt(crypto::kOaepSha256, kek->reveal());
   const Bytes behind = *crypto::aes_kwp_wrap(kek->reveal(), pkcs8.reveal());
   wrapped.insert(wrapped.end(), behind.begin(), behind.end());
   return wrapped;
@@ -461,21 +460,26 @@ TEST_P(KeyVaultContract, PrivateKeysAreImportedByRsaAesKeyWrapAlone) {
     ASSERT_THAT(full, Succeeds());
     expect_serves(vault(), *full, soon());
 
-    // Once more while it is there, by the same token.
+    // Each of RSA-4096 takes seconds to make.
+    if (algorithm == KeyAlgorithm::kRsa4096) continue;
     const Brought other = brought_key(algorithm);
     EXPECT_THAT(
         vault().import_material(*full, {prepared->token, wrapped_to(*prepared, other.pkcs8), {}}),
         FailsWith(Reason::kMaterialMismatch));
-    if (algorithm != KeyAlgorithm::kEcP256) continue;
-    const auto gone = change(*full, CmkChange::kDeleteMaterial);
-    EXPECT_THAT(vault().sign(gone, SignScheme::kEcdsa, {&kDigest, 1}, soon()).at(0),
-                FailsWith(Reason::kKeyPendingImport));
-    const auto anew = vault().prepare_import(gone, ImportWrapping::kRsaAesSha1);
-    ASSERT_THAT(anew, Succeeds());
-    const auto again = vault().import_material(
-        anew->record, {anew->token, wrapped_to(*anew, brought.pkcs8, crypto::kOaepSha1), {}});
+    const auto again =
+        vault().import_material(*full, {prepared->token, wrapped_to(*prepared, brought.pkcs8), {}});
     ASSERT_THAT(again, Succeeds());
-    expect_serves(vault(), *again, soon());
+    const auto gone = change(*again, CmkChange::kDeleteMaterial);
+    EXPECT_EQ(CmkRecord::decode(gone)->current().public_key,
+              CmkRecord::decode(*full)->current().public_key);
+    const bool signs = brought.usage == KeyUsage::kSignVerify;
+    const auto refused =
+        signs ? vault().sign(gone, SignScheme::kEcdsa, {&kDigest, 1}, soon()).at(0).error()
+              : vault()
+                    .decrypt(gone, keyring::DecryptScheme::kSm2, {&kDigest, 1}, soon())
+                    .at(0)
+                    .error();
+    EXPECT_EQ(refused.reason(), Reason::kKeyPendingImport);
   }
 }
 

@@ -205,7 +205,7 @@ void SimEngine::create_key(const keyring::CmkParameters& parameters, const agent
       record.origin = parameters.origin;
       if (parameters.origin == keyring::KeyOrigin::kImported)
         record.state = KeyState::kPendingImport;
-      if (!keyring::is_symmetric(parameters.algorithm))
+      else if (!keyring::is_symmetric(parameters.algorithm))
         record.versions.back().public_key = *from_hex("3000");
     });
     done(keys_.at(id));
@@ -314,6 +314,8 @@ void SimEngine::import_material(const CmkId& id, const keyring::ImportMaterial& 
   edit_key(id, "key.import " + to_hex(material.wrapped), caller, done, [material](KeyInfo& key) {
     key.record.state = KeyState::kEnabled;
     key.record.material_valid_to = material.valid_to;
+    if (!keyring::is_symmetric(key.record.algorithm))
+      key.record.versions.back().public_key = *from_hex("3000");
   });
 }
 

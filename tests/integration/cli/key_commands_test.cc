@@ -313,5 +313,22 @@ TEST_F(KeyCommandsTest, MaterialIsImported) {
   EXPECT_EQ(key("wrapped", "import brought --token " + file("none")).status, 66);
 }
 
+TEST_F(KeyCommandsTest, APrivateKeyIsImportedAndItsPublicHalfIsThereThen) {
+  ASSERT_EQ(coffer({"key", "create", "signer", "--imported", "--algorithm", "EC-P256", "--usage",
+                    "sign-verify"})
+                .status,
+            0);
+  const auto none = coffer({"key", "public-key", "signer"});
+  EXPECT_EQ(none.status, 69);
+  EXPECT_THAT(none.err, HasSubstr("KeyPendingImport"));
+  ASSERT_EQ(coffer({"key", "import-parameters", "signer", "--public-key", file("public"), "--token",
+                    file("token")})
+                .status,
+            0);
+  EXPECT_THAT(engine->effects(), testing::Contains("key.prepare-import rsa-aes-key-wrap-sha256"));
+  ASSERT_EQ(key("wrapped", "import signer --token " + file("token")).status, 0);
+  EXPECT_EQ(coffer({"key", "public-key", "signer"}).status, 0);
+}
+
 }  // namespace
 }  // namespace coffer::tests

@@ -287,6 +287,21 @@ TEST_F(KeysTest, MaterialIsImportedWithItsToken) {
   EXPECT_EQ(property("State"), "PendingImport");
 }
 
+TEST_F(KeysTest, AKeyIsWrappedAsItsKindIsUnlessThatIsSaid) {
+  path = create("brought", text("origin", "imported")).path();
+  ASSERT_TRUE(on_key("PrepareImport", no_options).ok());
+  EXPECT_THAT(engine->effects(), Contains("key.prepare-import rsa-oaep-sha256"));
+  path = create("signer", [](sd_bus_message* m) {
+           return ::sd_bus_message_append(m, "a{sv}", 3, "origin", "s", "imported", "algorithm",
+                                          "s", "RSA-4096", "usage", "s", "sign-verify");
+         }).path();
+  EXPECT_EQ(property("State"), "PendingImport");
+  ASSERT_TRUE(on_key("PrepareImport", no_options).ok());
+  EXPECT_THAT(engine->effects(), Contains("key.prepare-import rsa-aes-key-wrap-sha256"));
+  ASSERT_TRUE(on_key("PrepareImport", text("wrapping", "rsa-aes-key-wrap-sha1")).ok());
+  EXPECT_THAT(engine->effects(), Contains("key.prepare-import rsa-aes-key-wrap-sha1"));
+}
+
 TEST_F(KeysTest, ChangesAreToldAndAKeyThatIsGoneIsNoObjectAnyMore) {
   admin->listen("org.freedesktop.DBus.Properties");
   admin->listen("org.freedesktop.DBus.ObjectManager");

@@ -7,6 +7,8 @@
 #include <csignal>
 
 #include "core/base/unique_fd.h"
+#include "core/crypto/der.h"
+#include "core/crypto/private_key_info.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/shamir.h"
 #include "core/crypto/sm2.h"
@@ -21,7 +23,7 @@ namespace {
 
 constexpr std::size_t kSecretBytes = 32;
 
-bool use_sm4(const SecretBytes& secret) {
+bool use_sm4(SecretBytes& secret) {
   const auto key = secret.reveal().first(crypto::kSm4KeyBytes);
   const Bytes nonce(12);
   const auto sealed = crypto::sm4_gcm_seal(key, {nonce, {}}, as_bytes("text"));
@@ -32,7 +34,7 @@ bool use_sm4(const SecretBytes& secret) {
   return chained && crypto::sm4_cbc_decrypt(key, {}, *chained);
 }
 
-bool use_sm4_text(const SecretBytes& secret) {
+bool use_sm4_text(SecretBytes& secret) {
   const Bytes key(crypto::kSm4KeyBytes);
   const Bytes nonce(12);
   const auto sealed = crypto::sm4_gcm_seal(key, {nonce, {}}, secret.reveal());
@@ -41,11 +43,11 @@ bool use_sm4_text(const SecretBytes& secret) {
          crypto::sm4_cbc_decrypt(key, {}, *chained);
 }
 
-bool use_hmac(const SecretBytes& secret) {
+bool use_hmac(SecretBytes& secret) {
   return crypto::hmac_sm3(secret.reveal(), as_bytes("text")) != crypto::Sm3Digest{};
 }
 
-bool use_shamir(const SecretBytes& secret) {
+bool use_shamir(SecretBytes& secret) {
   const auto shares = crypto::shamir_split(secret, {2, 3});
   if (!shares) return false;
   const std::vector<crypto::ShamirPoint> points{{1, shares->at(0).reveal()},
@@ -53,30 +55,67 @@ bool use_shamir(const SecretBytes& secret) {
   return crypto::shamir_combine(points).has_value();
 }
 
-bool use_sm2(const SecretBytes& secret) {
+bool use_sm2(SecretBytes& secret) {
   const auto key = crypto::Sm2PrivateKey::generate();
   const auto sent = key->public_key()->encrypt(secret.reveal());
   const auto text = key->decrypt(*sent);
   return text && equal_constant_time(text->reveal(), secret.reveal());
 }
 
-bool use_rsa(const SecretBytes& secret) {
+bool use_rsa(SecretBytes& secret) {
   const auto key = crypto::RsaPrivateKey::generate(2048);
   const auto sent = key->public_key()->encrypt_pkcs1(secret.reveal());
   const auto text = key->decrypt_pkcs1(*sent);
   return text && equal_constant_time(text->reveal(), secret.reveal());
 }
 
+// A part of the number at `index` of an RSAPrivateKey, as DER has it or as OpenSSL calculates with
+// it.
+void take_number(ByteView pkcs8, int index, bool turned, SecretBytes& out) {
+  ByteReader outer(pkcs8);
+  ByteReader info(crypto::read_der(outer, crypto::kDerSequence));
+  crypto::read_der_number(info);
+  crypto::read_der(info, crypto::kDerSequence);
+  ByteReader key(crypto::read_der(info, crypto::kDerOctetString));
+  ByteReader in(crypto::read_der(key, crypto::kDerSequence));
+  for (int i = 0; i <= index; ++i) crypto::read_der_number(in);
+  const auto part = crypto::read_der_number(in).subspan(16, kSecretBytes);
+  std::ranges::copy(part, out.reveal_mutable().begin());
+  if (turned) std::ranges::reverse(out.reveal_mutable());
+}
+
+// A key of another hand, checked and written anew. What is looked for is a part of it.
+bool bring_rsa(SecretBytes& secret, int index, bool turned) {
+  const auto made = crypto::RsaPrivateKey::generate(2048)->to_der();
+  const auto info = crypto::read_private_key_info(made->reveal());
+  take_number(made->reveal(), index, turned, secret);
+  const auto key = crypto::RsaPrivateKey::parse(info->der.reveal());
+  return key && key->require_sound() && key->to_der();
+}
+bool bring_rsa_prime(SecretBytes& secret) {
+  return bring_rsa(secret, 3, false);
+}
+bool bring_rsa_prime_as_limbs(SecretBytes& secret) {
+  return bring_rsa(secret, 3, true);
+}
+bool bring_rsa_exponent_as_limbs(SecretBytes& secret) {
+  return bring_rsa(secret, 2, true);
+}
+
+// Uses the secret that it is given, or one of its own, which is there then.
 struct Use {
   const char* name;
-  bool (*run)(const SecretBytes&);
+  bool (*run)(SecretBytes&);
 };
-constexpr std::array<Use, 6> kUses = {{{"SM4 key", use_sm4},
+constexpr std::array<Use, 9> kUses = {{{"SM4 key", use_sm4},
                                        {"SM4 text", use_sm4_text},
                                        {"HMAC-SM3 key", use_hmac},
                                        {"shared secret", use_shamir},
                                        {"SM2 text", use_sm2},
-                                       {"RSA text", use_rsa}}};
+                                       {"RSA text", use_rsa},
+                                       {"RSA prime", bring_rsa_prime},
+                                       {"RSA prime in limbs", bring_rsa_prime_as_limbs},
+                                       {"RSA exponent in limbs", bring_rsa_exponent_as_limbs}}};
 
 using Masked = std::array<std::byte, kSecretBytes>;
 
@@ -86,7 +125,7 @@ using Masked = std::array<std::byte, kSecretBytes>;
   for (const auto& use : kUses) {
     Masked masked{};
     {
-      const auto secret = SecretBytes::random(kSecretBytes);
+      auto secret = SecretBytes::random(kSecretBytes);
       if (!secret || !use.run(*secret)) ::_exit(1);
       for (std::size_t i = 0; i < kSecretBytes; ++i)
         masked.at(i) = secret->reveal()[i] ^ Needle::kMask;

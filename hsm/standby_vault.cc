@@ -16,7 +16,6 @@ using keyring::WrappedKey;
 
 namespace {
 
-const Deadline kNoHurry{SteadyTime::max()};
 // Of one look at the one in reserve, for what it is to be shown.
 constexpr std::chrono::seconds kShowTime{5};
 constexpr std::size_t kRecordsPerPage = 256;
@@ -80,11 +79,15 @@ StandbyVault::Side StandbyVault::serving() {
   return serving_;
 }
 
-StandbyVault::Side StandbyVault::serving_and_shown() {
+StandbyVault::ShowLimits StandbyVault::show_limits(Deadline wait) const {
+  return {.show = Deadline(options_.clock->steady() + kShowTime), .wait = wait};
+}
+
+StandbyVault::Side StandbyVault::serving_and_shown(Deadline deadline) {
   const Side side = serving();
   // It missed something only if it came to serve in the midst of a present(). What it is not shown
   // now it will not serve either, as it is lost.
-  static_cast<void>(show_missed(side, Deadline(options_.clock->steady() + kShowTime)));
+  static_cast<void>(show_missed(side, show_limits(deadline)));
   return side;
 }
 
@@ -131,17 +134,51 @@ bool StandbyVault::is_behind(Side side) {
   return !unseen(side).missed.empty() || unseen(side).too_many;
 }
 
-bool StandbyVault::show_missed(Side side, Deadline deadline) {
+bool StandbyVault::has_missed(Side side) {
+  const std::scoped_lock lock(mutex_);
+  return !unseen(side).missed.empty();
+}
+
+template <class Show>
+bool StandbyVault::in_turn(Turn& turn, Deadline wait, Show show) {
+  {
+    std::unique_lock lock(mutex_);
+    while (turn.taken) {
+      const std::uint64_t ended = turn.ended;
+      const auto over = [&] { return turn.ended != ended; };
+      if (!turn_ended_.wait_until(lock, wait.at(), over)) return false;
+      if (turn.last != Shown::kLate) return turn.last == Shown::kAll;
+    }
+    turn.taken = true;
+  }
+  const Shown shown = show();
+  {
+    const std::scoped_lock lock(mutex_);
+    turn.taken = false;
+    ++turn.ended;
+    turn.last = shown;
+  }
+  turn_ended_.notify_all();
+  return shown == Shown::kAll;
+}
+
+bool StandbyVault::show_missed(Side side, const ShowLimits& limits) {
+  if (!has_missed(side)) return true;
+  return in_turn(unseen(side).missed_turn, limits.wait,
+                 [&] { return show_missed_now(side, limits.show); });
+}
+
+StandbyVault::Shown StandbyVault::show_missed_now(Side side, Deadline deadline) {
   for (;;) {
     std::optional<std::pair<CmkId, SealedRecord>> next;
     {
       const std::scoped_lock lock(mutex_);
       const auto& missed = unseen(side).missed;
-      if (missed.empty()) return true;
+      if (missed.empty()) return Shown::kAll;
       next = *missed.begin();
     }
-    if (deadline.passed(*options_.clock) || !was_shown(vault(side).present(next->second)))
-      return false;
+    if (deadline.passed(*options_.clock)) return Shown::kLate;
+    if (!was_shown(vault(side).present(next->second))) return Shown::kRefused;
     const std::scoped_lock lock(mutex_);
     auto& missed = unseen(side).missed;
     // A newer one may have come meanwhile.
@@ -150,23 +187,33 @@ bool StandbyVault::show_missed(Side side, Deadline deadline) {
   }
 }
 
-bool StandbyVault::show_store(Side side, Deadline deadline) {
+bool StandbyVault::show_store(Side side, const ShowLimits& limits) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!unseen(side).all) return true;
+  }
+  return in_turn(unseen(side).store_turn, limits.wait,
+                 [&] { return show_store_now(side, limits.show); });
+}
+
+StandbyVault::Shown StandbyVault::show_store_now(Side side, Deadline deadline) {
   for (;;) {
     std::optional<CmkId> after;
     std::uint64_t begun = 0;
     {
       const std::scoped_lock lock(mutex_);
-      if (!unseen(side).all) return true;
+      if (!unseen(side).all) return Shown::kAll;
       after = unseen(side).after;
       begun = unseen(side).begun;
     }
-    if (options_.store == nullptr || deadline.passed(*options_.clock)) return false;
+    if (options_.store == nullptr) return Shown::kRefused;
+    if (deadline.passed(*options_.clock)) return Shown::kLate;
     const auto page = options_.store->everything(after, kRecordsPerPage);
-    if (!page) return false;
+    if (!page) return Shown::kRefused;
     for (const auto& stored : *page) {
       const auto shown = vault(side).present(stored.record);
       // One that no vault takes is not the vault's trouble.
-      if (!was_shown(shown) && may_help(shown.error().reason())) return false;
+      if (!was_shown(shown) && may_help(shown.error().reason())) return Shown::kRefused;
     }
     const std::scoped_lock lock(mutex_);
     Unseen& unseen = this->unseen(side);
@@ -180,13 +227,13 @@ bool StandbyVault::show_store(Side side, Deadline deadline) {
   }
 }
 
-bool StandbyVault::ready(Side side, Deadline deadline) {
-  if (!show_missed(side, deadline)) return false;
+bool StandbyVault::ready(Side side, const ShowLimits& limits) {
+  if (!show_missed(side, limits)) return false;
   {
     const std::scoped_lock lock(mutex_);
     if (!unseen(side).too_many) return true;
   }
-  return show_store(side, deadline);
+  return show_store(side, limits);
 }
 
 bool StandbyVault::reserve_well() {
@@ -206,21 +253,22 @@ void StandbyVault::look_at_other(Side lost, const Error& error, Deadline deadlin
   const bool well = deadline.passed(*options_.clock)
                         ? reserve_well()
                         : vault(reserve).health().state == VaultState::kUp;
-  if (well && ready(reserve, Deadline(options_.clock->steady() + kShowTime)))
-    switch_to(reserve, error.str());
+  if (well && ready(reserve, show_limits(deadline))) switch_to(reserve, error.str());
 }
 
 template <class T, class Call>
 Result<T> StandbyVault::once(Again again, Call call) {
-  const Side first = serving_and_shown();
+  // It has no deadline: what is shown has its own time, and one who waits for that has as much.
+  const auto wait = [this] { return Deadline(options_.clock->steady() + kShowTime); };
+  const Side first = serving_and_shown(wait());
   Result<T> result = call(vault(first));
   if (result || !may_help(result.error().reason())) return result;
   const Error error = result.error();
   if (again == Again::kNo) {
-    if (is_loss(error.reason())) look_at_other(first, error, kNoHurry);
+    if (is_loss(error.reason())) look_at_other(first, error, wait());
     return result;
   }
-  if (!ready(other(first), Deadline(options_.clock->steady() + kShowTime))) return result;
+  if (!ready(other(first), show_limits(wait()))) return result;
   Result<T> second = call(vault(other(first)));
   if (!second && !is_verdict(second.error().reason())) return result;
   if (second || is_loss(error.reason())) switch_to(other(first), error.str());
@@ -231,7 +279,7 @@ template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, Call call) {
   std::vector<std::size_t> places(count);
   std::iota(places.begin(), places.end(), std::size_t{0});
-  const Side first = serving_and_shown();
+  const Side first = serving_and_shown(deadline);
   std::vector<Result<T>> results =
       call(vault(first), std::span<const std::size_t>(places), first_share(deadline));
   // A vault that answers otherwise than in order is for the caller to refuse.
@@ -244,7 +292,7 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
   const Error* loss = loss_in(results);
   const bool lost = loss != nullptr;
   const Error error = lost ? *loss : results[places.front()].error();
-  if (!ready(other(first), deadline)) return results;
+  if (!ready(other(first), {.show = deadline, .wait = deadline})) return results;
   auto more = call(vault(other(first)), std::span<const std::size_t>(places), deadline);
   if (more.size() != places.size()) return results;
   bool took_over = false;
@@ -261,7 +309,7 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
 
 template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each_once(Deadline deadline, Call call) {
-  const Side first = serving_and_shown();
+  const Side first = serving_and_shown(deadline);
   std::vector<Result<T>> results = call(vault(first));
   if (const Error* loss = loss_in(results)) look_at_other(first, *loss, deadline);
   return results;
@@ -420,7 +468,7 @@ VaultHealth StandbyVault::health() {
     }
     reserve_up = serves == Side::kActive ? standby_up && !other_root : active_up;
   }
-  const Deadline until(now + kShowTime);
+  const ShowLimits until{.show = Deadline(now + kShowTime), .wait = Deadline(now + kShowTime)};
   const bool reserve_ready = reserve_up && ready(other(serves), until);
   {
     const std::scoped_lock lock(mutex_);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -41,7 +42,8 @@ namespace coffer::hsm {
 // one in reserve cannot be reached is no error. What it missed is kept, and shown to it before it
 // serves, and before it counts as well again: until then the error of the other one stands. Of a
 // record that it missed while another process ran, nobody here knows: health() shows it all that
-// the store has, page by page, which holds nobody up.
+// the store has, page by page, which holds nobody up. One call at a time shows it; those that need
+// it meanwhile wait for what comes of that, each within its own deadline.
 //
 // The standby serves only what it can: a record of another root key it refuses by itself, and it
 // makes no key unless both were seen with one root key in this process.
@@ -117,19 +119,41 @@ class StandbyVault final : public keyring::KeyVault {
   }
   keyring::KeyVault& vault(Side side) const { return *member(side).vault; }
 
+  // How showing a vault something ended.
+  enum class Shown : std::uint8_t { kAll, kLate, kRefused };
+  // One caller at a time shows a vault something.
+  struct Turn {
+    bool taken = false;
+    std::uint64_t ended = 0;  // How often.
+    Shown last = Shown::kLate;
+  };
+  // For how long a caller shows a vault something itself, and waits for one who does.
+  struct ShowLimits {
+    Deadline show;
+    Deadline wait;
+  };
+
   Side serving();
-  Side serving_and_shown();
+  Side serving_and_shown(Deadline deadline);
   void switch_to(Side side, const std::string& why);
   // After a call that is not repeated was lost: whether the other one is well enough to serve; once
   // the call's time is over, by the last look at it.
   void look_at_other(Side lost, const Error& error, Deadline deadline);
   bool same_root();
   // Whether `side` was shown all that the other one was, so that it may serve; shows it what it
-  // missed, until `deadline`.
-  bool ready(Side side, Deadline deadline);
+  // missed.
+  bool ready(Side side, const ShowLimits& limits);
+  ShowLimits show_limits(Deadline wait) const;  // kShowTime, and `wait`.
   bool is_behind(Side side);
-  bool show_missed(Side side, Deadline deadline);
-  bool show_store(Side side, Deadline deadline);
+  bool has_missed(Side side);
+  // `show()`, once nobody else is at it; or what came of it where somebody was. Who waited for one
+  // whose own time was over goes on where that one ended.
+  template <class Show>
+  bool in_turn(Turn& turn, Deadline wait, Show show);
+  bool show_missed(Side side, const ShowLimits& limits);
+  Shown show_missed_now(Side side, Deadline deadline);
+  bool show_store(Side side, const ShowLimits& limits);
+  Shown show_store_now(Side side, Deadline deadline);
   void miss(Side side, ByteView record);
   bool reserve_well();
   // The time of the first attempt: with a second one in reserve, half of what there is.
@@ -154,9 +178,12 @@ class StandbyVault final : public keyring::KeyVault {
     bool all = true;                                // Of the store, from behind `after` on.
     std::optional<CmkId> after{};
     std::uint64_t begun = 0;  // How often it had to begin anew.
+    Turn missed_turn{};       // Of two kinds, as what was missed is few beside the store.
+    Turn store_turn{};
   };
   Unseen& unseen(Side side) { return unseen_.at(side == Side::kActive ? 0 : 1); }
 
+  std::condition_variable turn_ended_;
   std::mutex mutex_;  // Guards what follows.
   std::array<Unseen, 2> unseen_;
   Side serving_ = Side::kActive;

@@ -32,6 +32,12 @@ class FlakyVault final : public keyring::KeyVault {
     records_refused_ = true;
   }
   void take_records() { records_refused_ = false; }
+  // Records that it is presented wait, each counted among calls(), until take_held_records().
+  void hold_records() { records_held_ = true; }
+  void take_held_records() {
+    records_held_ = false;
+    records_held_.notify_all();
+  }
   int calls() const { return calls_; }
   int probes() const { return probes_; }
   // Wraps of callers' data hang from now on until let_go().
@@ -70,6 +76,7 @@ class FlakyVault final : public keyring::KeyVault {
   }
   Result<void> present(ByteView record) override {
     if (const auto gone = away()) return tl::unexpected(*gone);
+    records_held_.wait(true);
     if (records_refused_) return fail(reason_, "not taken as the test asked");
     return vault_.present(record);
   }
@@ -161,7 +168,10 @@ class FlakyVault final : public keyring::KeyVault {
     if (const auto gone = away()) return tl::unexpected(*gone);
     return vault_.import_material(current, material);
   }
-  Result<SecretBytes> random(std::size_t size_bytes) override { return vault_.random(size_bytes); }
+  Result<SecretBytes> random(std::size_t size_bytes) override {
+    if (const auto gone = away()) return tl::unexpected(*gone);
+    return vault_.random(size_bytes);
+  }
   keyring::VaultHealth health() override {
     ++probes_;
     keyring::VaultHealth health = vault_.health();
@@ -209,6 +219,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
   std::atomic<bool> records_refused_{false};
+  std::atomic<bool> records_held_{false};
 };
 
 }  // namespace coffer::tests

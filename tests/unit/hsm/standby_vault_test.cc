@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
+#include <thread>
+
 #include "hsm/development_vault.h"
 #include "tests/contract/key_vault_contract.h"
 #include "tests/fakes/fake_key_store.h"
@@ -316,6 +319,92 @@ TEST(StandbyStoreTest, OneThatMissedMoreThanIsKeptIsShownTheWholeStore) {
     for (const auto& record : old)
       EXPECT_THAT(pair.standby.present(record), FailsWith(Reason::kRecordSuperseded));
   }
+}
+
+// On fail-over every call finds that the standby missed something, a few records or more than are
+// kept: one shows it all of that, and the others wait.
+TEST(StandbyStoreTest, WhatWasMissedIsShownOnceHoweverManyCallsNeedIt) {
+  constexpr std::size_t kRecords = 5;
+  constexpr int kCalls = 4;
+  for (const std::size_t missed_max : {std::size_t{1}, std::size_t{100}}) {
+    Pair pair;
+    FakeKeyStore store;
+    StandbyVault vault({.active = {"a", &pair.active},
+                        .standby = {"b", &pair.standby},
+                        .on_switch = {},
+                        .store = &store,
+                        .missed_max = missed_max});
+    static_cast<void>(vault.health());
+    keyring::SealedRecord record;
+    // Looked at, so that it was shown the store as it was: nothing of it is left for later.
+    pair.standby.go_away();
+    static_cast<void>(vault.health());
+    for (std::size_t i = 0; i < kRecords; ++i) {
+      keyring::CmkParameters parameters;
+      parameters.alias = "key-" + std::to_string(i);
+      record = *vault.create_cmk(parameters);
+      ASSERT_THAT(store.put(record, 0, 1), Succeeds());
+      ASSERT_THAT(vault.present(record), Succeeds());
+    }
+    std::vector<KeyVault::Plain> plain(1);
+    plain[0] = {*SecretBytes::random(32), {}};
+    plain[0].context.purpose = keyring::Purpose::kEnvelopeData;
+    plain[0].context.key_bytes = 32;
+    const auto wrapped = std::move(vault.wrap(record, plain, soon()).front());
+    ASSERT_THAT(wrapped, Succeeds());
+    const std::vector<keyring::Presented> keys{{*wrapped, plain[0].context}};
+
+    pair.standby.hold_records();
+    pair.standby.come_back();
+    pair.active.go_away();
+    const int asked = pair.active.calls();
+    const int shown = pair.standby.calls();
+    const auto unwrap = [&](Deadline deadline) { return vault.unwrap(record, keys, deadline); };
+    std::vector<std::future<std::vector<Result<SecretBytes>>>> calls;
+    calls.reserve(kCalls);
+    for (int i = 0; i < kCalls; ++i)
+      calls.push_back(std::async(std::launch::async, unwrap, soon()));
+    while (pair.active.calls() < asked + kCalls) std::this_thread::yield();
+    EXPECT_EQ(calls[0].wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+    EXPECT_EQ(pair.standby.calls(), shown + 1) << "the one that shows";
+    // Who has less time than it takes is told of the loss then.
+    EXPECT_THAT(unwrap(Deadline::after(std::chrono::milliseconds(20))).front(),
+                FailsWith(Reason::kHsmAbsent));
+    pair.standby.take_held_records();
+    for (auto& call : calls) EXPECT_THAT(call.get().front(), Succeeds());
+    EXPECT_EQ(pair.standby.calls(),
+              shown + static_cast<int>(kRecords) + kCalls + (missed_max == 1 ? 1 : 0))
+        << "each record once; the one that was kept by itself as well";
+  }
+}
+
+// One that cannot be shown anything is not asked by each of those that waited.
+TEST(StandbyStoreTest, ARefusalToBeShownIsTheAnswerForAllThatWaited) {
+  Pair pair;
+  StandbyVault& vault = pair.vault;
+  static_cast<void>(vault.health());
+  pair.standby.go_away();
+  static_cast<void>(vault.health());
+  keyring::CmkParameters parameters;
+  parameters.alias = "default";
+  const auto record = vault.create_cmk(parameters);
+  ASSERT_THAT(record, Succeeds());
+  ASSERT_THAT(vault.present(*record), Succeeds());
+  pair.standby.hold_records();
+  pair.standby.refuse_records(Reason::kStoreUnavailable);
+  pair.standby.come_back();
+  pair.active.go_away();
+  const int asked = pair.active.calls();
+  const int shown = pair.standby.calls();
+  std::vector<std::future<Result<void>>> calls;
+  calls.reserve(4);
+  for (int i = 0; i < 4; ++i)
+    calls.push_back(std::async(std::launch::async, [&] { return vault.present(*record); }));
+  while (pair.active.calls() < asked + 4) std::this_thread::yield();
+  EXPECT_EQ(calls[0].wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  pair.standby.take_held_records();
+  for (auto& call : calls) EXPECT_THAT(call.get(), FailsWith(Reason::kHsmAbsent));
+  EXPECT_EQ(pair.standby.calls(), shown + 1);
 }
 
 TEST(StandbyStoreTest, WhatAStandbyMissedBeforeThisProcessIsShownToItFromTheStore) {

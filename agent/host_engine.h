@@ -209,7 +209,7 @@ class HostEngine final : public Engine {
   // What a caller asks of keys.
   struct KeyCall {
     std::string operation;    // "key.wrap": in the audit trail.
-    std::vector<CmkId> keys;  // One at least.
+    std::vector<CmkId> keys;  // One at least, but of random bytes, which are about none.
     Caller caller;
   };
   template <class Body, class Then>
@@ -259,6 +259,7 @@ class HostEngine final : public Engine {
   void take_open_rewraps(const std::vector<OpenRewrap>& open);
   void destroy_version(const CmkId& key, const KeyChange& change, const Caller& caller,
                        const Done<void>& done);
+  Result<void> require_no_volume_needs(const CmkId& key, std::uint32_t version);
 
   // host_engine_watch.cc: what is there, and what should be open.
   void request_refresh();
@@ -321,6 +322,8 @@ class HostEngine final : public Engine {
   }
 
   // host_engine_audit.cc
+  // What was not done of `call`, of a version of its key if one is named. Blocks, so on a pool.
+  void record_refused(const KeyCall& call, const Error& error, std::uint32_t version = 0);
   void record_floods();
   void take_head(const audit::Head& head);
 

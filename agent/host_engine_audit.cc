@@ -158,7 +158,7 @@ void HostEngine::record_refusal(const std::string& operation, const std::string&
   } else if (const auto key = CmkId::parse(object); key && keys_.contains(*key)) {
     event.cmk = *key;
   }
-  event.text = printable(object, 200) + ": " + error.message();
+  event.text = (object.empty() ? "" : printable(object, 200) + ": ") + error.message();
   run_beside(
       pool_,
       [this, event] {
@@ -166,6 +166,14 @@ void HostEngine::record_refusal(const std::string& operation, const std::string&
         return true;
       },
       [](bool) {}, [this, event](const Error&) { parts_.log.append_deferred(event); });
+}
+
+void HostEngine::record_refused(const KeyCall& call, const Error& error, std::uint32_t version) {
+  audit::Event event = refusal_event(call.operation, error, call.caller);
+  if (!call.keys.empty()) event.cmk = call.keys.front();
+  event.cmk_version = version;
+  event.text = error.message();
+  static_cast<void>(parts_.log.append_one_kept(event));
 }
 
 // One record per user stands for the refusals that were over the limit. None of them waits for the

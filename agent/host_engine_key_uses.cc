@@ -119,17 +119,18 @@ void HostEngine::reencrypt(const CallerBlob& blob, const std::string& applicatio
       [done](Result<Reencrypted> made) { done(std::move(made)); });
 }
 
-// It is about no key, so the trail has nothing of it but a refusal.
-void HostEngine::random_bytes(std::uint32_t size_bytes, const Caller& /*caller*/,
+// It is about no key, so the trail has nothing of it but the reason that was given, and a refusal.
+void HostEngine::random_bytes(std::uint32_t size_bytes, const Caller& caller,
                               Done<SecretBytes> done) {
-  run_beside(
-      use_pool_,
-      [this, size_bytes]() -> Result<SecretBytes> {
-        if (stopping_) return fail(Reason::kCancelled, "the agent stops");
-        return parts_.vault.random(size_bytes);
+  const KeyCall call{"key.random", {}, caller};
+  run_for_caller(
+      call,
+      [this, size_bytes, call] {
+        auto bytes = parts_.vault.random(size_bytes);
+        if (!bytes) record_refused(call, bytes.error());
+        return bytes;
       },
-      [done](Result<SecretBytes> bytes) { done(std::move(bytes)); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](Result<SecretBytes> bytes) { done(std::move(bytes)); });
 }
 
 void HostEngine::sign(const CmkId& id, keyring::SignScheme scheme, const Bytes& digest,

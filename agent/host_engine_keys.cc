@@ -119,15 +119,13 @@ void HostEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t
 // Why the caller says it does what comes next: durable before that. Blocks.
 Result<void> HostEngine::record_reason(const KeyCall& call) {
   if (call.caller.reason.empty()) return {};
-  std::vector<audit::Event> notes;
-  for (const CmkId& key : call.keys) {
-    audit::Event& note = notes.emplace_back();
-    note.kind = audit::Kind::kNote;
-    note.actor = actor_of(call.caller);
-    note.operation = call.operation;
-    note.cmk = key;
-    note.text = "reason: " + call.caller.reason;
-  }
+  audit::Event note;
+  note.kind = audit::Kind::kNote;
+  note.actor = actor_of(call.caller);
+  note.operation = call.operation;
+  note.text = "reason: " + call.caller.reason;
+  std::vector<audit::Event> notes(std::max<std::size_t>(call.keys.size(), 1), note);
+  for (std::size_t i = 0; i < call.keys.size(); ++i) notes[i].cmk = call.keys[i];
   const auto recorded = parts_.log.append(notes);
   if (!recorded) return pass(recorded.error(), "record the reason of " + call.operation);
   return {};

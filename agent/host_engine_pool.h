@@ -39,7 +39,8 @@ void HostEngine::run_for_caller(KeyCall call, Body body, Then then) {
       [then](Ended done) { then(std::move(done)); },
       [this, call, then](const Error& error) {
         const Error refused(error.reason(), "too much is asked of keys: " + error.message());
-        record_refusal(call.operation, call.keys.front().str(), refused, call.caller);
+        const std::string object = call.keys.empty() ? "" : call.keys.front().str();
+        record_refusal(call.operation, object, refused, call.caller);
         then(Ended(tl::unexpected(refused)));
       });
 }

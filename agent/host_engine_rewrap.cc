@@ -22,19 +22,6 @@ bool uses(const VolumeRow& row, const CmkId& key) {
   return std::find(row.keys.begin(), row.keys.end(), key) != row.keys.end();
 }
 
-void record_refused(audit::AuditLog& log, const VersionUse& use, const audit::Actor& actor,
-                    const Error& error) {
-  audit::Event event;
-  event.kind = audit::Kind::kRefused;
-  event.actor = actor;
-  event.operation = "key.destroy-version";
-  event.cmk = use.key;
-  event.cmk_version = use.version;
-  event.outcome = std::string(error.name());
-  event.text = error.message();
-  static_cast<void>(log.append_one_kept(event));
-}
-
 }  // namespace
 
 Result<JobId> HostEngine::rewrap_all(const CmkId& key, const RewrapOptions& options,
@@ -208,43 +195,50 @@ void HostEngine::take_open_rewraps(const std::vector<OpenRewrap>& open) {
   }
 }
 
+// No volume and nothing else that is bound needs the version. What is current is not asked about:
+// it wraps what is being made, and nothing older does.
+Result<void> HostEngine::require_no_volume_needs(const CmkId& key, std::uint32_t version) {
+  const auto record = parts_.keyring.get(key);
+  if (!record) return tl::unexpected(record.error());
+  if (auto free = require_only_volumes(key, parts_.keyring); !free) return free;
+  const keyring::KeyVersion* found = record->find_version(version);
+  if (found == nullptr || found->state != keyring::VersionState::kDecryptOnly) return {};
+  const auto disks = parts_.watch.list();
+  if (!disks) return tl::unexpected(disks.error());
+  const VersionUse use{key, version};
+  const Deadline deadline(parts_.clock.steady() + kProofTimeout);
+  const auto proof = prove_unused(use, *disks, deadline, life_parts());
+  if (!proof) return tl::unexpected(proof.error());
+  return require_unused(use, *proof);
+}
+
 void HostEngine::destroy_version(const CmkId& key, const KeyChange& change, const Caller& caller,
                                  const Done<void>& done) {
-  const VersionUse use{key, change.change.version};
+  const std::uint32_t version = change.change.version;
   const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kProved;
   const KeyCall call{"key.destroy-version", {key}, caller};
   run_beside(
       pool_,
-      [this, use, when, call, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
+      [this, key, version, when, call, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
+        if (stopping_) return fail(Reason::kCancelled, "the agent stops");
         if (const auto recorded = record_reason(call); !recorded) {
           return tl::unexpected(recorded.error());
         }
-        // First of all: what is current wraps what is being made, and nothing older does.
-        const auto record = parts_.keyring.get(use.key);
-        if (!record) return record;
-        if (const auto free = require_only_volumes(use.key, parts_.keyring); !free) {
-          record_refused(parts_.log, use, actor, free.error());
+        if (const auto free = require_no_volume_needs(key, version); !free) {
+          record_refused(call, free.error(), version);
           return tl::unexpected(free.error());
         }
-        const keyring::KeyVersion* found = record->find_version(use.version);
-        if (found != nullptr && found->state == keyring::VersionState::kDecryptOnly) {
-          const auto disks = parts_.watch.list();
-          if (!disks) return tl::unexpected(disks.error());
-          const Deadline deadline(parts_.clock.steady() + kProofTimeout);
-          const auto proof = prove_unused(use, *disks, deadline, life_parts());
-          if (!proof) return tl::unexpected(proof.error());
-          if (const auto unused = require_unused(use, *proof); !unused) {
-            record_refused(parts_.log, use, actor, unused.error());
-            return tl::unexpected(unused.error());
-          }
-        }
-        return parts_.keyring.destroy_version(use.key, use.version, actor, when);
+        return parts_.keyring.destroy_version(key, version, actor, when);
       },
       [done](const Result<keyring::CmkRecord>& changed) {
         if (!changed) return done(tl::unexpected(changed.error()));
         done({});
       },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [this, call, done](const Error& error) {
+        const Error refused(error.reason(), "too many versions are destroyed: " + error.message());
+        record_refusal(call.operation, call.keys.front().str(), refused, call.caller);
+        done(tl::unexpected(refused));
+      });
 }
 
 }  // namespace coffer::agent

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <set>
 #include <string>
@@ -46,8 +47,23 @@ class FakeDeviceWatch final : public agent::DeviceWatch {
     return {};
   }
   Result<std::vector<agent::Disk>> list() const override {
+    ++waiting_;
+    lists_held_.wait(true);
+    --waiting_;
     const std::scoped_lock lock(mutex_);
+    if (lists_fail_) return fail(Reason::kIoError, "the disks cannot be listed as the test asked");
     return disks_;
+  }
+  // Every list() hangs until let_lists_go(), as on a device that is dead.
+  void hold_lists() { lists_held_ = true; }
+  void let_lists_go() {
+    lists_held_ = false;
+    lists_held_.notify_all();
+  }
+  int waiting() const { return waiting_; }  // Calls of list() that have not come back.
+  void fail_lists(bool they_fail) {
+    const std::scoped_lock lock(mutex_);
+    lists_fail_ = they_fail;
   }
   bool is_settled(const std::string& mapping) const override {
     const std::scoped_lock lock(mutex_);
@@ -60,6 +76,9 @@ class FakeDeviceWatch final : public agent::DeviceWatch {
   std::vector<agent::Disk> disks_;
   std::set<std::string> settled_;
   bool by_hand_ = false;
+  bool lists_fail_ = false;
+  mutable std::atomic<bool> lists_held_{false};
+  mutable std::atomic<int> waiting_{0};
 };
 
 }  // namespace coffer::tests

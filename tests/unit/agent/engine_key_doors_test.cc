@@ -91,5 +91,25 @@ TEST_F(EngineKeyDoorsTest, RandomBytesAreTheTokens) {
   EXPECT_FALSE(std::ranges::equal(first->reveal(), second->reveal()));
 }
 
+TEST_F(EngineKeyDoorsTest, OfRandomBytesTheTrailHasTheReasonAndTheRefusal) {
+  agent::Caller caller = admin();
+  caller.reason = "ticket 17";
+  const auto draw = [&] {
+    return ended<SecretBytes>([&](auto done) { engine->random_bytes(32, caller, done); });
+  };
+  ASSERT_THAT(draw(), Succeeds());
+  EXPECT_EQ(audit.events().back().operation, "key.random");
+  EXPECT_EQ(audit.events().back().kind, audit::Kind::kNote);
+  EXPECT_EQ(audit.events().back().text, "reason: ticket 17");
+  vault->go_away();
+  EXPECT_THAT(draw(), FailsWith(Reason::kHsmAbsent));
+  EXPECT_EQ(audit.events().back().outcome, "HsmAbsent");
+  EXPECT_EQ(audit.count(audit::Kind::kRefused, "key.random"), 1U);
+  audit.fail_when([](const auto& event) { return event.kind == audit::Kind::kNote; });
+  vault->come_back();
+  EXPECT_THAT(draw(), FailsWith(Reason::kAuditUnavailable)) << "not without its reason";
+  audit.succeed_again();
+}
+
 }  // namespace
 }  // namespace coffer::tests

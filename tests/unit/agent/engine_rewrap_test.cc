@@ -275,6 +275,21 @@ TEST_F(EngineRewrapTest, CurrentVersionIsNeverDestroyed) {
   EXPECT_THAT(destroy(9), FailsWith(Reason::kInvalidArgs));
 }
 
+TEST_F(EngineRewrapTest, ADestructionThatEndsForWantOfDisksIsRecorded) {
+  rotate();
+  ASSERT_EQ(finish(rewrap()).state, JobState::kDone);
+  watch.fail_lists(true);
+  EXPECT_THAT(destroy(1), FailsWith(Reason::kIoError));
+  watch.fail_lists(false);
+  const auto events = audit.events();
+  ASSERT_EQ(events.back().kind, audit::Kind::kRefused);
+  EXPECT_EQ(events.back().operation, "key.destroy-version");
+  EXPECT_EQ(events.back().cmk, key);
+  EXPECT_EQ(events.back().cmk_version, 1U);
+  EXPECT_EQ(events.back().outcome, "IoError");
+  EXPECT_THAT(destroy(1), Succeeds());
+}
+
 TEST_F(EngineRewrapTest, WhatIsNoVolumeStandsAgainstADestructionToo) {
   rotate();
   ASSERT_EQ(finish(rewrap()).state, JobState::kDone);

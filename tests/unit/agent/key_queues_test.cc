@@ -58,6 +58,15 @@ TEST_F(KeyQueuesTest, AFullQueueRefusesAtOnceAndThatIsRecorded) {
   EXPECT_THAT(ended.back(), Succeeds()) << "those that were taken are done";
 }
 
+TEST_F(KeyQueuesTest, RandomBytesThatAFullQueueRefusesAreRecordedToo) {
+  fill();
+  std::optional<Result<SecretBytes>> random;
+  engine->random_bytes(32, admin(), [&](Result<SecretBytes> end) { random = std::move(end); });
+  ASSERT_TRUE(random.has_value()) << "at once";
+  EXPECT_THAT(*random, FailsWith(Reason::kLimitsExceeded));
+  EXPECT_TRUE(run_until([&] { return audit.count(audit::Kind::kRefused, "key.random") == 1U; }));
+}
+
 TEST_F(KeyQueuesTest, AnAgentThatStopsDoesNoMoreThanWhatRuns) {
   const auto before = audit.count(audit::Kind::kResult, "key.wrap");
   fill();

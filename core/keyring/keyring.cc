@@ -181,22 +181,20 @@ Result<void> Keyring::bind(const CmkId& id, std::string_view resource, const aud
   if (auto good = require_resource(resource); !good) {
     return core_->transitions.refused(good.error(), operation, id, actor);
   }
-  // The material of a key that is in use does not expire.
-  const auto before = get(id);
-  if (before && before->state == KeyState::kEnabled && before->material_valid_to) {
-    const auto kept = core_->transitions.change(id, CmkChange::kSetValidTo, actor);
-    if (!kept) return pass(kept.error(), "bind key " + id.str());
-  }
+  bool expires = false;
   const auto store = [&](const CmkRecord& record, std::uint64_t intent) -> Result<void> {
     if (auto enabled = require_state(record, KeyState::kEnabled, "bind"); !enabled) return enabled;
-    if (record.material_valid_to) {
-      return fail(Reason::kInProgress,
-                  "key " + id.str() + " was given a time for its material at the same time");
-    }
+    expires = record.material_valid_to.has_value();
     return core_->parts.store.set_bound(id, resource, true, intent);
   };
-  return core_->transitions.change_beside(id, operation, std::string(resource), store, actor,
-                                          KeyTransitions::Turn::kWait);
+  auto bound = core_->transitions.change_beside(id, operation, std::string(resource), store, actor,
+                                                KeyTransitions::Turn::kWait);
+  if (!bound || !expires) return bound;
+  // The material of a key that is in use does not expire. Not before it is in use: the time does
+  // not come back. From now on it is given no other; when it comes first, run_due() drops it.
+  const auto kept = core_->transitions.change(id, CmkChange::kSetValidTo, actor);
+  if (kept) return {};
+  return pass(kept.error(), "key " + id.str() + " is bound, and its material still expires");
 }
 Result<void> Keyring::unbind(const CmkId& id, std::string_view resource,
                              const audit::Actor& actor) {

@@ -9,6 +9,7 @@
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
 #include "hsm/vault_rules.h"
+#include "tests/fakes/flaky_vault.h"
 #include "tests/unit/core/keyring/key_fixture.h"
 
 namespace coffer::tests {
@@ -228,6 +229,29 @@ TEST_F(KeyImportTest, TheMaterialOfABoundKeyDoesNotExpire) {
   EXPECT_THAT(import(key.id, material_), Succeeds());
   ASSERT_THAT(keyring_->unbind(key.id, "volume:a", actor_), Succeeds());
   EXPECT_THAT(import(key.id, material_, clock_.wall() + hours(2)), Succeeds());
+}
+
+// The time of its material does not come back, so what does not bind the key leaves it there.
+TEST_F(KeyImportTest, ABindingThatFailsLeavesTheTimeOfTheMaterial) {
+  const CmkRecord key = create_external();
+  const WallTime end = clock_.wall() + hours(2);
+  ASSERT_THAT(import(key.id, material_, end), Succeeds());
+  log_.fail_when([](const audit::Event& event) { return event.operation == "key.bind"; });
+  EXPECT_THAT(keyring_->bind(key.id, "volume:a", actor_), FailsWith(Reason::kAuditUnavailable));
+  log_.succeed_again();
+  EXPECT_EQ(keyring_->get(key.id)->material_valid_to, end);
+  EXPECT_THAT(keyring_->bindings(key.id, "", 10).value(), testing::IsEmpty());
+
+  // Bound, and the vault cannot be asked for the rest: the next one clears the time.
+  FlakyVault vault(*vault_);
+  keyring_.emplace(keyring::Keyring::Parts{vault, store_, log_, clock_});
+  vault.go_away();
+  EXPECT_THAT(keyring_->bind(key.id, "volume:a", actor_), FailsWith(Reason::kHsmAbsent));
+  EXPECT_THAT(keyring_->bindings(key.id, "", 10).value(), testing::ElementsAre("volume:a"));
+  vault.come_back();
+  EXPECT_THAT(keyring_->bind(key.id, "volume:a", actor_), Succeeds());
+  EXPECT_EQ(keyring_->get(key.id)->material_valid_to, std::nullopt);
+  keyring_.reset();
 }
 
 // A key that was bound in a store by which nobody cleared its time.

@@ -14,6 +14,9 @@ constexpr std::size_t kUnlockThreads = 4;
 constexpr std::size_t kLockThreads = 2;
 constexpr std::size_t kUseThreads = 3;
 constexpr std::size_t kUsesMax = 256;  // That wait: each holds two descriptors.
+constexpr std::size_t kReadThreads = 2;
+constexpr std::size_t kReadsMax = 1024;  // That wait: twice what the bus lets one user ask.
+constexpr std::size_t kProofsMax = 8;    // That wait: each may take two minutes of a dead device.
 constexpr std::size_t kThreads = 6;
 constexpr std::size_t kQueueMax = 16'384;
 
@@ -58,6 +61,8 @@ HostEngine::HostEngine(Parts parts)
       unlock_pool_({.threads = kUnlockThreads, .queue_max = kQueueMax}),
       lock_pool_({.threads = kLockThreads, .queue_max = kQueueMax}),
       use_pool_({.threads = kUseThreads, .queue_max = kUsesMax}),
+      read_pool_({.threads = kReadThreads, .queue_max = kReadsMax}),
+      proof_pool_({.threads = 1, .queue_max = kProofsMax}),
       probe_pool_({.threads = 1, .queue_max = 1}),
       pool_({.threads = kThreads, .queue_max = kQueueMax}) {}
 
@@ -71,6 +76,8 @@ HostEngine::~HostEngine() {
   unlock_pool_.stop();
   lock_pool_.stop();
   use_pool_.stop();
+  read_pool_.stop();
+  proof_pool_.stop();
   probe_pool_.stop();
   pool_.stop();
   alive_.reset();

@@ -63,7 +63,8 @@ struct BootStatus {
 // Unlocking and locking have pools of their own: withdrawing a key never waits behind what asks a
 // token that hangs. So have the probe of the token, which waits for nothing, and what callers ask
 // of keys, whose queue is short: when it is full they are refused, and volumes are opened all the
-// same.
+// same. What they read of keys waits neither for a token nor for a device, and looks for no room
+// among what does.
 class HostEngine final : public Engine {
  public:
   // Owns nothing; all of them outlive it.
@@ -392,6 +393,8 @@ class HostEngine final : public Engine {
   ipc::WorkerPool pool_;
 };
 
+  ipc::WorkerPool read_pool_;   // What callers read of keys: nothing on it waits for a device.
+  ipc::WorkerPool proof_pool_;  // Proofs that no volume needs a version: each reads all headers.
 // "dbus" and so on to the audit trail's word for it.
 audit::Actor actor_of(const Caller& caller);
 

@@ -97,7 +97,7 @@ void HostEngine::tell_damaged(const std::vector<Error>& damaged) {
 
 void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) {
   run_beside(
-      pool_, [this, query] { return page_of(parts_.keyring, query); },
+      read_pool_, [this, query] { return page_of(parts_.keyring, query); },
       [this, done](const Result<keyring::KeyPage>& page) {
         if (!page) return done(tl::unexpected(page.error()));
         tell_damaged(page->damaged);
@@ -111,7 +111,7 @@ void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyI
 
 void HostEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) {
   run_beside(
-      pool_, [this, filter] { return parts_.keyring.count(filter); },
+      read_pool_, [this, filter] { return parts_.keyring.count(filter); },
       [done](const Result<std::uint64_t>& count) { done(count); },
       [done](const Error& error) { done(tl::unexpected(error)); });
 }

@@ -218,7 +218,7 @@ void HostEngine::destroy_version(const CmkId& key, const KeyChange& change, cons
   const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kProved;
   const KeyCall call{"key.destroy-version", {key}, caller};
   run_beside(
-      pool_,
+      proof_pool_,
       [this, key, version, when, call, actor = actor_of(caller)]() -> Result<keyring::CmkRecord> {
         if (stopping_) return fail(Reason::kCancelled, "the agent stops");
         if (const auto recorded = record_reason(call); !recorded) {

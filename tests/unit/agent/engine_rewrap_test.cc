@@ -290,6 +290,49 @@ TEST_F(EngineRewrapTest, ADestructionThatEndsForWantOfDisksIsRecorded) {
   EXPECT_THAT(destroy(1), Succeeds());
 }
 
+// Each reads all headers, on a pool of its own: those that wait are few, and hold nobody else up.
+TEST_F(EngineRewrapTest, DestructionsThatADeadDeviceHoldsUpAreFewAndHoldNothingElseUp) {
+  rotate();
+  ASSERT_EQ(finish(rewrap()).state, JobState::kDone);
+  watch.hold_lists();
+  std::vector<Result<void>> ends;
+  keyring::CmkChange change = keyring::CmkChange::kDestroyVersion;
+  change.version = 1;
+  std::size_t asked = 0;
+  while (ends.empty()) {
+    engine->change_key(key, {change}, admin(),
+                       [&](const Result<void>& end) { ends.push_back(end); });
+    ASSERT_LT(++asked, 100U) << "they have no limit";
+  }
+  EXPECT_GE(asked, 8U);
+  EXPECT_THAT(ends.front(), FailsWith(Reason::kLimitsExceeded));
+  EXPECT_TRUE(
+      run_until([&] { return audit.count(audit::Kind::kRefused, "key.destroy-version") == 1U; }));
+  std::optional<Result<std::vector<agent::AuditEntry>>> read;
+  engine->audit_query({}, 1, admin(), [&](auto entries) { read = std::move(entries); });
+  EXPECT_TRUE(run_until([&] { return read.has_value(); }));
+  watch.let_lists_go();
+  EXPECT_TRUE(run_until([&] { return ends.size() == asked; }));
+  EXPECT_GE(std::ranges::count_if(ends, [](const auto& end) { return end.has_value(); }), 1);
+}
+
+TEST_F(EngineRewrapTest, WhatIsReadOfKeysDoesNotWaitForADeadDevice) {
+  watch.hold_lists();
+  for (int i = 0; i < 6; ++i)
+    ASSERT_THAT(engine->adopt(plug("dead" + std::to_string(i)), {}, admin()), Succeeds());
+  ASSERT_TRUE(run_until([&] { return watch.waiting() >= 6; })) << "all threads that look for disks";
+  std::size_t answers = 0;
+  const auto answer = [&](const auto& end) {
+    EXPECT_THAT(end, Succeeds());
+    ++answers;
+  };
+  engine->list_keys({}, answer);
+  engine->count_keys({}, answer);
+  engine->key_bindings(key, "", 10, answer);
+  EXPECT_TRUE(run_until([&] { return answers == 3; }));
+  watch.let_lists_go();
+}
+
 TEST_F(EngineRewrapTest, WhatIsNoVolumeStandsAgainstADestructionToo) {
   rotate();
   ASSERT_EQ(finish(rewrap()).state, JobState::kDone);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
@@ -336,6 +337,7 @@ class HostEngine final : public Engine {
   ProviderMonitor provider_;
   std::map<CmkId, keyring::CmkRecord> keys_;
   std::map<CmkId, std::vector<keyring::KeyTag>> key_tags_;  // Of keys that have any.
+  std::map<CmkId, std::uint64_t> tags_taken_;  // By which reading, of keys whose tags were changed.
   std::optional<WallTime> due_at_;           // When the keyring has something to do by itself next,
   std::optional<SteadyTime> due_looked_at_;  // or kDueEvery after this at the latest;
   std::optional<SteadyTime> due_again_at_;   // but not before this, where it could not even look,
@@ -384,17 +386,19 @@ class HostEngine final : public Engine {
 
   // Tasks posted to the loop look here whether the engine is still there.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  std::mutex tags_mutex_;               // Guards the next, for as long as the store is read.
+  std::uint64_t tags_read_ = 0;         // How often tags were read after a change.
   std::atomic<bool> stopping_ = false;  // What callers ask of keys and did not begin is not done.
   // Last, so that they end first.
   ipc::WorkerPool unlock_pool_;
   ipc::WorkerPool lock_pool_;   // Nothing on it asks the vault.
   ipc::WorkerPool use_pool_;    // What callers ask of keys.
+  ipc::WorkerPool read_pool_;   // What callers read of keys: nothing on it waits for a device.
+  ipc::WorkerPool proof_pool_;  // Proofs that no volume needs a version: each reads all headers.
   ipc::WorkerPool probe_pool_;  // Nothing else: how the token is shows also while others wait.
   ipc::WorkerPool pool_;
 };
 
-  ipc::WorkerPool read_pool_;   // What callers read of keys: nothing on it waits for a device.
-  ipc::WorkerPool proof_pool_;  // Proofs that no volume needs a version: each reads all headers.
 // "dbus" and so on to the audit trail's word for it.
 audit::Actor actor_of(const Caller& caller);
 

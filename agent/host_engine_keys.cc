@@ -134,6 +134,7 @@ Result<void> HostEngine::record_reason(const KeyCall& call) {
 void HostEngine::take_key(const CmkRecord& record, bool is_new) {
   if (record.state == keyring::KeyState::kDestroyed) {
     key_tags_.erase(record.id);
+    tags_taken_.erase(record.id);
     note_deletion(record);
     if (keys_.erase(record.id) > 0 && observer_ != nullptr) observer_->key_removed(record.id);
     return;
@@ -242,17 +243,23 @@ void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag
   struct End {
     Result<void> set;
     Result<std::vector<keyring::KeyTag>> now;  // Whatever came of it.
+    std::uint64_t reading = 0;
   };
   run_for_caller(
       {"key.tag", {id}, caller},
       [this, id, tags, actor = actor_of(caller)]() -> Result<End> {
         auto set = parts_.keyring.set_tags(id, tags, actor);
-        return End{std::move(set), parts_.keyring.tags(id)};
+        // One reads at a time: a later reading has the newer tags, whichever is told first.
+        const std::scoped_lock lock(tags_mutex_);
+        return End{std::move(set), parts_.keyring.tags(id), ++tags_read_};
       },
       [this, id, done](const Result<End>& end) {
         if (!end) return done(tl::unexpected(end.error()));
-        if (end->now) key_tags_.insert_or_assign(id, *end->now);
-        if (end->now && end->now->empty()) key_tags_.erase(id);
+        if (end->now && keys_.contains(id) && tags_taken_[id] < end->reading) {
+          tags_taken_[id] = end->reading;
+          key_tags_.insert_or_assign(id, *end->now);
+          if (end->now->empty()) key_tags_.erase(id);
+        }
         if (observer_ != nullptr && keys_.contains(id)) observer_->key_changed(id);
         done(end->set);
       });

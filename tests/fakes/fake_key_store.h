@@ -49,6 +49,12 @@ class FakeKeyStore final : public keyring::KeyStore {
   // Called in put() before anything is looked at, without a lock: for races.
   void before_put(std::function<void()> hook) { before_put_ = std::move(hook); }
 
+  // Called in the next tags() when they are read, without a lock: for races.
+  void after_tags(std::function<void()> hook) {
+    const std::lock_guard lock(mutex_);
+    after_tags_ = std::move(hook);
+  }
+
   // Straight access, past every check, as for somebody who edits the file.
   Row& row(const CmkId& id) { return rows_.at(id); }
   std::map<CmkId, Row>& rows() { return rows_; }
@@ -188,9 +194,15 @@ class FakeKeyStore final : public keyring::KeyStore {
     });
   }
   Result<std::vector<keyring::KeyTag>> tags(const CmkId& id) override {
-    const std::lock_guard lock(mutex_);
-    const auto found = rows_.find(id);
-    return found == rows_.end() ? std::vector<keyring::KeyTag>() : found->second.tags;
+    std::vector<keyring::KeyTag> found;
+    std::function<void()> hook;
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto row = rows_.find(id); row != rows_.end()) found = row->second.tags;
+      hook = std::exchange(after_tags_, nullptr);
+    }
+    if (hook) hook();
+    return found;
   }
   Result<void> set_bound(const CmkId& id, std::string_view resource, bool bound,
                          std::uint64_t intent) override {
@@ -286,6 +298,7 @@ class FakeKeyStore final : public keyring::KeyStore {
   std::optional<Reason> after_put_;
   bool put_happens_ = false;
   std::function<void()> before_put_;
+  std::function<void()> after_tags_;
 };
 
 }  // namespace coffer::tests

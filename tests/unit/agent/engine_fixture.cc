@@ -39,7 +39,8 @@ void EngineFixture::TearDown() {
 }
 
 void EngineFixture::start() {
-  store = keyring::open_sqlite_key_store((folder / "keyring.db").string()).value();
+  store = make_store ? make_store()
+                     : keyring::open_sqlite_key_store((folder / "keyring.db").string()).value();
   registry = agent::Registry::open((folder / "registry.db").string()).value();
   log = std::make_unique<agent::ObservedLog>(*journal);
   keyring =

@@ -63,6 +63,7 @@ class EngineFixture : public ::testing::Test {
   audit::AuditLog* journal = &audit;     // Of the next start().
   const Clock* clock = &system_clock();  // Set before SetUp() for another one.
   agent::Config config;
+  std::function<std::unique_ptr<keyring::KeyStore>()> make_store;  // Of start(); null: on disk.
   std::string boot_id = "boot-1";
   std::string host_id = "11111111-2222-4333-8444-555555555555";
 

@@ -3,10 +3,13 @@
 // does.
 #include <gmock/gmock.h>
 
+#include <future>
+
 #include "agent/volume/bindings.h"
 #include "core/crypto/rsa.h"
 #include "core/keyring/due_work.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/fakes/fake_key_store.h"
 #include "tests/unit/agent/engine_fixture.h"
 
 namespace coffer::tests {
@@ -91,6 +94,47 @@ TEST_F(EngineKeyLifeTest, AliasDescriptionAndTagsChangeAndOutliveARestart) {
   start();
   EXPECT_EQ(engine->key("renamed")->tags, wanted);
   EXPECT_EQ(engine->key(id.str())->record.description, "of the database");
+}
+
+class EngineKeyTagsTest : public EngineFixture {
+ protected:
+  EngineKeyTagsTest() {
+    make_store = [this] {
+      auto made = std::make_unique<FakeKeyStore>();
+      fake_store = made.get();
+      return made;
+    };
+  }
+  void tag(const std::string& value) {
+    engine->set_key_tags(key_id(), {{"team", value}}, admin(), [this](const Result<void>& end) {
+      EXPECT_THAT(end, Succeeds());
+      ++ended;
+    });
+  }
+  FakeKeyStore* fake_store = nullptr;
+  std::size_t ended = 0;
+};
+
+// The first one has read what it is to tell when the second one changes it, and is told last.
+TEST_F(EngineKeyTagsTest, TagsThatAreSetTwiceAtATimeShowAsTheStoreHasThem) {
+  std::promise<void> read;
+  std::promise<void> go_on;
+  fake_store->after_tags([&] {
+    read.set_value();
+    go_on.get_future().wait();
+  });
+  tag("first");
+  read.get_future().wait();
+  tag("second");
+  const std::vector<keyring::KeyTag> second{{"team", "second"}};
+  ASSERT_TRUE(run_until([&] { return audit.count(audit::Kind::kResult, "key.tag") == 2U; }));
+  // Time for it to be told, which it takes if it waits for nobody.
+  const Deadline deadline = Deadline::after(std::chrono::milliseconds(300));
+  run_until([&] { return ended == 1U || deadline.passed(); });
+  go_on.set_value();
+  ASSERT_TRUE(run_until([&] { return ended == 2U; }));
+  EXPECT_EQ(keyring->tags(key_id()).value(), second);
+  EXPECT_EQ(engine->key("default")->tags, second);
 }
 
 TEST_F(EngineKeyLifeTest, KeysAreFoundByWhatIsKnownOfThem) {

@@ -9,6 +9,7 @@
 #include "hsm/revision_floors.h"
 #include "hsm/ruled_vault.h"
 #include "tests/fakes/fake_dek_sink.h"
+#include "tests/integration/hsm/failing_token.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/sdf_faults.h"
 #include "tests/support/sdf_folder.h"
@@ -21,25 +22,16 @@ using keyring::KeySupport;
 using keyring::KeyUsage;
 using keyring::Protection;
 using keyring::VaultState;
+using tests::data_context;
 using tests::FailsWith;
 using tests::sdf_library_path;
 using tests::SdfFolder;
+using tests::soon;
 using tests::Succeeds;
 
 SdfFolder& folder() {
   static SdfFolder folder;
   return folder;
-}
-
-keyring::KeyContext data_context() {
-  keyring::KeyContext context;
-  context.purpose = keyring::Purpose::kEnvelopeData;
-  context.key_bytes = 32;
-  return context;
-}
-
-Deadline soon() {
-  return Deadline::after(std::chrono::seconds(60));
 }
 
 keyring::CmkParameters sm4_key() {
@@ -308,28 +300,13 @@ class SdfReturnFaultTest : public SdfTokenTest, public testing::WithParamInterfa
 // answers as it should, it is used again without a restart.
 TEST_P(SdfReturnFaultTest, NeverMakesGoodDataBadAndHealsWithTheDevice) {
   const auto begin = [&](const std::string& line) {
+  const auto another = sm4_key();
     start();
     ASSERT_THAT(unwrap(), Succeeds()) << line;
   };
   const auto use = [&](const std::string& line, bool anew) {
     if (anew) start();
-    const auto plain = unwrap();
-    if (plain) {
-      EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << line;
-    } else {
-      EXPECT_NE(plain.error().code(), Errc::kCorrupted) << line << plain.error().str();
-      EXPECT_NE(plain.error().code(), Errc::kInternal) << line << plain.error().str();
-    }
-    const auto wrapped = wrap();
-    if (!wrapped) {
-      EXPECT_NE(wrapped.error().code(), Errc::kCorrupted) << line << wrapped.error().str();
-    }
-    const auto created = vault_->create_cmk(sm4_key());
-    if (created) {
-      EXPECT_THAT(vault_->wrap(*created, keys_, soon()).at(0),
-                  testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
-          << line;
-    }
+    tests::use_while_it_fails(*vault_, {record_, keys_, presented_, another}, line);
     token_->health();
   };
   tests::with_every_fault(folder(), GetParam(), begin, use,

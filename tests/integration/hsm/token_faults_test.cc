@@ -11,7 +11,8 @@
 #include "hsm/ruled_vault.h"
 #include "hsm/token_setup.h"
 #include "tests/fakes/fake_dek_sink.h"
-#include "tests/support/fault_script_file.h"
+#include "tests/integration/hsm/failing_softhsm.h"
+#include "tests/integration/hsm/failing_token.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/softhsm.h"
 
@@ -19,34 +20,12 @@ namespace coffer::hsm {
 namespace {
 
 using keyring::VaultState;
+using tests::data_context;
 using tests::FailsWith;
+using tests::kFailingLabel;
+using tests::shared;
+using tests::soon;
 using tests::Succeeds;
-
-constexpr std::string_view kLabel = "faulty";
-
-// One token for all tests of this program.
-struct Shared {
-  Shared() : script(folder.path()) {
-    if (!folder.make_token(tests::softhsm_module_path(), kLabel)) std::abort();
-  }
-  tests::SoftHsmFolder folder;
-  tests::FaultScriptFile script;
-};
-Shared& shared() {
-  static Shared shared;
-  return shared;
-}
-
-keyring::KeyContext data_context() {
-  keyring::KeyContext context;
-  context.purpose = keyring::Purpose::kEnvelopeData;
-  context.key_bytes = 32;
-  return context;
-}
-
-Deadline soon() {
-  return Deadline::after(std::chrono::seconds(60));
-}
 
 class TokenFaultTest : public testing::Test {
  protected:
@@ -74,13 +53,15 @@ class TokenFaultTest : public testing::Test {
   void start() {
     vault_.reset();
     token_.reset();
-    auto link = shared().folder.link(tests::fault_module_path(), kLabel);
+    auto link = shared().folder.link(tests::fault_module_path(), kFailingLabel);
     token_ = std::make_unique<Pkcs11Token>(Pkcs11Token::Options{.link = std::move(link)});
     vault_ =
         std::make_unique<RuledVault>(RuledVault::Parts{*token_, *floors_, sink_, system_clock()});
   }
 
-  static void forget_pin_mark() { std::filesystem::remove(shared().folder.pin_mark(kLabel)); }
+  static void forget_pin_mark() {
+    std::filesystem::remove(shared().folder.pin_mark(kFailingLabel));
+  }
 
   Result<SecretBytes> unwrap() {
     return std::move(vault_->unwrap(record_, presented_, soon()).at(0));
@@ -133,6 +114,7 @@ constexpr unsigned long kValues[] = {CKR_SESSION_HANDLE_INVALID,
 // Whatever a token answers: nothing good is called bad, no wrong key comes out, and once it answers
 // as it should, it is used again without a restart.
 TEST_P(ReturnValueFaultTest, NeverMakesGoodDataBadAndHealsWithTheToken) {
+  const keyring::CmkParameters another{.alias = "other", .description = "", .id = {}};
   for (const bool every : {false, true}) {
     for (const auto value : kValues) {
       const auto line = fmt::format("{}{} return 0x{:x}\n", GetParam(), every ? "" : "@1", value);
@@ -142,24 +124,7 @@ TEST_P(ReturnValueFaultTest, NeverMakesGoodDataBadAndHealsWithTheToken) {
       // On a connection that is there, and on a new one.
       for (const bool anew : {false, true}) {
         if (anew) start();
-        const auto plain = unwrap();
-        if (plain) {
-          EXPECT_TRUE(equal_constant_time(plain->reveal(), keys_[0].key.reveal())) << line;
-        } else {
-          EXPECT_NE(plain.error().code(), Errc::kCorrupted) << line << plain.error().str();
-          EXPECT_NE(plain.error().code(), Errc::kInternal) << line << plain.error().str();
-        }
-        const auto wrapped = wrap();
-        if (!wrapped) {
-          EXPECT_NE(wrapped.error().code(), Errc::kCorrupted) << line << wrapped.error().str();
-        }
-        const auto created = vault_->create_cmk({.alias = "other", .description = "", .id = {}});
-        if (created) {
-          // Whatever was made can be used, or fails for what the token does now.
-          EXPECT_THAT(vault_->wrap(*created, keys_, soon()).at(0),
-                      testing::AnyOf(Succeeds(), testing::Not(FailsWith(Reason::kBlobInvalid))))
-              << line;
-        }
+        tests::use_while_it_fails(*vault_, {record_, keys_, presented_, another}, line);
         token_->health();
       }
       shared().script.clear();
@@ -300,12 +265,12 @@ class PinTest : public TokenFaultTest {
   void SetUp() override {
     TokenFaultTest::SetUp();
     if (IsSkipped()) return;
-    right_ = as_text(*read_file(shared().folder.pin_file(kLabel), 256));
+    right_ = as_text(*read_file(shared().folder.pin_file(kFailingLabel), 256));
     shared().script.set("pin-tries 3\n");
     shared().script.set_pin_tries_left(3);
   }
   void TearDown() override {
-    if (!right_.empty() && !shared().folder.write_pin(kLabel, right_)) FAIL();
+    if (!right_.empty() && !shared().folder.write_pin(kFailingLabel, right_)) FAIL();
     forget_pin_mark();
     TokenFaultTest::TearDown();
   }
@@ -316,7 +281,7 @@ class PinTest : public TokenFaultTest {
 
 TEST_F(PinTest, WrongPinIsTriedOnceWhateverIsAskedAndHoweverOftenItStarts) {
   const auto before = tries();
-  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, "not-the-pin"), Succeeds());
   for (int restart = 0; restart < 5; ++restart) {
     start();
     for (int i = 0; i < 3; ++i) {
@@ -327,17 +292,17 @@ TEST_F(PinTest, WrongPinIsTriedOnceWhateverIsAskedAndHoweverOftenItStarts) {
   EXPECT_EQ(tries() - before, 1);
 
   // Another credential is tried, once too; the right one heals.
-  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-it-either"), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, "not-it-either"), Succeeds());
   EXPECT_EQ(token_->health().state, VaultState::kPinRefused);
   EXPECT_EQ(token_->health().state, VaultState::kPinLocked);  // One try is left: never used.
   EXPECT_EQ(tries() - before, 2);
 }
 
 TEST_F(PinTest, RightPinAfterAWrongOneIsUsedWithoutARestart) {
-  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, "not-the-pin"), Succeeds());
   start();
   EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmPinIncorrect));
-  ASSERT_THAT(shared().folder.write_pin(kLabel, right_ + "\n"), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, right_ + "\n"), Succeeds());
   expect_well("right PIN");
 }
 
@@ -369,19 +334,19 @@ TEST_F(PinTest, PinThatWasLockedIsUsedOnceTheTokenIsResetToIt) {
 
 TEST_F(PinTest, MissingOrEmptyCredentialNeedsALogin) {
   for (const auto* content : {"", "\n"}) {
-    ASSERT_THAT(shared().folder.write_pin(kLabel, content), Succeeds());
+    ASSERT_THAT(shared().folder.write_pin(kFailingLabel, content), Succeeds());
     start();
     EXPECT_EQ(token_->health().state, VaultState::kLoginNeeded);
     EXPECT_THAT(unwrap(), FailsWith(Reason::kHsmLoginNeeded));
   }
-  std::filesystem::remove(shared().folder.pin_file(kLabel));
+  std::filesystem::remove(shared().folder.pin_file(kFailingLabel));
   start();
   EXPECT_EQ(token_->health().state, VaultState::kLoginNeeded);
 }
 
 // Not as if there were no PIN: a vault without one ends itself to be given another.
 TEST_F(PinTest, MarkThatCannotBeKeptTriesNoPinAndIsAFailureOfTheStore) {
-  const auto mark = shared().folder.pin_mark(kLabel);
+  const auto mark = shared().folder.pin_mark(kFailingLabel);
   const auto before = shared().script.logged("login good") + tries();
   ASSERT_THAT(write_file_durably(mark.string(), as_bytes("something else")), Succeeds());
   start();
@@ -401,10 +366,10 @@ TEST_F(PinTest, AttemptThatDiedWithItsProcessIsNotRepeatedWhenThePinWasWrong) {
   const auto before = tries();
   const auto wrong = *SecretBytes::copy_of(as_bytes("not-the-pin"));
   // What a process that was killed right after the token had judged leaves behind.
-  PinMark mark(shared().folder.pin_mark(kLabel).string());
+  PinMark mark(shared().folder.pin_mark(kFailingLabel).string());
   ASSERT_THAT(mark.note(wrong, PinMark::Verdict::kTried), Succeeds());
   shared().script.set_pin_tries_left(2);
-  ASSERT_THAT(shared().folder.write_pin(kLabel, "not-the-pin"), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, "not-the-pin"), Succeeds());
   start();
   EXPECT_EQ(token_->health().state, VaultState::kPinRefused);
   EXPECT_EQ(tries() - before, 0);
@@ -412,7 +377,7 @@ TEST_F(PinTest, AttemptThatDiedWithItsProcessIsNotRepeatedWhenThePinWasWrong) {
   // The same mark without a wrong PIN on the token: the attempt never reached it.
   const auto right = *SecretBytes::copy_of(as_bytes(right_));
   ASSERT_THAT(mark.note(right, PinMark::Verdict::kTried), Succeeds());
-  ASSERT_THAT(shared().folder.write_pin(kLabel, right_), Succeeds());
+  ASSERT_THAT(shared().folder.write_pin(kFailingLabel, right_), Succeeds());
   shared().script.set_pin_tries_left(3);
   expect_well("attempt that never reached the token");
 }

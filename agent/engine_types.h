@@ -131,13 +131,13 @@ struct KeyInfo {
 
 struct ProviderInfo {
   std::string name;   // "local"
-  std::string kind;   // "pkcs11", "development"
+  std::string kind;   // keyring::vault_maker_name(); "unknown" until it was up once.
   std::string state;  // "up", "down", "login-needed"
   std::string detail;
   std::optional<Error> last_error;
   std::chrono::microseconds latency{0};
   std::uint64_t failures = 0;
-  std::vector<std::string> algorithms;
+  std::vector<std::string> algorithms;  // Of which it makes keys; as it was last up.
   std::string token_kind;
   std::uint32_t priority = 0;
 };

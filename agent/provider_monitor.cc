@@ -44,6 +44,16 @@ Reason reason_of(keyring::VaultState state) {
   return Reason::kHsmFailed;
 }
 
+// Their names, each once: a key of one may be for several uses.
+std::vector<std::string> algorithms_of(const std::vector<keyring::KeySupport>& supports) {
+  std::vector<std::string> names;
+  for (const auto& kind : supports) {
+    std::string name(keyring::key_algorithm_name(kind.algorithm));
+    if (std::ranges::find(names, name) == names.end()) names.push_back(std::move(name));
+  }
+  return names;
+}
+
 }  // namespace
 
 ProviderMonitor::ProviderMonitor(Options options, const Clock& clock)
@@ -52,7 +62,7 @@ ProviderMonitor::ProviderMonitor(Options options, const Clock& clock)
       backoff_(options_.retry_min),
       next_(clock.steady()) {
   info_.name = options_.name;
-  info_.kind = "pkcs11";
+  info_.kind = "unknown";
   info_.state = "down";
   info_.detail = "not asked yet";
 }
@@ -70,8 +80,12 @@ bool ProviderMonitor::take(const keyring::VaultHealth& health) {
   info_.detail = health.detail;
   info_.latency = health.latency;
   info_.failures = health.failures;
-  info_.token_kind = std::string(keyring::token_kind_name(health.kind));
-  info_.algorithms = {std::string(keyring::kek_profile_name(health.profile))};
+  // Of one that is away, what it was known to be.
+  if (health.maker) info_.kind = std::string(keyring::vault_maker_name(*health.maker));
+  if (up()) {
+    info_.token_kind = std::string(keyring::token_kind_name(health.kind));
+    info_.algorithms = algorithms_of(health.supports);
+  }
   if (up()) {
     info_.last_error.reset();
     backoff_ = options_.retry_min;

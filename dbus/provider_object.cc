@@ -74,7 +74,7 @@ const sd_bus_vtable kVtable[] = {
     SD_BUS_METHOD_WITH_ARGS("Test", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job),
                             &on_call<&on_test>, kAnyone),
     SD_BUS_PROPERTY("Name", "s", kGetter<&ProviderInfo::name>, 0, kConst),
-    SD_BUS_PROPERTY("Kind", "s", kGetter<&ProviderInfo::kind>, 0, kConst),
+    SD_BUS_PROPERTY("Kind", "s", kGetter<&ProviderInfo::kind>, 0, kChanges),
     SD_BUS_PROPERTY("State", "s", kGetter<&ProviderInfo::state>, 0, kChanges),
     SD_BUS_PROPERTY("Detail", "s", kGetter<&ProviderInfo::detail>, 0, kChanges),
     SD_BUS_PROPERTY("LastError", "(ss)", kGetter<&ProviderInfo::last_error>, 0, kChanges),

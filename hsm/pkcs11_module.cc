@@ -109,6 +109,13 @@ CK_RV Pkcs11Module::list_mechanisms(CK_SLOT_ID slot, std::set<CK_MECHANISM_TYPE>
   return CKR_OK;
 }
 
+bool Pkcs11Module::is_of_tpm() const {
+  CK_INFO info{};
+  if (call(&CK_FUNCTION_LIST::C_GetInfo, &info) != CKR_OK) return false;
+  return unpadded(info.manufacturerID) == "tpm2-software.github.io" ||
+         unpadded(info.libraryDescription).starts_with("TPM2.0");
+}
+
 CK_RV Pkcs11Module::read_token(CK_SLOT_ID slot, TokenSlot& out) const {
   CK_SLOT_INFO slot_info{};
   CK_RV rv = call(&CK_FUNCTION_LIST::C_GetSlotInfo, slot, &slot_info);

@@ -72,6 +72,9 @@ class Pkcs11Module {
   // What the token in `slot` can do.
   CK_RV list_mechanisms(CK_SLOT_ID slot, std::set<CK_MECHANISM_TYPE>& out) const;
 
+  // Whether it says of itself that it is tpm2-pkcs11. One that does not say what it is, is not.
+  bool is_of_tpm() const;
+
   // All slots, with or without a token.
   CK_RV list_slots(std::vector<CK_SLOT_ID>& out) const;
 

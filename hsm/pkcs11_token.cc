@@ -418,6 +418,7 @@ keyring::VaultHealth Pkcs11Token::health() {
   out.token_serial = facts->token.identity.serial;
   out.root_id = facts->root_id;
   out.kind = facts->token.hardware ? keyring::TokenKind::kHardware : keyring::TokenKind::kSoftware;
+  out.maker = facts->is_tpm ? keyring::VaultMaker::kTpm2 : keyring::VaultMaker::kPkcs11;
   const auto profile = profile_of(*facts);
   if (profile) {
     out.profile = *profile;

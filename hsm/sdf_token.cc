@@ -232,6 +232,7 @@ keyring::VaultHealth SdfToken::health() {
   keyring::VaultHealth out;
   out.kind = options_.kind;
   out.profile = KekProfile::kSm4CbcHmac;
+  out.maker = keyring::VaultMaker::kSdf;
   const auto device = link_.probe([&](SdfSession& session) {
     SdfSession::Block text{};
     SdfSession::Block coded{};

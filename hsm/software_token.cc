@@ -144,6 +144,7 @@ class SoftwareToken final : public VaultToken {
     health.root_id = root_id_;
     health.kind = keyring::TokenKind::kSoftware;
     health.profile = profile_;
+    health.maker = keyring::VaultMaker::kDevelopment;
     return health;
   }
 

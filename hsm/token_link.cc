@@ -231,6 +231,7 @@ Result<void> TokenLink::read_facts(const TokenSlot& token) {
 
   Facts facts;
   facts.token = token;
+  facts.is_tpm = module_->is_of_tpm();
   if (const CK_RV rv = module_->list_mechanisms(token.slot, facts.mechanisms); rv != CKR_OK)
     return fail_return(rv, "list the token's mechanisms");
   const ObjectAccess access{*module_, pool_->owner(), objects_};

@@ -57,6 +57,7 @@ class TokenLink {
     TokenKeys keys;
     std::string root_id;
     std::set<CK_MECHANISM_TYPE> mechanisms;
+    bool is_tpm = false;  // The module is tpm2-pkcs11.
     // Encrypts in probes: a session key, or the root key of RootForm::kEncrypts.
     CK_OBJECT_HANDLE probe_key = CK_INVALID_HANDLE;
   };

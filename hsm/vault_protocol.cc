@@ -513,6 +513,7 @@ Bytes encode_health(const keyring::VaultHealth& health) {
     out.u8(static_cast<std::uint8_t>(kind.algorithm)).u8(static_cast<std::uint8_t>(kind.usage));
     out.u8(static_cast<std::uint8_t>(kind.protection));
   }
+  out.u8(health.maker ? static_cast<std::uint8_t>(*health.maker) : 0);
   return out.take();
 }
 
@@ -571,6 +572,9 @@ Result<keyring::VaultHealth> decode_health(ByteView body) {
     kind.usage = read_enum<keyring::KeyUsage>(in, 3);
     kind.protection = read_enum<keyring::Protection>(in, 3);
   }
+  const std::uint8_t maker = in.u8();
+  if (maker > static_cast<std::uint8_t>(keyring::VaultMaker::kDevelopment)) in.reject();
+  if (maker != 0) out.maker = static_cast<keyring::VaultMaker>(maker);
   if (const auto end = finish(in, "the vault's health"); !end) return tl::unexpected(end.error());
   return out;
 }

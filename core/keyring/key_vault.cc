@@ -42,6 +42,20 @@ std::string_view vault_state_name(VaultState state) noexcept {
   return "failed";
 }
 
+std::string_view vault_maker_name(VaultMaker maker) noexcept {
+  switch (maker) {
+    case VaultMaker::kPkcs11:
+      return "pkcs11";
+    case VaultMaker::kTpm2:
+      return "tpm2";
+    case VaultMaker::kSdf:
+      return "sdf";
+    case VaultMaker::kDevelopment:
+      return "development";
+  }
+  return "pkcs11";
+}
+
 std::string_view sign_scheme_name(SignScheme scheme) noexcept {
   switch (scheme) {
     case SignScheme::kRsaPssSha256:

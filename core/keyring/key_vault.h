@@ -119,6 +119,10 @@ enum class VaultState : std::uint8_t {
 };
 std::string_view vault_state_name(VaultState state) noexcept;  // "up", "absent", "login-needed", …
 
+// What keeps the root key, and how it is spoken to.
+enum class VaultMaker : std::uint8_t { kPkcs11 = 1, kTpm2 = 2, kSdf = 3, kDevelopment = 4 };
+std::string_view vault_maker_name(VaultMaker maker) noexcept;  // "pkcs11", "tpm2", "sdf", …
+
 struct VaultHealth {
   VaultState state = VaultState::kAbsent;
   std::string detail;  // One sentence for an operator.
@@ -128,6 +132,7 @@ struct VaultHealth {
   TokenKind kind = TokenKind::kSoftware;
   KekProfile profile = KekProfile::kAesGcm;  // Of a new AES key.
   std::vector<KeySupport> supports;          // Ascending, each once.
+  std::optional<VaultMaker> maker{};         // None: it was never asked with success.
   std::chrono::microseconds latency{0};      // Of the probe just made.
   std::uint64_t failures = 0;                // Since start.
 };

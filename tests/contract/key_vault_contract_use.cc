@@ -293,6 +293,7 @@ TEST_P(KeyVaultContract, HealthSaysThatItIsUpAndWhichRootKeyItHas) {
   EXPECT_FALSE(health.root_id.empty());
   EXPECT_EQ(health.root_id, record->root_id);
   EXPECT_EQ(health.kind, record->token_kind);
+  EXPECT_TRUE(health.maker) << "what it is";
   // What a token wraps by itself; rooted keys have their own.
   if (record->protection == keyring::Protection::kWrapped) {
     EXPECT_EQ(health.profile, record->current().profile);

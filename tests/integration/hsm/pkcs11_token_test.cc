@@ -41,6 +41,7 @@ TEST_F(Pkcs11TokenTest, TokenMadeBySetupIsUpAndSaysWhatItIs) {
   EXPECT_EQ(health.token_label, "coffer test");
   EXPECT_EQ(health.root_id, root_id_);
   EXPECT_EQ(health.kind, keyring::TokenKind::kSoftware);
+  EXPECT_EQ(health.maker, keyring::VaultMaker::kPkcs11);
   EXPECT_EQ(health.profile, keyring::KekProfile::kAesGcm);
 }
 

@@ -99,6 +99,7 @@ TEST_F(SdfTokenTest, HealthSaysWhichDeviceItIsAndThatNobodyClaimsItIsHardware) {
   EXPECT_EQ(health.token_label, "Coffer tests SDF-TEST");
   EXPECT_EQ(health.token_serial, "2026112200100001");
   EXPECT_EQ(health.kind, keyring::TokenKind::kSoftware);
+  EXPECT_EQ(health.maker, keyring::VaultMaker::kSdf);
   EXPECT_EQ(health.profile, keyring::KekProfile::kSm4CbcHmac);
   EXPECT_EQ(health.detail, "the device answers");
   EXPECT_TRUE(health.root_id.starts_with("sdf-"));
@@ -299,8 +300,8 @@ class SdfReturnFaultTest : public SdfTokenTest, public testing::WithParamInterfa
 // Whatever a device answers: nothing good is called bad, no wrong key comes out, and once it
 // answers as it should, it is used again without a restart.
 TEST_P(SdfReturnFaultTest, NeverMakesGoodDataBadAndHealsWithTheDevice) {
-  const auto begin = [&](const std::string& line) {
   const auto another = sm4_key();
+  const auto begin = [&](const std::string& line) {
     start();
     ASSERT_THAT(unwrap(), Succeeds()) << line;
   };

@@ -62,6 +62,7 @@ TEST_F(TpmTokenTest, KeysOfItsOwnToolAreFoundAndSafe) {
   EXPECT_EQ(health.state, keyring::VaultState::kUp) << health.detail;
   EXPECT_EQ(health.root_id, keys->root_id);
   EXPECT_EQ(health.profile, keyring::KekProfile::kAesCbcHmac);
+  EXPECT_EQ(health.maker, keyring::VaultMaker::kTpm2);
 }
 
 // It says that it is hardware; Coffer does not say so after it.

@@ -55,6 +55,35 @@ class ProviderMonitorTest : public ::testing::Test {
                           clock};
 };
 
+TEST_F(ProviderMonitorTest, SaysWhatItIsAndWhichKeysItMakes) {
+  EXPECT_EQ(monitor.info().kind, "unknown");
+  monitor.take(health(VaultState::kAbsent));
+  EXPECT_EQ(monitor.info().kind, "unknown");
+  using keyring::VaultMaker;
+  for (const auto& [maker, name] :
+       std::vector<std::pair<VaultMaker, std::string>>{{VaultMaker::kPkcs11, "pkcs11"},
+                                                       {VaultMaker::kTpm2, "tpm2"},
+                                                       {VaultMaker::kSdf, "sdf"},
+                                                       {VaultMaker::kDevelopment, "development"}}) {
+    auto up = health(VaultState::kUp);
+    up.maker = maker;
+    monitor.take(up);
+    EXPECT_EQ(monitor.info().kind, name);
+  }
+  auto up = health(VaultState::kUp);
+  up.supports = {
+      {},
+      {keyring::KeyAlgorithm::kSm2, keyring::KeyUsage::kAsymmetricDecrypt,
+       keyring::Protection::kRooted},
+      {keyring::KeyAlgorithm::kSm2, keyring::KeyUsage::kSignVerify, keyring::Protection::kRooted}};
+  monitor.take(up);
+  const std::vector<std::string> both{"AES-256", "SM2"};
+  EXPECT_EQ(monitor.info().algorithms, both);
+  monitor.take(health(VaultState::kAbsent));
+  EXPECT_EQ(monitor.info().algorithms, both) << "as it was";
+  EXPECT_EQ(monitor.info().kind, "development");
+}
+
 TEST_F(ProviderMonitorTest, BacksOffWhileTheTokenIsAwayAndSaysWhenItIsBack) {
   EXPECT_EQ(wait(), milliseconds(0));
   EXPECT_FALSE(monitor.begin_probe()) << "one at a time";

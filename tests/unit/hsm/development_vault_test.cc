@@ -94,6 +94,7 @@ TEST_F(DevelopmentVaultTest, ItSaysWhatItIsInHealthAndOnStandardError) {
   EXPECT_NE(said.find("DEVELOPMENT VAULT - KEYS ARE NOT PROTECTED"), std::string::npos) << said;
   EXPECT_EQ(vault->health().token_label, "DEVELOPMENT VAULT - KEYS ARE NOT PROTECTED");
   EXPECT_EQ(vault->health().kind, keyring::TokenKind::kSoftware);
+  EXPECT_EQ(vault->health().maker, keyring::VaultMaker::kDevelopment);
 }
 
 TEST_F(DevelopmentVaultTest, ItDoesNotClaimAProtectionItCannotGive) {

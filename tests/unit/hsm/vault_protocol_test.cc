@@ -279,6 +279,14 @@ TEST(VaultProtocolTest, HealthComesBack) {
   EXPECT_EQ(taken->supports, health.supports);
   EXPECT_EQ(taken->latency.count(), 1234);
   EXPECT_EQ(taken->failures, 7U);
+  EXPECT_EQ(taken->maker, std::nullopt);
+  for (int maker = 1; maker <= 4; ++maker) {
+    health.maker = static_cast<keyring::VaultMaker>(maker);
+    EXPECT_EQ(decode_health(encode_health(health))->maker, health.maker);
+  }
+  auto unknown = encode_health(health);
+  unknown.back() = std::byte{5};
+  EXPECT_THAT(decode_health(unknown), FailsWith(Reason::kMessageInvalid));
 }
 
 TEST(SetupProtocolTest, RequestAndAnswerComeBack) {

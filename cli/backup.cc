@@ -50,7 +50,14 @@ int backup(Options& options, Invocation& invocation) {
                     "opens.\n";
   invocation.err << made->resident.lines("warning: no backup brings back ")
                  << made->damaged.lines("warning: the backup holds a record that does not open: ");
-  return made->damaged.empty() ? kExitOk : kExitLost;
+  const bool lacks_device_keys = manifest.root_id.starts_with("sdf-") &&
+                                 manifest.find(hsm::BackupManifest::kSdfKeys) == nullptr;
+  if (lacks_device_keys) {
+    invocation.err << "warning: the keys are under an SDF device's, and "
+                   << options.places.vault_state() << "/" << hsm::BackupManifest::kSdfKeys
+                   << " is not there: without that file this backup restores nothing\n";
+  }
+  return made->damaged.empty() && !lacks_device_keys ? kExitOk : kExitLost;
 }
 
 }  // namespace

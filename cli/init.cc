@@ -245,6 +245,7 @@ Result<void> prepare_restore(HostSetup& setup, const hsm::HostRestore& restore, 
   out << "backup           of " << manifest.keys << (manifest.keys == 1 ? " key" : " keys")
       << ", root key " << manifest.root_id << "\n"
       << "host id          " << manifest.host.str() << "\n";
+  if (const auto device = restore.put_device_keys(); !device) return device;
   setup.before_token_counts(
       [&restore](const std::string& staging) { return restore.put_floors(staging); });
   if (!token_there) return {};

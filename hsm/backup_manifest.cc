@@ -17,8 +17,9 @@ constexpr std::string_view kFirstLine = "coffer-backup 1";
 constexpr std::size_t kRootIdBytesMax = 64;
 constexpr std::uint64_t kSecondsMax = 253'402'300'799;  // The end of the year 9999.
 constexpr std::uint64_t kNumberMax = std::uint64_t{1} << 62U;
-constexpr std::array<std::string_view, 3> kNames{BackupManifest::kFloors, BackupManifest::kKeys,
-                                                 BackupManifest::kRegistry};
+constexpr std::array<std::string_view, 4> kNames{BackupManifest::kFloors, BackupManifest::kKeys,
+                                                 BackupManifest::kRegistry,
+                                                 BackupManifest::kSdfKeys};
 
 std::optional<std::uint64_t> number(std::string_view text, std::uint64_t most) {
   std::uint64_t value = 0;
@@ -111,7 +112,8 @@ Result<BackupManifest> parse_lines(Lines& lines) {
   out.keys = *count;
 
   while (lines.next_is("file")) {
-    const auto text = lines.take("file");
+    const auto text = lines.take("file");  // Cut off, it has no end.
+    if (!text) return tl::unexpected(text.error());
     auto file = parse_file(lines, *text);
     if (!file) return tl::unexpected(file.error());
     if (!out.files.empty() && out.files.back().name >= file->name)

@@ -18,7 +18,7 @@ namespace coffer::hsm {
 // write the manifest too: records are protected by their seals, not by it.
 struct BackupManifest {
   struct File {
-    std::string name;  // One of kFloors, kRegistry, kKeys.
+    std::string name;  // One of kFloors, kRegistry, kKeys, kSdfKeys.
     std::uint64_t size_bytes = 0;
     crypto::Sha256Digest digest{};
 
@@ -27,6 +27,7 @@ struct BackupManifest {
   static constexpr std::string_view kFloors = "floors.db";
   static constexpr std::string_view kRegistry = "registry.db";
   static constexpr std::string_view kKeys = "keyring.db";
+  static constexpr std::string_view kSdfKeys = "sdf-keys";
   static constexpr std::size_t kTextBytesMax = 4096;
 
   HostId host;

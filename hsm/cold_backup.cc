@@ -40,6 +40,7 @@ struct Source {
   std::string path;
   RunAs owner;
   bool required = false;
+  bool is_database = true;  // Else a file that is written once, and never changed.
 };
 
 constexpr std::size_t kRootsMax = 16;
@@ -178,8 +179,17 @@ Result<Census> count_keys(const std::string& path) {
   return census;
 }
 
+Result<void> copy_file(const Source& source, const std::string& path, int to) {
+  const auto fd = open_to_read(path);
+  if (!fd) return tl::unexpected(fd.error());
+  const auto passed = pass_through(source.name, fd->get(), to);
+  if (!passed) return tl::unexpected(passed.error());
+  return {};
+}
+
 // As its owner: a consistent copy goes to `to`. Of the keys, what the copy holds goes to `tell`.
 Result<void> copy_as_owner(const Source& source, int to, int tell) {
+  if (!source.is_database) return copy_file(source, source.path, to);
   const auto folder = TemporaryFolder::make();
   if (!folder) return tl::unexpected(folder.error());
   const auto copy = folder->path() + "/" + std::string(source.name);
@@ -193,11 +203,7 @@ Result<void> copy_as_owner(const Source& source, int to, int tell) {
     census->resident.write(text);
     if (const auto told = write_exactly_at(tell, text.view(), 0); !told) return told;
   }
-  const auto fd = open_to_read(copy);
-  if (!fd) return tl::unexpected(fd.error());
-  const auto passed = pass_through(source.name, fd->get(), to);
-  if (!passed) return tl::unexpected(passed.error());
-  return {};
+  return copy_file(source, copy, to);
 }
 
 Result<Census> read_census(int fd) {
@@ -240,7 +246,7 @@ Result<void> begin_folder(const std::string& partial) {
     const auto name = entry.path().filename().string();
     const bool ours = name == kManifest || name == std::string(kManifest) + ".new" ||
                       name == BackupManifest::kFloors || name == BackupManifest::kKeys ||
-                      name == BackupManifest::kRegistry;
+                      name == BackupManifest::kRegistry || name == BackupManifest::kSdfKeys;
     if (ours) continue;
     std::string text = partial;
     text.append(" holds ").append(name).append(", no backup's file");
@@ -255,8 +261,11 @@ Result<Backup> fill(const HostPlaces& places, const HostId& host, const std::str
                     const std::function<void(std::string_view)>& after) {
   const auto agent = places.agent_state() + "/";
   // In this order: cold_backup.h says why.
-  const std::array<Source, 3> sources{
-      {{BackupManifest::kFloors, places.vault_state() + "/floors.db", places.vault_user},
+  const auto vault = places.vault_state() + "/";
+  const std::array<Source, 4> sources{
+      {{BackupManifest::kSdfKeys, vault + std::string(BackupManifest::kSdfKeys), places.vault_user,
+        false, false},
+       {BackupManifest::kFloors, vault + "floors.db", places.vault_user},
        {BackupManifest::kRegistry, agent + "registry.db", places.agent_user},
        {BackupManifest::kKeys, agent + "keyring.db", places.agent_user, true}}};
   const auto tell = make_memfd("coffer-census", 0);

@@ -13,7 +13,9 @@
 namespace coffer::hsm {
 
 // A cold backup: a folder with what a host needs, beside its recovery shares, to open all its
-// volumes with another token (docs/formats/backup.md). No key is in it that opens without them.
+// volumes with another token (docs/formats/backup.md). No key is in it that opens without them. Of
+// an SDF device, which has no shares, it holds what the device has wrapped
+// (docs/formats/sdf-keys.md) and opens on that device, or one with the same key encryption key.
 //
 // A record that is malformed, or under another root key than most, keeps no other from being
 // copied: it is copied with them, and named. So are keys that no backup brings back, as they were

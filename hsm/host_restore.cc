@@ -22,6 +22,7 @@
 #include "hsm/cold_backup.h"
 #include "hsm/revision_floors.h"
 #include "hsm/setup_launcher.h"
+#include "hsm/vault_config.h"
 
 namespace coffer::hsm {
 namespace fs = std::filesystem;
@@ -121,6 +122,48 @@ Result<void> HostRestore::require_root(const std::string& root_id) const {
   if (root_id == manifest_.root_id) return {};
   return fail(Reason::kNameTaken, "the token holds the root key " + printable(root_id, 64) +
                                       ", the keys of the backup are under " + manifest_.root_id);
+}
+
+Result<void> HostRestore::put_device_keys() const {
+  const auto* file = manifest_.find(BackupManifest::kSdfKeys);
+  if (file == nullptr) return {};
+  std::error_code error;
+  std::optional<VaultConfig> config;
+  if (fs::exists(places_.config(), error)) {
+    auto read = VaultConfig::read(places_.config());
+    if (!read) return tl::unexpected(read.error());
+    config = std::move(*read);
+  }
+  const auto state = places_.vault_state();
+  if (!config || config->sdf_library.empty() || config->state_folder != state)
+    return fail(Reason::kUnsupported,
+                "the backup is of an SDF device, which has no recovery "
+                "shares: connect the device, or one with the same key "
+                "encryption key, and write " +
+                    places_.config() + " for it first, with the state " + state);
+  const auto own = read_file(state + "/" + file->name, VaultConfig::kTextBytesMax);
+  const auto kept = read_file(folder_ + "/" + file->name, VaultConfig::kTextBytesMax);
+  if (own && kept && *own == *kept) return {};
+  if (fs::exists(fs::symlink_status(state, error)))
+    return fail(Reason::kNameTaken, state +
+                                        " is there, and not with the keys of the backup's "
+                                        "device: put it aside first");
+  const auto folder = places_.staging();
+  fs::remove_all(folder, error);
+  fs::create_directories(fs::path(folder).parent_path(), error);
+  if (::mkdir(folder.c_str(), 0700) != 0) return fail_errno(errno, "make folder " + folder);
+  const auto path = folder + "/" + file->name;
+  auto done = take_from_backup(folder_, *file, path);
+  if (done) done = places_.vault_user.change_owner(path);
+  if (done) done = put_floors(folder);
+  if (done) done = places_.vault_user.change_owner(folder);
+  if (done) done = sync_folder(folder);
+  if (!done) return done;
+  if (::rename(folder.c_str(), state.c_str()) != 0)
+    return fail_errno(errno, "put " + state + " in place");
+  if (auto synced = sync_folder(fs::path(state).parent_path().string()); !synced) return synced;
+  after("device-keys");
+  return {};
 }
 
 Result<void> HostRestore::require_floors() const {

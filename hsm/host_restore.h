@@ -44,6 +44,11 @@ class HostRestore {
   //                being restored.
   //   kWrongHost   it is another host than the backup's.
   Result<void> require_room() const;
+  // Of a backup with the keys of an SDF device: they, and the floors, become the vault's state if
+  // that is not there. Nothing for others.
+  //   kUnsupported   the host's vault is not configured to use such a device.
+  //   kNameTaken     the vault has other state; where.
+  Result<void> put_device_keys() const;
   // Where the token was there before this restore was begun: its vault was shown all that the
   // backup's was, as one is that lost none of its state.   kNameTaken: it was not, and would take
   // keys that the backup's refuses.

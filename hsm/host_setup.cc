@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <utility>
 
 #include "core/audit/journal.h"
@@ -494,22 +495,33 @@ Result<bool> HostSetup::first_key_there() {
   return there;
 }
 
+// An SDF device does not.
+bool HostSetup::asks_for_pin() const {
+  const auto config = VaultConfig::read(places_.config());
+  return !config || config->sdf_library.empty();
+}
+
 Result<void> HostSetup::as_agent(const std::string& folder, const SecretBytes& pin,
                                  std::chrono::seconds time_max,
                                  const std::function<Result<void>(const Agent&)>& work) {
   const auto host = ensure_host_id();
   if (!host) return tl::unexpected(host.error());
   SecretBytes read;
-  if (pin.empty()) {
-    auto from_credential = read_pin();
-    if (!from_credential) return tl::unexpected(from_credential.error());
-    read = std::move(*from_credential);
+  std::optional<LockedFile> file;
+  if (asks_for_pin()) {
+    if (pin.empty()) {
+      auto from_credential = read_pin();
+      if (!from_credential) return tl::unexpected(from_credential.error());
+      read = std::move(*from_credential);
+    }
+    auto made = LockedFile::make(pin.empty() ? read : pin);
+    if (!made) return tl::unexpected(made.error());
+    file.emplace(std::move(*made));
   }
-  const auto file = LockedFile::make(pin.empty() ? read : pin);
-  if (!file) return tl::unexpected(file.error());
-  auto vault = start_program({places_.vault_program, "--config", places_.config(), "--pin-file",
-                              "/proc/self/fd/3", "--connection"},
-                             places_.vault_user, file->fd());
+  std::vector<std::string> words{places_.vault_program, "--config", places_.config(),
+                                 "--connection"};
+  if (file) words.insert(words.end(), {"--pin-file", "/proc/self/fd/3"});
+  auto vault = start_program(words, places_.vault_user, file ? file->fd() : -1);
   if (!vault) return tl::unexpected(vault.error());
   auto socket = vault->take_socket();
   const auto worked = run_as(

@@ -130,7 +130,8 @@ class HostSetup {
     HostId host;
   };
   // Runs `work` in a child, as the agent's user, over the store and the journal in `folder`, which
-  // it makes where they are not there. `pin` is empty to take it from the credential.
+  // it makes where they are not there. `pin` is empty to take it from the credential; an SDF device
+  // has none.
   Result<void> as_agent(const std::string& folder, const SecretBytes& pin,
                         std::chrono::seconds time_max,
                         const std::function<Result<void>(const Agent&)>& work);
@@ -152,6 +153,7 @@ class HostSetup {
   Result<SecretBytes> read_pin() const;
 
  private:
+  bool asks_for_pin() const;
   Result<std::string> ask_agent(const std::string& setting) const;
   Result<void> point_agent() const;
   Result<void> begin_staging() const;

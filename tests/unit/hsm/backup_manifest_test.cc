@@ -20,8 +20,8 @@ BackupManifest sample() {
   out.keys = 9;
   crypto::Sha256Digest digest{};
   digest.fill(std::byte{0xAA});
-  for (const auto name :
-       {BackupManifest::kFloors, BackupManifest::kKeys, BackupManifest::kRegistry})
+  for (const auto name : {BackupManifest::kFloors, BackupManifest::kKeys, BackupManifest::kRegistry,
+                          BackupManifest::kSdfKeys})
     out.files.push_back({std::string(name), 8192, digest});
   return out;
 }

@@ -20,7 +20,7 @@ Result<void> require_bound(const keyring::Keyring& keyring, const CmkId& id,
   const auto next = keyring.bindings(id, right_before(resource), 1);
   if (!next) return tl::unexpected(next.error());
   if (!next->empty() && next->front() == resource) return {};
-  return fail(Reason::kInvalidArgs,
+  return fail(Reason::kNoSuchBinding,
               printable(resource, keyring::kResourceBytesMax) + " is not bound to key " + id.str());
 }
 
@@ -33,11 +33,15 @@ void HostEngine::set_key_bound(const CmkId& id, const std::string& resource, boo
     record_refusal(operation, id.str(), good.error(), caller);
     return done(good);
   }
+  const KeyCall call{operation, {id}, caller};
   run_for_caller(
-      {operation, {id}, caller},
-      [this, id, resource, bound, actor = actor_of(caller)]() -> Result<void> {
+      call,
+      [this, id, resource, bound, call, actor = actor_of(caller)]() -> Result<void> {
         if (bound) return parts_.keyring.bind(id, resource, actor);
-        if (auto there = require_bound(parts_.keyring, id, resource); !there) return there;
+        if (auto there = require_bound(parts_.keyring, id, resource); !there) {
+          record_refused(call, there.error());
+          return there;
+        }
         return parts_.keyring.unbind(id, resource, actor);
       },
       [done](const Result<void>& changed) { done(changed); });

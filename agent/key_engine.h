@@ -73,7 +73,8 @@ class KeyEngine {
                             const Caller& caller, Done<void> done) = 0;
 
   // What uses a key beside volumes.
-  //   kInvalidArgs   as require_callers_resource(); or it is to be unbound and was not bound.
+  //   kInvalidArgs   as require_callers_resource().
+  //   kNoSuchBinding   it is to be unbound and was not bound; that is recorded.
   //   kLimitsExceeded; kKeyDisabled, …   only an enabled key is bound.
   virtual void set_key_bound(const CmkId& id, const std::string& resource, bool bound,
                              const Caller& caller, Done<void> done) = 0;

@@ -38,6 +38,7 @@ std::string_view what_to_do(Reason reason) {
     case Reason::kThresholdNotMet:
       return "`coffer key enable KEY` makes those usable again that the text calls disabled.";
     case Reason::kKeyBound:
+    case Reason::kNoSuchBinding:
       return "`coffer key show KEY` tells what uses it.";
     case Reason::kKeyArchived:
       return "`coffer key unarchive KEY` lets it wrap again.";

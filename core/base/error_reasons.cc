@@ -63,6 +63,8 @@ constexpr auto kReasons = std::to_array<ReasonInfo>({
         "No job has this number, or it ended more than a minute ago."),
     row(Reason::kNoSuchKey, Errc::kNotFound, "NoSuchKey", Retryable::kNo,
         "No key has this id or alias."),
+    row(Reason::kNoSuchBinding, Errc::kNotFound, "NoSuchBinding", Retryable::kNo,
+        "The resource is not bound to the key."),
     row(Reason::kNoSuchFile, Errc::kNotFound, "NoSuchFile", Retryable::kNo,
         "A file or folder that is needed does not exist."),
     row(Reason::kAmbiguousVolume, Errc::kInvalidArgument, "AmbiguousVolume", Retryable::kNo,

@@ -41,6 +41,7 @@ enum class Reason : std::uint16_t {
   kNoSuchVolume,
   kNoSuchJob,
   kNoSuchKey,
+  kNoSuchBinding,
   kNoSuchFile,
   kAmbiguousVolume,
   // Volume state.

@@ -266,7 +266,7 @@ void SimEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>
 void SimEngine::set_key_bound(const CmkId& id, const std::string& resource, bool bound,
                               const agent::Caller& caller, Done<void> done) {
   if (!next_failure_ && !bound && !bindings_[id].contains(resource))
-    return done(fail(Reason::kInvalidArgs, resource + " is not bound to it"));
+    return done(fail(Reason::kNoSuchBinding, resource + " is not bound to it"));
   edit_key(id, (bound ? "key.bind " : "key.unbind ") + resource, caller, done,
            [this, id, resource, bound](KeyInfo&) {
              if (bound) {

@@ -172,7 +172,10 @@ TEST_F(KeyCommandsTest, ResourcesAreBoundShownAndUnbound) {
   EXPECT_EQ(shown("default").at("Resources").as_array().size(), 1U);
   EXPECT_EQ(coffer({"key", "bind", "default", "volume:x"}).status, 64);
   EXPECT_EQ(coffer({"key", "unbind", "default", "backup:nightly"}).status, 0);
-  EXPECT_EQ(coffer({"key", "unbind", "default", "backup:nightly"}).status, 64);
+  const auto gone = coffer({"key", "unbind", "default", "backup:nightly"});
+  EXPECT_EQ(gone.status, 66);
+  EXPECT_THAT(gone.err, HasSubstr("NoSuchBinding"));
+  EXPECT_THAT(gone.err, HasSubstr("`coffer key show KEY`"));
   EXPECT_THAT(coffer({"key", "show", "default"}).out, testing::Not(HasSubstr("RESOURCE")));
 }
 

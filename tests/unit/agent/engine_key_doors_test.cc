@@ -49,7 +49,10 @@ TEST_F(EngineKeyDoorsTest, AResourceHoldsItsKeyUntilItIsUnbound) {
 TEST_F(EngineKeyDoorsTest, WhatIsNotBoundIsNotUnbound) {
   for (const auto* near : {"backup:nightl", "backup:nightly!", "backup:nightlz", "backup:nightl~"})
     ASSERT_THAT(set_bound(near, true), Succeeds());
-  EXPECT_THAT(set_bound("backup:nightly", false), FailsWith(Reason::kInvalidArgs));
+  EXPECT_THAT(set_bound("backup:nightly", false), FailsWith(Reason::kNoSuchBinding));
+  EXPECT_EQ(audit.events().back().kind, audit::Kind::kRefused);
+  EXPECT_EQ(audit.events().back().operation, "key.unbind");
+  EXPECT_EQ(audit.events().back().cmk, key_id());
   EXPECT_EQ(bindings().size(), 4U);
   for (const auto* near : {"backup:nightly!", "backup:nightl~", "backup:nightl", "backup:nightlz"})
     EXPECT_THAT(set_bound(near, false), Succeeds()) << near;

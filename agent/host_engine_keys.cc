@@ -50,6 +50,16 @@ Result<keyring::KeyPage> page_of(const keyring::Keyring& keyring, keyring::KeyQu
   }
 }
 
+// A change that was made, and what beside volumes used the key that it took away; "": nothing.
+struct Changed {
+  CmkRecord record;
+  std::string user;
+};
+
+bool takes_by_force(const KeyChange& change) {
+  return change.force && keyring::takes_key_away(change.change);
+}
+
 std::string volumes_text(std::uint32_t count) {
   return std::to_string(count) + (count == 1 ? " volume" : " volumes");
 }
@@ -206,22 +216,29 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
   }
   run_for_caller(
       {keyring::change_operation(change.change), {id}, caller},
-      [this, id, change, actor = actor_of(caller)] {
+      [this, id, change, actor = actor_of(caller)]() -> Result<Changed> {
         const auto when = change.force ? keyring::WhenBound::kGoOn : keyring::WhenBound::kRefuse;
-        return parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
+        const auto users =
+            takes_by_force(change) ? require_only_volumes(id, parts_.keyring) : Result<void>();
+        auto changed = parts_.keyring.change_many({&id, 1}, change.change, actor, when).front();
+        if (!changed) return tl::unexpected(changed.error());
+        const bool others = !users && users.error().reason() == Reason::kKeyBound;
+        return Changed{std::move(*changed), others ? users.error().message() : ""};
       },
-      [this, done, volumes, opens, what = change.change](const Result<CmkRecord>& changed) {
+      [this, done, volumes, opens, change](const Result<Changed>& end) {
         // The keyring's observer has told of it already.
-        if (!changed) return done(tl::unexpected(changed.error()));
+        if (!end) return done(tl::unexpected(end.error()));
         done({});
+        const CmkRecord* const changed = &end->record;
+        const keyring::CmkChange& what = change.change;
         const bool came_back = what.kind == keyring::CmkChange::kEnable ||
                                what.kind == keyring::CmkChange::kCancelArchive;
         if (came_back) take_enabled(changed->id);
-        if (volumes > 0 && keyring::takes_key_away(what)) {
-          print_of_key(KeyEvent::kTakenByForce, 4, changed->id,
-                       "key " + changed->alias + " is " +
-                           std::string(key_state_name(changed->state)) + " by force: it " + opens);
-        }
+        if (!takes_by_force(change) || (volumes == 0 && end->user.empty())) return;
+        const std::string why = volumes > 0 ? "it " + opens : end->user;
+        print_of_key(KeyEvent::kTakenByForce, 4, changed->id,
+                     "key " + changed->alias + " is " +
+                         std::string(key_state_name(changed->state)) + " by force: " + why);
       });
 }
 

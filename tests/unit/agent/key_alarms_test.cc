@@ -124,5 +124,15 @@ TEST_F(KeyAlarmsTest, WhatForceAndTheClockDoIsTold) {
   EXPECT_EQ(told(KeyEvent::kTakenByForce).front().key, key_id());
 }
 
+TEST_F(KeyAlarmsTest, WhatForceTakesFromOthersThanVolumesIsToldToo) {
+  ASSERT_THAT(change_key(key_id(), CmkChange::kDisable, true), Succeeds());
+  EXPECT_TRUE(is_told(KeyEvent::kTakenByForce, 0)) << "nobody uses it";
+  ASSERT_THAT(change_key(key_id(), CmkChange::kEnable), Succeeds());
+  ASSERT_THAT(keyring->bind(key_id(), "backup:nightly", {}), Succeeds());
+  ASSERT_THAT(change_key(key_id(), CmkChange::kDisable, true), Succeeds());
+  EXPECT_TRUE(is_told(KeyEvent::kTakenByForce, 1));
+  EXPECT_THAT(told(KeyEvent::kTakenByForce).front().message, HasSubstr("backup:nightly"));
+}
+
 }  // namespace
 }  // namespace coffer::tests

@@ -93,6 +93,7 @@ struct Batch {
   Reply reply;
   std::vector<Entry> entries;
   std::size_t next = 0;
+  std::optional<Error> lost{};  // Why the token does nothing for the keys that follow.
 };
 
 int append_results(sd_bus_message* m, const Batch& batch) {
@@ -108,12 +109,25 @@ int append_results(sd_bus_message* m, const Batch& batch) {
   return r < 0 ? r : ::sd_bus_message_close_container(m);
 }
 
+// The token is away for one key as for the next: each would be waited for in vain.
+bool is_of_all(Reason reason) {
+  return reason == Reason::kHsmAbsent || reason == Reason::kHsmTimeout ||
+         reason == Reason::kHsmLoginNeeded || reason == Reason::kHsmPinIncorrect ||
+         reason == Reason::kHsmPinLocked;
+}
+
 // Asked on its turn: the keys before it may have taken minutes. Root was asked nothing.
 bool is_left_out(const Batch& batch, Batch::Entry& entry) {
-  if (entry.error || batch.caller.uid == 0) return entry.error.has_value();
-  const auto same = entry.recheck();
-  if (same) return false;
-  entry.error = same.error();
+  if (entry.error) return true;
+  if (batch.lost) {
+    entry.error = batch.lost;
+  } else if (batch.caller.uid == 0) {
+    return false;
+  } else if (const auto same = entry.recheck(); !same) {
+    entry.error = same.error();
+  } else {
+    return false;
+  }
   batch.engine.record_refusal(keyring::change_operation(batch.change.change), entry.id.str(),
                               *entry.error, batch.caller);
   return true;
@@ -129,6 +143,8 @@ void change_next(const std::shared_ptr<Batch>& batch) {
   batch->engine.change_key(entry.id, batch->change, batch->caller,
                            [batch, &entry](const Result<void>& done) {
                              if (!done) entry.error = done.error();
+                             if (!done && is_of_all(done.error().reason()))
+                               batch->lost = done.error();
                              change_next(batch);
                            });
 }

@@ -114,6 +114,18 @@ TEST_F(KeyBatchesTest, EachKeyOfACallHasItsResult) {
               ElementsAre(Pair(dbus::key_path(second), "")));
 }
 
+TEST_F(KeyBatchesTest, ATokenThatIsAwayIsNotWaitedForOnceForEachKey) {
+  const CmkId second = engine->add_key("second");
+  const CmkId third = engine->add_key("third");
+  engine->fail_next(Error(Reason::kHsmTimeout, "it hangs"));
+  const auto gone = dbus::key_path(*CmkId::random());
+  EXPECT_THAT(
+      results_of(change("disable", {dbus::key_path(second), gone, dbus::key_path(third)})),
+      ElementsAre(Pair(dbus::key_path(second), ours("HsmTimeout")), Pair(gone, ours("NoSuchKey")),
+                  Pair(dbus::key_path(third), ours("HsmTimeout"))));
+  EXPECT_EQ(state_of(third), KeyState::kEnabled);
+}
+
 TEST_F(KeyBatchesTest, ACallOfManyHasItsLimits) {
   const auto effects_before = engine->effects();
   EXPECT_EQ(change("enable", {path, path}).error, kInvalidArgs) << "twice";
@@ -164,6 +176,21 @@ TEST_F(KeyBatchesTest, PolkitIsAskedForEachKeyAndForWhatTheChangeIs) {
               ElementsAre(Pair("key.disable", id.str()), Pair("key.disable", second.str()),
                           Pair("key.schedule-deletion", id.str()),
                           Pair("key.schedule-deletion", second.str())));
+}
+
+TEST_F(KeyBatchesTest, PolkitIsToldWhatIsBound) {
+  auto nobody = make_nobody();
+  if (!nobody) GTEST_SKIP() << "needs root to call as another user";
+  for (const char* method : {"Bind", "Unbind"}) {
+    const auto answer = nobody->call(path, dbus::kKeyInterface, method, [](sd_bus_message* m) {
+      const int r = ::sd_bus_message_append(m, "s", "backup:nightly");
+      return r < 0 ? r : no_options(m);
+    });
+    EXPECT_EQ(answer.error, "org.freedesktop.DBus.Error.AccessDenied");
+    EXPECT_EQ(polkit->questions().back().action, "org.coffer.Agent1.manage-keys");
+    EXPECT_EQ(polkit->questions().back().details.at("resource"), "backup:nightly") << method;
+    EXPECT_EQ(polkit->questions().back().details.at("alias"), "default");
+  }
 }
 
 TEST_F(KeyBatchesTest, ResourcesAreBoundListedAndUnbound) {

@@ -181,8 +181,8 @@ class Keyring {
   Result<void> set_tags(const CmkId& id, const std::vector<KeyTag>& tags,
                         const audit::Actor& actor);
   Result<std::vector<KeyTag>> tags(const CmkId& id) const;
-  // kKeyDisabled, …: only an enabled key is bound; kLimitsExceeded: to kBindingsMax. Last of all its
-  // material's time is cleared: an error of that leaves it bound, and binding again clears it.
+  // kKeyDisabled, …: only an enabled key is bound; kLimitsExceeded: to kBindingsMax. Its material's
+  // time is cleared last: an error of that leaves it bound, and binding it again clears the time.
   Result<void> bind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
   Result<void> unbind(const CmkId& id, std::string_view resource, const audit::Actor& actor);
   Result<std::vector<std::string>> bindings(const CmkId& id, std::string_view after,

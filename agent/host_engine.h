@@ -216,6 +216,8 @@ class HostEngine final : public Engine {
   };
   template <class Body, class Then>
   void run_for_caller(KeyCall call, Body body, Then then);  // host_engine_pool.h
+  template <class Body, class Then>
+  void read_beside(Body body, Then then);  // host_engine_pool.h
   Result<JobId> start_job(const std::vector<VolumeId>& ids, Work work);
   Result<std::vector<VolumeId>> require_known(const std::vector<VolumeId>& ids) const;
   void launch(JobId job);

@@ -49,11 +49,9 @@ void HostEngine::set_key_bound(const CmkId& id, const std::string& resource, boo
 
 void HostEngine::key_bindings(const CmkId& id, const std::string& after, std::size_t count_max,
                               Done<std::vector<std::string>> done) {
-  run_beside(
-      read_pool_,
+  read_beside(
       [this, id, after, count_max] { return parts_.keyring.bindings(id, after, count_max); },
-      [done](const Result<std::vector<std::string>>& found) { done(found); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+      [done](const Result<std::vector<std::string>>& found) { done(found); });
 }
 
 }  // namespace coffer::agent

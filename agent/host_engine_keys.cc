@@ -106,24 +106,20 @@ void HostEngine::tell_damaged(const std::vector<Error>& damaged) {
 }
 
 void HostEngine::list_keys(const keyring::KeyQuery& query, Done<std::vector<KeyInfo>> done) {
-  run_beside(
-      read_pool_, [this, query] { return page_of(parts_.keyring, query); },
-      [this, done](const Result<keyring::KeyPage>& page) {
-        if (!page) return done(tl::unexpected(page.error()));
-        tell_damaged(page->damaged);
-        std::vector<KeyInfo> found;
-        found.reserve(page->keys.size());
-        for (const CmkRecord& record : page->keys) found.push_back(info_of(record));
-        done(std::move(found));
-      },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+  read_beside([this, query] { return page_of(parts_.keyring, query); },
+              [this, done](const Result<keyring::KeyPage>& page) {
+                if (!page) return done(tl::unexpected(page.error()));
+                tell_damaged(page->damaged);
+                std::vector<KeyInfo> found;
+                found.reserve(page->keys.size());
+                for (const CmkRecord& record : page->keys) found.push_back(info_of(record));
+                done(std::move(found));
+              });
 }
 
 void HostEngine::count_keys(const keyring::KeyFilter& filter, Done<std::uint64_t> done) {
-  run_beside(
-      read_pool_, [this, filter] { return parts_.keyring.count(filter); },
-      [done](const Result<std::uint64_t>& count) { done(count); },
-      [done](const Error& error) { done(tl::unexpected(error)); });
+  read_beside([this, filter] { return parts_.keyring.count(filter); },
+              [done](const Result<std::uint64_t>& count) { done(count); });
 }
 
 // Why the caller says it does what comes next: durable before that. Blocks.

@@ -21,6 +21,21 @@ void HostEngine::run_beside(ipc::WorkerPool& pool, Body body, Then then,
   if (!taken) refused(taken.error());
 }
 
+// Runs `body`, which reads of keys and gives a Result, and `then` with it on the loop. What did not
+// begin when the engine stops is kCancelled.
+template <class Body, class Then>
+void HostEngine::read_beside(Body body, Then then) {
+  using Ended = decltype(body());
+  run_beside(
+      read_pool_,
+      [this, body = std::move(body)]() mutable -> Ended {
+        if (stopping_) return fail(Reason::kCancelled, "the agent stops");
+        return body();
+      },
+      [then](Ended ended) { then(std::move(ended)); },
+      [then](const Error& error) { then(Ended(tl::unexpected(error))); });
+}
+
 // Runs `body`, which gives a Result, on the pool of what callers ask of keys, and `then` with it on
 // the loop. The caller's reason is on record before. What the pool does not take is refused at
 // once, which is recorded.

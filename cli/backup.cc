@@ -50,7 +50,7 @@ int backup(Options& options, Invocation& invocation) {
                     "opens.\n";
   invocation.err << made->resident.lines("warning: no backup brings back ")
                  << made->damaged.lines("warning: the backup holds a record that does not open: ");
-  const bool lacks_device_keys = manifest.root_id.starts_with("sdf-") &&
+  const bool lacks_device_keys = manifest.is_of_device() &&
                                  manifest.find(hsm::BackupManifest::kSdfKeys) == nullptr;
   if (lacks_device_keys) {
     invocation.err << "warning: the keys are under an SDF device's, and "

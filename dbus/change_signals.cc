@@ -215,8 +215,8 @@ void ChangeSignals::tell_users_of(const CmkId& id) {
 
 void ChangeSignals::provider_changed(const std::string& name) {
   ::sd_bus_emit_properties_changed(bus_, provider_path(name).c_str(), kKeyProviderInterface,
-                                   "State", "Detail", "LastError", "LatencyUSec", "Failures",
-                                   "Algorithms", "TokenKind", "Priority", nullptr);
+                                   "State", "Kind", "Detail", "LastError", "LatencyUSec",
+                                   "Failures", "Algorithms", "TokenKind", "Priority", nullptr);
 }
 
 void ChangeSignals::manager_changed() {

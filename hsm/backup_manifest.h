@@ -37,6 +37,8 @@ struct BackupManifest {
   // In the order of their names; kKeys is always there.
   std::vector<File> files{};
 
+  // Whether the root key is an SDF device's (SdfTokenKeys::root_id()): kSdfKeys is needed then.
+  bool is_of_device() const noexcept { return root_id.starts_with("sdf-"); }
   // Null: the backup has no such file.
   const File* find(std::string_view name) const noexcept;
 

@@ -125,8 +125,9 @@ Result<void> HostRestore::require_root(const std::string& root_id) const {
 }
 
 Result<void> HostRestore::put_device_keys() const {
+  // One may lie beside the state of another token, which a device was tried before.
   const auto* file = manifest_.find(BackupManifest::kSdfKeys);
-  if (file == nullptr) return {};
+  if (file == nullptr || !manifest_.is_of_device()) return {};
   std::error_code error;
   std::optional<VaultConfig> config;
   if (fs::exists(places_.config(), error)) {
@@ -144,7 +145,9 @@ Result<void> HostRestore::put_device_keys() const {
   const auto own = read_file(state + "/" + file->name, VaultConfig::kTextBytesMax);
   const auto kept = read_file(folder_ + "/" + file->name, VaultConfig::kTextBytesMax);
   if (own && kept && *own == *kept) return {};
-  if (fs::exists(fs::symlink_status(state, error)))
+  // systemd makes an empty one when the unit is started; the rename below takes its place.
+  const auto there = fs::symlink_status(state, error);
+  if (fs::exists(there) && !(fs::is_directory(there) && fs::is_empty(state, error)))
     return fail(Reason::kNameTaken, state +
                                         " is there, and not with the keys of the backup's "
                                         "device: put it aside first");

@@ -51,11 +51,8 @@ Result<Uuid> Uuid::random() {
 Result<Uuid> Uuid::made_at(WallTime now) {
   const auto since_1970 = now.time_since_epoch().count();
   const auto msec = static_cast<std::uint64_t>(since_1970) / 1000;
-  if (since_1970 < 0 || msec >> 48 != 0) {
-    return fail(Reason::kInvalidArgs, "make a UUID: no time that it can carry");
-  }
   auto uuid = random();
-  if (!uuid) return uuid;
+  if (!uuid || since_1970 < 0 || msec >> 48 != 0) return uuid;
   // RFC 9562 section 5.7, and section 6.2 method 3: the 12 bits behind the milliseconds are the
   // fraction of one.
   const std::uint64_t fraction = (static_cast<std::uint64_t>(since_1970) % 1000) * 4096 / 1000;

@@ -24,7 +24,8 @@ class Uuid {
   static Result<Uuid> from_bytes(ByteView sixteen_bytes);  // kInvalidArgs
   static Result<Uuid> random();                            // Version 4.
   // Version 7: ascending with `now` down to the microsecond, then random. What is made one after
-  // the other stands side by side in an index. kInvalidArgs: a time before 1970 or after 10889.
+  // the other stands side by side in an index. Of a time that it cannot carry (before 1970, after
+  // 10889) version 4.
   static Result<Uuid> made_at(WallTime now);
 
   std::string str() const;

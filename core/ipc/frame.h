@@ -18,7 +18,7 @@ namespace coffer::ipc {
 // from 1 to kTypeMax. Its answer has the same id and the type kTypeReply or kTypeError. Id 0 is a
 // notice: nothing answers it. Programs of one package speak one version; another version is
 // refused.
-inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersion = 2;
 inline constexpr std::size_t kFrameHeaderBytes = 12;
 inline constexpr std::size_t kFrameBodyBytesMax = kMessageBytesMax - kFrameHeaderBytes;
 inline constexpr std::uint16_t kTypeMax = 0x7FFF;

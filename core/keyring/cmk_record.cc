@@ -128,6 +128,8 @@ bool life_holds(const CmkRecord& record) {
   const bool days_fit = record.rotation_days >= CmkRecord::kRotationDaysMin &&
                         record.rotation_days <= CmkRecord::kRotationDaysMax;
   if (!fits(record.algorithm, record.usage)) return false;
+  if (imported && !is_symmetric(record.algorithm) && record.protection != Protection::kRooted)
+    return false;
   if (rotates != record.next_rotation.has_value() || (rotates && !days_fit)) return false;
   if (rotates && (imported || !is_symmetric(record.algorithm))) return false;
   if (record.material_valid_to && !record.has_material()) return false;

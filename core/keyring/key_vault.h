@@ -291,14 +291,14 @@ class KeyVault {
   // public key in the record, which needs no vault.
   //   kKeyUsage      the key does not sign, or not by that scheme.
   //   kInvalidArgs   a digest's length is not the scheme's.
-  //   kKeyDisabled, kKeyArchived, …
+  //   kKeyDisabled, kKeyArchived, kKeyPendingImport, …   as wrap().
   virtual std::vector<Result<Bytes>> sign(ByteView record, SignScheme scheme,
                                           std::span<const Bytes> digests, Deadline deadline) = 0;
 
   // Decrypts what was encrypted to a private key's public half. One result per ciphertext.
   //   kKeyUsage      the key does not decrypt, or not by that scheme.
   //   kBlobInvalid   it was not encrypted to this key, whatever the cause.
-  //   kKeyDisabled, kKeyArchived, …
+  //   kKeyDisabled, kKeyArchived, kKeyPendingImport, …   as wrap().
   virtual std::vector<Result<SecretBytes>> decrypt(ByteView record, DecryptScheme scheme,
                                                    std::span<const Bytes> ciphertexts,
                                                    Deadline deadline) = 0;

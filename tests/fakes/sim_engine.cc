@@ -347,6 +347,11 @@ Result<void> SimEngine::cancel(agent::JobId id, const agent::Caller& caller) {
   return {};
 }
 
+void SimEngine::fail_provider(std::optional<Error> error) {
+  provider_error_ = std::move(error);
+  if (observer_ != nullptr) observer_->provider_changed("local");
+}
+
 std::vector<agent::ProviderInfo> SimEngine::providers() const {
   agent::ProviderInfo provider;
   provider.name = "local";

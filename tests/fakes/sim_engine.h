@@ -47,7 +47,7 @@ class SimEngine final : public agent::Engine {
   // The next call to create_key, change_key, … audit_verify fails.
   void fail_next(Error error) { next_failure_ = std::move(error); }
   // The provider is down for `error`, until it is empty again.
-  void fail_provider(std::optional<Error> error) { provider_error_ = std::move(error); }
+  void fail_provider(std::optional<Error> error);
   // Jobs stand still until release(); what is asked meanwhile waits too.
   void hold() { held_ = true; }
   void release();

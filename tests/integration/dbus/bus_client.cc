@@ -151,7 +151,18 @@ std::uint32_t BusClient::number_property(const std::string& path, const char* in
 int BusClient::on_signal(sd_bus_message* signal, void* userdata, sd_bus_error*) noexcept {
   std::string line = ::sd_bus_message_get_member(signal);
   line.append(" ").append(::sd_bus_message_get_path(signal));
-  static_cast<BusClient*>(userdata)->heard_.push_back(std::move(line));
+  auto& self = *static_cast<BusClient*>(userdata);
+  self.heard_.push_back(std::move(line));
+  if (::sd_bus_message_is_signal(signal, nullptr, "PropertiesChanged") > 0) {
+    const char* name = nullptr;
+    ::sd_bus_message_skip(signal, "s");
+    ::sd_bus_message_enter_container(signal, SD_BUS_TYPE_ARRAY, "{sv}");
+    while (::sd_bus_message_enter_container(signal, SD_BUS_TYPE_DICT_ENTRY, "sv") > 0) {
+      if (::sd_bus_message_read(signal, "s", &name) > 0) self.changed_properties_.insert(name);
+      ::sd_bus_message_skip(signal, "v");
+      ::sd_bus_message_exit_container(signal);
+    }
+  }
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,8 @@ class BusClient {
   // Signals of `interface` from our bus name, as "Member path", in the order they came.
   void listen(const char* interface);
   const std::vector<std::string>& heard() const noexcept { return heard_; }
+  // The names in all PropertiesChanged that were heard.
+  const std::set<std::string>& changed_properties() const noexcept { return changed_properties_; }
 
  private:
   static int on_signal(sd_bus_message* signal, void* userdata, sd_bus_error*) noexcept;
@@ -72,6 +75,7 @@ class BusClient {
   ipc::EventLoop& loop_;
   dbus::BusPtr bus_;
   std::vector<std::string> heard_;
+  std::set<std::string> changed_properties_;
 };
 
 // Fills for calls.

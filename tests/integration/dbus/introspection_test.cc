@@ -104,6 +104,21 @@ TEST_F(IntrospectionTest, EveryActionIsInThePolicyFileWithItsOwner) {
   }
 }
 
+TEST_F(IntrospectionTest, WhatOfAProviderMayChangeIsTold) {
+  std::set<std::string> may_change;
+  for (const auto& member : source_interfaces().at(dbus::kKeyProviderInterface).members) {
+    const bool is_constant = member.find("EmitsChangedSignal=const") != std::string::npos;
+    if (!member.starts_with("property ") || is_constant) continue;
+    const auto start = member.find(' ') + 1;
+    may_change.insert(member.substr(start, member.find(' ', start) - start));
+  }
+  ASSERT_TRUE(may_change.contains("Kind"));
+  admin->listen("org.freedesktop.DBus.Properties");
+  engine->fail_provider(Error(Reason::kHsmAbsent, "gone"));
+  EXPECT_TRUE(run_until(*loop, [&] { return !admin->changed_properties().empty(); }));
+  EXPECT_EQ(admin->changed_properties(), may_change);
+}
+
 TEST_F(IntrospectionTest, TheManualNamesEveryMemberAndEveryError) {
   const auto manual = read_text(source_dir() / "docs" / "man" / "org.coffer.Agent1.5.md");
   for (const auto& [name, interface] : source_interfaces()) {

@@ -96,10 +96,10 @@ TEST(UuidTest, MadeAtATimeTheyAreVersion7AndInItsOrder) {
     const auto earlier = CmkId::made_at(at + std::chrono::microseconds(usec - 1));
     EXPECT_LT(*earlier, *CmkId::made_at(at + std::chrono::microseconds(usec))) << usec;
   }
-  EXPECT_THAT(CmkId::made_at(WallTime(std::chrono::microseconds(-1))),
-              FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(CmkId::made_at(wall_from_usec((std::uint64_t{1} << 48) * 1000)),
-              FailsWith(Reason::kInvalidArgs));
+  const auto before = CmkId::made_at(WallTime(std::chrono::microseconds(-1)));
+  const auto after = CmkId::made_at(wall_from_usec((std::uint64_t{1} << 48) * 1000));
+  EXPECT_EQ(before->str()[14], '4');
+  EXPECT_EQ(after->str()[14], '4');
 }
 
 TEST(HexTest, GoesBothWaysInLowerCaseAlone) {

@@ -106,7 +106,8 @@ TEST_F(IntrospectionTest, EveryActionIsInThePolicyFileWithItsOwner) {
 
 TEST_F(IntrospectionTest, WhatOfAProviderMayChangeIsTold) {
   std::set<std::string> may_change;
-  for (const auto& member : source_interfaces().at(dbus::kKeyProviderInterface).members) {
+  const auto interfaces = source_interfaces();
+  for (const auto& member : interfaces.at(dbus::kKeyProviderInterface).members) {
     const bool is_constant = member.find("EmitsChangedSignal=const") != std::string::npos;
     if (!member.starts_with("property ") || is_constant) continue;
     const auto start = member.find(' ') + 1;

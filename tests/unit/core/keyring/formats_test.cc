@@ -394,6 +394,9 @@ TEST(CmkRecordFormat, AnImportedPrivateKeyHasItsPublicHalfOnceItWasBrought) {
   version.state = VersionState::kCurrent;
   version.profile = KekProfile::kNone;
   version.material.clear();
+  record.protection = Protection::kToken;
+  EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid)) << "it could not be used";
+  record.protection = Protection::kRooted;
   ASSERT_THAT(decoded(record), Succeeds());
   EXPECT_EQ(*decoded(record), record);
   version.public_key = Bytes(91, std::byte{3});

@@ -16,8 +16,11 @@ using keyring::WrappedKey;
 
 namespace {
 
-// Of one look at the one in reserve, for what it is to be shown.
+// Of one turn at the one in reserve, for what it is to be shown.
 constexpr std::chrono::seconds kShowTime{5};
+// Of a call without a deadline, for the turns of others: one to its end, and who goes on from
+// there.
+constexpr std::chrono::seconds kWaitTime = 2 * kShowTime;
 constexpr std::size_t kRecordsPerPage = 256;
 
 // The token, its module or its process is gone, or lets nobody in.
@@ -79,15 +82,15 @@ StandbyVault::Side StandbyVault::serving() {
   return serving_;
 }
 
-StandbyVault::ShowLimits StandbyVault::show_limits(Deadline wait) const {
-  return {.show = Deadline(options_.clock->steady() + kShowTime), .wait = wait};
+StandbyVault::ShowLimits StandbyVault::show_limits() const {
+  return {.wait = Deadline(options_.clock->steady() + kWaitTime), .show = kShowTime};
 }
 
-StandbyVault::Side StandbyVault::serving_and_shown(Deadline deadline) {
+StandbyVault::Side StandbyVault::serving_and_shown(const ShowLimits& limits) {
   const Side side = serving();
   // It missed something only if it came to serve in the midst of a present(). What it is not shown
   // now it will not serve either, as it is lost.
-  static_cast<void>(show_missed(side, show_limits(deadline)));
+  static_cast<void>(show_missed(side, limits));
   return side;
 }
 
@@ -140,18 +143,20 @@ bool StandbyVault::has_missed(Side side) {
 }
 
 template <class Show>
-bool StandbyVault::in_turn(Turn& turn, Deadline wait, Show show) {
+bool StandbyVault::in_turn(Turn& turn, const ShowLimits& limits, Show show) {
   {
     std::unique_lock lock(mutex_);
     while (turn.taken) {
+      if (limits.wait.passed(*options_.clock)) return false;
       const std::uint64_t ended = turn.ended;
       const auto over = [&] { return turn.ended != ended; };
-      if (!turn_ended_.wait_until(lock, wait.at(), over)) return false;
+      if (!turn_ended_.wait_until(lock, limits.wait.at(), over)) return false;
       if (turn.last != Shown::kLate) return turn.last == Shown::kAll;
     }
     turn.taken = true;
   }
-  const Shown shown = show();
+  const Shown shown =
+      show(limits.show ? Deadline(options_.clock->steady() + *limits.show) : limits.wait);
   {
     const std::scoped_lock lock(mutex_);
     turn.taken = false;
@@ -164,8 +169,8 @@ bool StandbyVault::in_turn(Turn& turn, Deadline wait, Show show) {
 
 bool StandbyVault::show_missed(Side side, const ShowLimits& limits) {
   if (!has_missed(side)) return true;
-  return in_turn(unseen(side).missed_turn, limits.wait,
-                 [&] { return show_missed_now(side, limits.show); });
+  return in_turn(unseen(side).missed_turn, limits,
+                 [&](Deadline until) { return show_missed_now(side, until); });
 }
 
 StandbyVault::Shown StandbyVault::show_missed_now(Side side, Deadline deadline) {
@@ -192,8 +197,8 @@ bool StandbyVault::show_store(Side side, const ShowLimits& limits) {
     const std::scoped_lock lock(mutex_);
     if (!unseen(side).all) return true;
   }
-  return in_turn(unseen(side).store_turn, limits.wait,
-                 [&] { return show_store_now(side, limits.show); });
+  return in_turn(unseen(side).store_turn, limits,
+                 [&](Deadline until) { return show_store_now(side, until); });
 }
 
 StandbyVault::Shown StandbyVault::show_store_now(Side side, Deadline deadline) {
@@ -247,28 +252,26 @@ Deadline StandbyVault::first_share(Deadline whole) {
   return whole.at() <= now ? whole : Deadline(now + (whole.at() - now) / 2);
 }
 
-void StandbyVault::look_at_other(Side lost, const Error& error, Deadline deadline) {
+void StandbyVault::look_at_other(Side lost, const Error& error, const ShowLimits& limits) {
   if (serving() != lost) return;
   const Side reserve = other(lost);
-  const bool well = deadline.passed(*options_.clock)
+  const bool well = limits.wait.passed(*options_.clock)
                         ? reserve_well()
                         : vault(reserve).health().state == VaultState::kUp;
-  if (well && ready(reserve, show_limits(deadline))) switch_to(reserve, error.str());
+  if (well && ready(reserve, limits)) switch_to(reserve, error.str());
 }
 
 template <class T, class Call>
 Result<T> StandbyVault::once(Again again, Call call) {
-  // It has no deadline: what is shown has its own time, and one who waits for that has as much.
-  const auto wait = [this] { return Deadline(options_.clock->steady() + kShowTime); };
-  const Side first = serving_and_shown(wait());
+  const Side first = serving_and_shown(show_limits());
   Result<T> result = call(vault(first));
   if (result || !may_help(result.error().reason())) return result;
   const Error error = result.error();
   if (again == Again::kNo) {
-    if (is_loss(error.reason())) look_at_other(first, error, wait());
+    if (is_loss(error.reason())) look_at_other(first, error, show_limits());
     return result;
   }
-  if (!ready(other(first), show_limits(wait()))) return result;
+  if (!ready(other(first), show_limits())) return result;
   Result<T> second = call(vault(other(first)));
   if (!second && !is_verdict(second.error().reason())) return result;
   if (second || is_loss(error.reason())) switch_to(other(first), error.str());
@@ -279,7 +282,7 @@ template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, Call call) {
   std::vector<std::size_t> places(count);
   std::iota(places.begin(), places.end(), std::size_t{0});
-  const Side first = serving_and_shown(deadline);
+  const Side first = serving_and_shown({.wait = deadline, .show = kShowTime});
   std::vector<Result<T>> results =
       call(vault(first), std::span<const std::size_t>(places), first_share(deadline));
   // A vault that answers otherwise than in order is for the caller to refuse.
@@ -292,7 +295,7 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
   const Error* loss = loss_in(results);
   const bool lost = loss != nullptr;
   const Error error = lost ? *loss : results[places.front()].error();
-  if (!ready(other(first), {.show = deadline, .wait = deadline})) return results;
+  if (!ready(other(first), {.wait = deadline})) return results;
   auto more = call(vault(other(first)), std::span<const std::size_t>(places), deadline);
   if (more.size() != places.size()) return results;
   bool took_over = false;
@@ -309,9 +312,10 @@ std::vector<Result<T>> StandbyVault::each(std::size_t count, Deadline deadline, 
 
 template <class T, class Call>
 std::vector<Result<T>> StandbyVault::each_once(Deadline deadline, Call call) {
-  const Side first = serving_and_shown(deadline);
+  const ShowLimits limits{.wait = deadline, .show = kShowTime};
+  const Side first = serving_and_shown(limits);
   std::vector<Result<T>> results = call(vault(first));
-  if (const Error* loss = loss_in(results)) look_at_other(first, *loss, deadline);
+  if (const Error* loss = loss_in(results)) look_at_other(first, *loss, limits);
   return results;
 }
 
@@ -468,7 +472,7 @@ VaultHealth StandbyVault::health() {
     }
     reserve_up = serves == Side::kActive ? standby_up && !other_root : active_up;
   }
-  const ShowLimits until{.show = Deadline(now + kShowTime), .wait = Deadline(now + kShowTime)};
+  const ShowLimits until{.wait = Deadline(now + kShowTime)};
   const bool reserve_ready = reserve_up && ready(other(serves), until);
   {
     const std::scoped_lock lock(mutex_);

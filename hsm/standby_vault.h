@@ -43,7 +43,8 @@ namespace coffer::hsm {
 // serves, and before it counts as well again: until then the error of the other one stands. Of a
 // record that it missed while another process ran, nobody here knows: health() shows it all that
 // the store has, page by page, which holds nobody up. One call at a time shows it; those that need
-// it meanwhile wait for what comes of that, each within its own deadline.
+// it meanwhile wait for what comes of that, each within its own deadline; when its time is over
+// before all is shown, one of them goes on.
 //
 // The standby serves only what it can: a record of another root key it refuses by itself, and it
 // makes no key unless both were seen with one root key in this process.
@@ -127,29 +128,31 @@ class StandbyVault final : public keyring::KeyVault {
     std::uint64_t ended = 0;  // How often.
     Shown last = Shown::kLate;
   };
-  // For how long a caller shows a vault something itself, and waits for one who does.
+  // For how long a caller waits for one who shows a vault something, and shows it itself: so long
+  // from the beginning of its turn on, or, without a time, until its wait is over.
   struct ShowLimits {
-    Deadline show;
     Deadline wait;
+    std::optional<std::chrono::milliseconds> show{};
   };
 
   Side serving();
-  Side serving_and_shown(Deadline deadline);
+  Side serving_and_shown(const ShowLimits& limits);
   void switch_to(Side side, const std::string& why);
   // After a call that is not repeated was lost: whether the other one is well enough to serve; once
   // the call's time is over, by the last look at it.
-  void look_at_other(Side lost, const Error& error, Deadline deadline);
+  void look_at_other(Side lost, const Error& error, const ShowLimits& limits);
   bool same_root();
   // Whether `side` was shown all that the other one was, so that it may serve; shows it what it
   // missed.
   bool ready(Side side, const ShowLimits& limits);
-  ShowLimits show_limits(Deadline wait) const;  // kShowTime, and `wait`.
+  // Of calls without a deadline: their wait is longer than the turn of the one that shows.
+  ShowLimits show_limits() const;
   bool is_behind(Side side);
   bool has_missed(Side side);
-  // `show()`, once nobody else is at it; or what came of it where somebody was. Who waited for one
-  // whose own time was over goes on where that one ended.
+  // `show(until)`, once nobody else is at it; or what came of it where somebody was. Who waited for
+  // one whose own time was over goes on where that one ended, for a time of its own.
   template <class Show>
-  bool in_turn(Turn& turn, Deadline wait, Show show);
+  bool in_turn(Turn& turn, const ShowLimits& limits, Show show);
   bool show_missed(Side side, const ShowLimits& limits);
   Shown show_missed_now(Side side, Deadline deadline);
   bool show_store(Side side, const ShowLimits& limits);

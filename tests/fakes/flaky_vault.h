@@ -2,8 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -33,10 +35,20 @@ class FlakyVault final : public keyring::KeyVault {
   }
   void take_records() { records_refused_ = false; }
   // Records that it is presented wait, each counted among calls(), until take_held_records().
-  void hold_records() { records_held_ = true; }
+  void hold_records() {
+    const std::scoped_lock lock(records_mutex_);
+    records_held_ = true;
+  }
   void take_held_records() {
+    const std::scoped_lock lock(records_mutex_);
     records_held_ = false;
-    records_held_.notify_all();
+    records_freed_.notify_all();
+  }
+  // One of them goes on, the others wait.
+  void take_one_held_record() {
+    const std::scoped_lock lock(records_mutex_);
+    ++records_let_;
+    records_freed_.notify_all();
   }
   int calls() const { return calls_; }
   int probes() const { return probes_; }
@@ -76,7 +88,7 @@ class FlakyVault final : public keyring::KeyVault {
   }
   Result<void> present(ByteView record) override {
     if (const auto gone = away()) return tl::unexpected(*gone);
-    records_held_.wait(true);
+    wait_for_record();
     if (records_refused_) return fail(reason_, "not taken as the test asked");
     return vault_.present(record);
   }
@@ -187,6 +199,11 @@ class FlakyVault final : public keyring::KeyVault {
     if (!away_) return std::nullopt;
     return Error(reason_, "away as the test asked");
   }
+  void wait_for_record() {
+    std::unique_lock lock(records_mutex_);
+    records_freed_.wait(lock, [this] { return !records_held_ || records_let_ > 0; });
+    if (records_held_) --records_let_;
+  }
   template <class Call>
   auto all_or(std::size_t count, Call call) -> decltype(call()) {
     const auto gone = away();
@@ -219,7 +236,10 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
   std::atomic<bool> records_refused_{false};
-  std::atomic<bool> records_held_{false};
+  std::condition_variable records_freed_;
+  std::mutex records_mutex_;  // Guards what follows.
+  bool records_held_ = false;
+  int records_let_ = 0;  // May go on while the others are held.
 };
 
 }  // namespace coffer::tests

@@ -9,6 +9,7 @@
 
 #include "hsm/development_vault.h"
 #include "tests/contract/key_vault_contract.h"
+#include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_key_store.h"
 #include "tests/fakes/flaky_vault.h"
 #include "tests/support/result_matchers.h"
@@ -375,6 +376,63 @@ TEST(StandbyStoreTest, WhatWasMissedIsShownOnceHoweverManyCallsNeedIt) {
     EXPECT_EQ(pair.standby.calls(),
               shown + static_cast<int>(kRecords) + kCalls + (missed_max == 1 ? 1 : 0))
         << "each record once; the one that was kept by itself as well";
+  }
+}
+
+// What was missed takes longer to show than one caller has time for: the next one goes on, and is
+// given as much from then on. Who may repeat its call is served then, and who may not leaves the
+// place to the standby.
+TEST(StandbyStoreTest, WhoWaitedForOneThatWasLateGoesOnWithATimeOfItsOwn) {
+  constexpr int kCalls = 4;
+  for (const bool may_repeat : {true, false}) {
+    SCOPED_TRACE(may_repeat);
+    Pair pair;
+    FakeClock clock;
+    int switches = 0;
+    StandbyVault vault({.active = {"a", &pair.active},
+                        .standby = {"b", &pair.standby},
+                        .on_switch = [&](const std::string&) { ++switches; },
+                        .clock = &clock});
+    static_cast<void>(vault.health());
+    pair.standby.go_away();
+    static_cast<void>(vault.health());
+    keyring::SealedRecord record;
+    for (const auto* alias : {"one", "two", "three"}) {
+      keyring::CmkParameters parameters;
+      parameters.alias = alias;
+      record = *vault.create_cmk(parameters);
+      ASSERT_THAT(vault.present(record), Succeeds());
+    }
+    pair.standby.hold_records();
+    pair.standby.come_back();
+    pair.active.go_away();
+    const int asked = pair.active.calls();
+    const int shown = pair.standby.calls();
+    const auto call = [&]() -> Result<void> {
+      if (may_repeat) return vault.present(record);
+      const auto wrapped = vault.wrap(record, std::vector<KeyVault::Plain>(1), soon());
+      if (!wrapped.front()) return tl::unexpected(wrapped.front().error());
+      return {};
+    };
+    std::vector<std::future<Result<void>>> calls;
+    calls.reserve(kCalls);
+    for (int i = 0; i < kCalls; ++i) calls.push_back(std::async(std::launch::async, call));
+    const Deadline end = soon();
+    const auto come_to = [&](int all_asked, int all_shown) {
+      while (!end.passed() && (pair.active.calls() < all_asked || pair.standby.calls() < all_shown))
+        std::this_thread::yield();
+    };
+    come_to(asked + kCalls, shown + 1);
+    EXPECT_EQ(calls[0].wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+    clock.advance(std::chrono::seconds(6));
+    pair.standby.take_one_held_record();
+    come_to(asked + kCalls, shown + 2);
+    EXPECT_EQ(pair.standby.calls(), shown + 2) << "one goes on, behind the record that was shown";
+    pair.standby.take_held_records();
+    int served = 0;
+    for (auto& one : calls) served += one.get() ? 1 : 0;
+    EXPECT_EQ(served, may_repeat ? kCalls - 1 : 0) << "the first one's time was over";
+    EXPECT_EQ(switches, 1);
   }
 }
 

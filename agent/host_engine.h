@@ -239,7 +239,7 @@ class HostEngine final : public Engine {
   void take_batch(JobId job, UnlockBatch& batch, SteadyTime began, std::uint64_t began_boot_usec);
   void take_opened(JobId job, const UnlockTarget& target, Volume& volume, SteadyTime began,
                    std::uint64_t began_boot_usec);
-  void take_failed(JobId job, const UnlockTarget& target, Volume& volume, bool automatic);
+  void take_failed(JobId job, const UnlockTarget& target, Volume& volume, SteadyTime began);
   void wait_settled(Settling settling);
   void on_settled(const std::string& mapping);
   void expire_settling();
@@ -294,6 +294,7 @@ class HostEngine final : public Engine {
   void tell_damaged(const std::vector<Error>& damaged);
   void take_key(const keyring::CmkRecord& record, bool is_new);
   void take_enabled(const CmkId& id);
+  bool key_came_meanwhile(const Error& error, SteadyTime began) const;
   void settle_bindings_of(std::vector<CmkId> keys);
   void settle_all_bindings();
   void run_settling(std::vector<CmkId> keys, bool all);
@@ -340,6 +341,7 @@ class HostEngine final : public Engine {
   std::map<CmkId, keyring::CmkRecord> keys_;
   std::map<CmkId, std::vector<keyring::KeyTag>> key_tags_;  // Of keys that have any.
   std::map<CmkId, std::uint64_t> tags_taken_;  // By which reading, of keys whose tags were changed.
+  std::optional<SteadyTime> key_came_at_;      // When one last came to serve again.
   std::optional<WallTime> due_at_;           // When the keyring has something to do by itself next,
   std::optional<SteadyTime> due_looked_at_;  // or kDueEvery after this at the latest;
   std::optional<SteadyTime> due_again_at_;   // but not before this, where it could not even look,

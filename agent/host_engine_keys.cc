@@ -149,9 +149,15 @@ void HostEngine::take_key(const CmkRecord& record, bool is_new) {
   // Two changes at the same time are told in any order.
   if (known != keys_.end() && known->second.revision > record.revision) return;
   const bool added = is_new || known == keys_.end();
+  const bool serves =
+      record.state == keyring::KeyState::kEnabled || record.state == keyring::KeyState::kArchived;
+  // Its material was bound to expire, or had when volumes asked for it.
+  const bool stays = !added && known->second.material_valid_to && !record.material_valid_to &&
+                     record.has_material() && serves;
   keys_.insert_or_assign(record.id, record);
   note_due(record);
   note_deletion(record);
+  if (stays) take_enabled(record.id);
   if (observer_ == nullptr) return;
   if (added) {
     observer_->key_added(record.id);
@@ -240,6 +246,7 @@ void HostEngine::change_key(const CmkId& id, const KeyChange& change, const Call
 
 // Volumes that failed for want of this key are what it was enabled for.
 void HostEngine::take_enabled(const CmkId& id) {
+  key_came_at_ = parts_.clock.steady();
   settle_bindings_of({id});
   retry_now([&](const Volume& volume) {
     const auto& error = volume.info.last_error;
@@ -249,6 +256,11 @@ void HostEngine::take_enabled(const CmkId& id) {
   });
   want_file_systems();
   recover_rows();
+}
+
+// What began before a key came may have been told of it as it was.
+bool HostEngine::key_came_meanwhile(const Error& error, SteadyTime began) const {
+  return is_of_state(error.reason()) && key_came_at_ && began < *key_came_at_;
 }
 
 void HostEngine::set_key_tags(const CmkId& id, const std::vector<keyring::KeyTag>& tags,

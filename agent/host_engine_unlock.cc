@@ -199,7 +199,6 @@ void HostEngine::run_batch(JobId job, const BatchPtr& batch, std::vector<VolumeR
 void HostEngine::take_batch(JobId job, UnlockBatch& batch, SteadyTime began,
                             std::uint64_t began_boot_usec) {
   const auto work = works_.find(job);
-  const bool automatic = work != works_.end() && is_automatic(work->second.caller);
   const bool strict = work != works_.end() && work->second.unlock.strict;
   for (UnlockTarget& target : batch.targets) {
     Volume* volume = volumes_.find(target.row.id);
@@ -226,7 +225,7 @@ void HostEngine::take_batch(JobId job, UnlockBatch& batch, SteadyTime began,
     if (target.activated) {
       take_opened(job, target, *volume, began, began_boot_usec);
     } else {
-      take_failed(job, target, *volume, automatic);
+      take_failed(job, target, *volume, began);
     }
   }
 }
@@ -262,7 +261,7 @@ void HostEngine::take_opened(JobId job, const UnlockTarget& target, Volume& volu
 }
 
 void HostEngine::take_failed(JobId job, const UnlockTarget& target, Volume& volume,
-                             bool automatic) {
+                             SteadyTime began) {
   const Error error =
       target.error.value_or(Error(Reason::kInternal, "the batch ended without a result"));
   JobTable::Outcome outcome = JobTable::Outcome::failed(error);
@@ -288,7 +287,12 @@ void HostEngine::take_failed(JobId job, const UnlockTarget& target, Volume& volu
     volume.retry_at = parts_.clock.steady() + volume.retry_wait;
     provider_.note_failure(error);
     if (observer_ != nullptr) observer_->provider_changed(provider_.info().name);
+  } else if (key_came_meanwhile(error, began)) {
+    volume.retry = volume.row.automatic;
+    volume.retry_at = parts_.clock.steady();
   }
+  const auto work = works_.find(job);
+  const bool automatic = work != works_.end() && is_automatic(work->second.caller);
   const bool worth_telling = automatic || error.code() == Errc::kCorrupted;
   if (worth_telling && !known) alert("error", error, volume.row.id);
   finish_item(job, target.row.id, outcome);

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string_view>
+#include <utility>
 
 namespace coffer::agent {
 namespace {
@@ -61,8 +62,11 @@ class Settler {
       return;
     }
     const bool enabled = record->state == keyring::KeyState::kEnabled;
+    bool expires = enabled && record->material_valid_to.has_value();
     for (const VolumeId& id : wanted) {
-      if (bound->contains(id)) continue;
+      // Binding was cut off before it took the time of the material away: it is done once more.
+      const bool again = std::exchange(expires, false);
+      if (bound->contains(id) && !again) continue;
       if (enabled) {
         bind(id);
       } else {

@@ -49,7 +49,8 @@ Result<std::vector<CmkId>> keys_to_settle(Registry& registry, const keyring::Key
 Result<std::vector<CmkId>> keys_bound_to(const VolumeId& id, const keyring::Keyring& keyring);
 
 // Brings the bindings of `keys` in line with the rows: a volume is bound to the keys that its row
-// names, and to no other. Beside other operations on volumes, too.
+// names, and to no other, and the material of an enabled key that a row names expires no more.
+// Beside other operations on volumes, too.
 //   kStoreUnavailable, kStoreDamaged   the registry cannot be read.
 Result<BindingsSettled> settle_bindings(std::span<const CmkId> keys, Registry& registry,
                                         keyring::Keyring& keyring, const audit::Actor& actor);

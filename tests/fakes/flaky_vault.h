@@ -66,9 +66,10 @@ class FlakyVault final : public keyring::KeyVault {
   void change_answer(std::function<void(keyring::SharedDek&)> change) {
     change_ = std::move(change);
   }
-  // The next delivery is not done.
-  void fail_delivery(Reason reason) {
+  // The next delivery is not done; `hook` comes before it is told.
+  void fail_delivery(Reason reason, std::function<void()> hook = nullptr) {
     reason_ = reason;
+    before_refusal_ = std::move(hook);
     fail_delivery_ = true;
   }
   // The next delivery is done, and its answer gets lost.
@@ -135,6 +136,7 @@ class FlakyVault final : public keyring::KeyVault {
                                     std::span<const std::uint32_t> indexes,
                                     Deadline deadline) override {
     if (fail_delivery_.exchange(false)) {
+      if (const auto hook = std::exchange(before_refusal_, nullptr)) hook();
       return {keys.size(), fail(reason_, "not delivered as the test asked")};
     }
     auto results = all_or(keys.size(), [&] {
@@ -236,6 +238,7 @@ class FlakyVault final : public keyring::KeyVault {
   std::atomic<bool> lose_answer_{false};
   std::atomic<bool> unwraps_refused_{false};
   std::atomic<bool> records_refused_{false};
+  std::function<void()> before_refusal_;
   std::condition_variable records_freed_;
   std::mutex records_mutex_;  // Guards what follows.
   bool records_held_ = false;

@@ -394,7 +394,7 @@ TEST(CmkRecordFormat, AnImportedPrivateKeyHasItsPublicHalfOnceItWasBrought) {
   version.state = VersionState::kCurrent;
   version.profile = KekProfile::kNone;
   version.material.clear();
-  record.protection = Protection::kToken;
+  record.protection = Protection::kWrapped;
   EXPECT_THAT(decoded(record), FailsWith(Reason::kRecordInvalid)) << "it could not be used";
   record.protection = Protection::kRooted;
   ASSERT_THAT(decoded(record), Succeeds());

@@ -77,8 +77,7 @@ bool is_consistent(EVP_PKEY* key, KeyHalf half) {
   const auto context = new_context(key);
   if (context == nullptr) return false;
   if (half == KeyHalf::kPublic) return ::EVP_PKEY_public_check(context.get()) == 1;
-  // Of RSA the check of the pair does not look at the range of the private exponent.
-  return ::EVP_PKEY_private_check(context.get()) == 1 && ::EVP_PKEY_check(context.get()) == 1;
+  return ::EVP_PKEY_check(context.get()) == 1;
 }
 
 Result<Bytes> public_to_der(EVP_PKEY* key) {

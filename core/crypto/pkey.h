@@ -30,7 +30,7 @@ enum class KeyHalf : std::uint8_t { kPublic, kPrivate };
 Result<Pkey> parse_pkey(ByteView pem_or_der, const char* type, KeyHalf half);
 
 // Whether the numbers of that half are ones that a key may have; of kPrivate also, whether the
-// halves belong together. RSA: the factors are tested for being prime, which takes a second.
+// halves belong together. For EC and SM2 alone: of RSA see rsa_numbers.h.
 bool is_consistent(EVP_PKEY* key, KeyHalf half);
 
 //   kInternal  OpenSSL cannot write it.

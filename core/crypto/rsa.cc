@@ -5,13 +5,11 @@
 #include <openssl/crypto.h>
 #include <openssl/rsa.h>
 
-#include <algorithm>
-#include <bit>
-
 #include "core/crypto/digest.h"
 #include "core/crypto/openssl_error.h"
 #include "core/crypto/pkcs1_padding.h"
 #include "core/crypto/pkey.h"
+#include "core/crypto/rsa_numbers.h"
 
 namespace coffer::crypto {
 namespace {
@@ -73,26 +71,6 @@ Result<void> check_digest(ByteView digest) {
               "RSA signature of a digest of " + std::to_string(digest.size()) + " bytes");
 }
 
-// One of the key's numbers, big-endian, filled up with zeros to `size_bytes`.
-//   kInvalidArgs  it is longer.
-Result<SecretBytes> number_of(EVP_PKEY* key, const char* name, std::size_t size_bytes) {
-  auto out = SecretBytes::zeroed(size_bytes);
-  if (!out) return out;
-  const auto bytes = out->reveal_mutable();
-  std::array<OSSL_PARAM, 2> params{::OSSL_PARAM_construct_BN(name, out_uchars(bytes), bytes.size()),
-                                   ::OSSL_PARAM_construct_end()};
-  if (::EVP_PKEY_get_params(key, params.data()) != 1)
-    return openssl_failure(Reason::kInvalidArgs, std::string("read ") + name + " of an RSA key");
-  // OpenSSL writes it in the machine's byte order and fills up with zeros.
-  if constexpr (std::endian::native == std::endian::little) std::ranges::reverse(bytes);
-  return out;
-}
-
-// Whether it has exactly as many bits as it has room for.
-bool is_full(ByteView number) {
-  return (number.front() & std::byte{0x80}) != std::byte{0};
-}
-
 }  // namespace
 
 Result<RsaPublicKey> RsaPublicKey::parse(ByteView pem_or_der) {
@@ -146,22 +124,7 @@ Result<RsaPrivateKey> RsaPrivateKey::parse(ByteView pem_or_der) {
 }
 
 Result<void> RsaPrivateKey::require_sound() const {
-  EVP_PKEY* const key = key_->pkey.get();
-  constexpr std::size_t kExponentBytesMax = 8;
-  const auto exponent = number_of(key, OSSL_PKEY_PARAM_RSA_E, kExponentBytesMax);
-  if (!exponent) return tl::unexpected(exponent.error());
-  ByteReader in(exponent->reveal());
-  if (const auto value = in.u64(); value <= 0xFFFF || value % 2 == 0) {
-    return fail(Reason::kInvalidArgs, "RSA key with an exponent that is even or below 65537");
-  }
-  for (const auto* name : {OSSL_PKEY_PARAM_RSA_FACTOR1, OSSL_PKEY_PARAM_RSA_FACTOR2}) {
-    const auto factor = number_of(key, name, size_bits() / 16);
-    if (!factor) return tl::unexpected(factor.error());
-    if (!is_full(factor->reveal()))
-      return fail(Reason::kInvalidArgs, "RSA key whose factors are of different lengths");
-  }
-  if (is_consistent(key, KeyHalf::kPrivate)) return {};
-  return openssl_failure(Reason::kInvalidArgs, "RSA key whose numbers do not belong together");
+  return require_sound_rsa(key_->pkey.get());
 }
 
 Result<SecretBytes> RsaPrivateKey::to_der() const {
@@ -190,7 +153,7 @@ Result<SecretBytes> RsaPrivateKey::decrypt_pkcs1(ByteView ciphertext) const {
     return fail(Reason::kBlobInvalid,
                 "RSA PKCS #1 ciphertext of " + std::to_string(ciphertext.size()) + " bytes");
   }
-  const auto exponent = number_of(key_->pkey.get(), OSSL_PKEY_PARAM_RSA_D, modulus_bytes);
+  const auto exponent = rsa_number(key_->pkey.get(), OSSL_PKEY_PARAM_RSA_D, modulus_bytes);
   if (!exponent) return tl::unexpected(exponent.error());
   const auto key = replacement_key(exponent->reveal(), ciphertext);
   if (!key) return tl::unexpected(key.error());

@@ -65,7 +65,10 @@ class RsaPrivateKey {
   // Of a key that somebody else made: two primes of half the modulus each, an odd public exponent
   // from 65537 to 2^64 (FIPS 186-5 section 5.4 takes longer ones, OpenSSL above 3072 bits does
   // not), a private one below the modulus, and all its numbers belong together. Takes about a
-  // second for 4096 bits.   kInvalidArgs: not so.
+  // second for 4096 bits, and leaves nothing of the key in memory that it has freed.
+  //   kInvalidArgs  not so.
+  //   kInternal     OpenSSL cannot calculate.
+  //   kNoMemory     as SecretBytes.
   Result<void> require_sound() const;
 
   // PKCS#8 DER, in locked memory.

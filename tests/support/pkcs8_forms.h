@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <openssl/bn.h>
-
 #include <array>
 #include <cstdint>
 #include <utility>
 
 #include "core/base/bytes.h"
 #include "core/base/secret_bytes.h"
-#include "core/base/unique_fd.h"
 #include "core/crypto/der.h"
+#include "tests/support/big_number.h"
 
 // The same private key in the several ways that PKCS #8 lets it be written, and in some that it
 // does not. Keys here are a test's: nothing is wiped.
@@ -123,22 +121,35 @@ struct RsaForm {
     for (const auto& number : numbers) out.raw(der_integer(number));
     return der(crypto::kDerSequence, out.raw(behind).view());
   }
+  BigNumber number(At at) const { return BigNumber(numbers.at(at)); }
+  // (p - 1) * (q - 1), and the same divided by what both have in common.
+  BigNumber phi() const { return (number(kP) - BigNumber(1)) * (number(kQ) - BigNumber(1)); }
+  BigNumber lambda() const {
+    return phi() / common_divisor(number(kP) - BigNumber(1), number(kQ) - BigNumber(1));
+  }
+  // What follows from two factors, prime or not, and the exponent of this one.
+  RsaForm of_factors(const BigNumber& p, const BigNumber& q) const {
+    RsaForm out = *this;
+    out.numbers[kP] = p.bytes();
+    out.numbers[kQ] = q.bytes();
+    out.numbers[kN] = (p * q).bytes();
+    out.numbers[kQinv] = inverse(q, p).bytes();
+    return out.with_exponent(inverse(number(kE), out.phi()));
+  }
+  // The private exponent and what follows from it.
+  RsaForm with_exponent(const BigNumber& d) const {
+    RsaForm out = *this;
+    out.numbers[kD] = d.bytes();
+    out.numbers[kDp] = (d % (number(kP) - BigNumber(1))).bytes();
+    out.numbers[kDq] = (d % (number(kQ) - BigNumber(1))).bytes();
+    return out;
+  }
   // The same key with its factors the other way round.
   RsaForm turned() const {
-    using Number = CHandle<BIGNUM, ::BN_free>;
-    using Context = CHandle<BN_CTX, ::BN_CTX_free>;
-    const auto number = [&](At at) {
-      return Number(::BN_bin2bn(reinterpret_cast<const unsigned char*>(numbers[at].data()),
-                                static_cast<int>(numbers[at].size()), nullptr));
-    };
-    const Context context(::BN_CTX_new());
-    const Number inverse(
-        ::BN_mod_inverse(nullptr, number(kP).get(), number(kQ).get(), context.get()));
     RsaForm out = *this;
     std::swap(out.numbers[kP], out.numbers[kQ]);
     std::swap(out.numbers[kDp], out.numbers[kDq]);
-    out.numbers[kQinv].resize(static_cast<std::size_t>(BN_num_bytes(inverse.get())));
-    ::BN_bn2bin(inverse.get(), reinterpret_cast<unsigned char*>(out.numbers[kQinv].data()));
+    out.numbers[kQinv] = inverse(number(kP), number(kQ)).bytes();
     return out;
   }
 };

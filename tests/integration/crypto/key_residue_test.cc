@@ -4,10 +4,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/unique_fd.h"
-#include "core/crypto/der.h"
 #include "core/crypto/private_key_info.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/shamir.h"
@@ -15,6 +18,7 @@
 #include "core/crypto/sm3.h"
 #include "core/crypto/sm4.h"
 #include "tests/support/memory_scan.h"
+#include "tests/support/pkcs8_forms.h"
 #include "tests/support/result_matchers.h"
 #include "tests/support/sanitizers.h"
 
@@ -69,70 +73,89 @@ bool use_rsa(SecretBytes& secret) {
   return text && equal_constant_time(text->reveal(), secret.reveal());
 }
 
-// A part of the number at `index` of an RSAPrivateKey, as DER has it or as OpenSSL calculates with
-// it.
-void take_number(ByteView pkcs8, int index, bool turned, SecretBytes& out) {
-  ByteReader outer(pkcs8);
-  ByteReader info(crypto::read_der(outer, crypto::kDerSequence));
-  crypto::read_der_number(info);
-  crypto::read_der(info, crypto::kDerSequence);
-  ByteReader key(crypto::read_der(info, crypto::kDerOctetString));
-  ByteReader in(crypto::read_der(key, crypto::kDerSequence));
-  for (int i = 0; i <= index; ++i) crypto::read_der_number(in);
-  const auto part = crypto::read_der_number(in).subspan(16, kSecretBytes);
-  std::ranges::copy(part, out.reveal_mutable().begin());
-  if (turned) std::ranges::reverse(out.reveal_mutable());
+// A key of another hand, checked and written anew. The secret is its PKCS #8.
+bool bring_rsa(SecretBytes& secret) {
+  auto made = crypto::RsaPrivateKey::generate(2048)->to_der();
+  const auto info = crypto::read_private_key_info(made->reveal());
+  const auto key = crypto::RsaPrivateKey::parse(info->der.reveal());
+  if (!key || !key->require_sound() || !key->to_der()) return false;
+  secret = std::move(*made);
+  return true;
 }
 
-// A key of another hand, checked and written anew. What is looked for is a part of it.
-bool bring_rsa(SecretBytes& secret, int index, bool turned) {
-  const auto made = crypto::RsaPrivateKey::generate(2048)->to_der();
-  const auto info = crypto::read_private_key_info(made->reveal());
-  take_number(made->reveal(), index, turned, secret);
-  const auto key = crypto::RsaPrivateKey::parse(info->der.reveal());
-  return key && key->require_sound() && key->to_der();
+// Each number that gives the key away, as DER has it and as OpenSSL calculates with it: the
+// lowest limb first. The lower half of the long ones: the upper half of phi(n) is the modulus's,
+// which everybody may know. p - 1 and q - 1 are found by what they have in common with p and q.
+std::vector<Needle> rsa_needles(const char* name, ByteView pkcs8) {
+  const RsaForm key = RsaForm::of(Pkcs8::of(pkcs8).key);
+  const Bytes phi = key.phi().bytes();
+  const Bytes lambda = key.lambda().bytes();
+  const std::array<std::pair<const char*, ByteView>, 8> numbers{
+      {{"d", key.numbers[RsaForm::kD]},
+       {"p", key.numbers[RsaForm::kP]},
+       {"q", key.numbers[RsaForm::kQ]},
+       {"dp", key.numbers[RsaForm::kDp]},
+       {"dq", key.numbers[RsaForm::kDq]},
+       {"qinv", key.numbers[RsaForm::kQinv]},
+       {"phi", phi},
+       {"lambda", lambda}}};
+  std::vector<Needle> needles;
+  for (const auto& [number, view] : numbers) {
+    const auto lower = view.last(std::min<std::size_t>(view.size(), 128));
+    Bytes part(lower.begin(), lower.end());
+    needles.emplace_back(std::string(name) + " " + number, part);
+    std::ranges::reverse(part);
+    needles.emplace_back(std::string(name) + " " + number + " in limbs", part);
+  }
+  return needles;
 }
-bool bring_rsa_prime(SecretBytes& secret) {
-  return bring_rsa(secret, 3, false);
-}
-bool bring_rsa_prime_as_limbs(SecretBytes& secret) {
-  return bring_rsa(secret, 3, true);
-}
-bool bring_rsa_exponent_as_limbs(SecretBytes& secret) {
-  return bring_rsa(secret, 2, true);
+
+std::vector<Needle> one_needle(const char* name, ByteView secret) {
+  return {Needle(name, secret)};
 }
 
 // Uses the secret that it is given, or one of its own, which is there then.
 struct Use {
   const char* name;
   bool (*run)(SecretBytes&);
+  std::vector<Needle> (*needles)(const char* name, ByteView secret) = one_needle;
 };
-constexpr std::array<Use, 9> kUses = {{{"SM4 key", use_sm4},
+constexpr std::array<Use, 7> kUses = {{{"SM4 key", use_sm4},
                                        {"SM4 text", use_sm4_text},
                                        {"HMAC-SM3 key", use_hmac},
                                        {"shared secret", use_shamir},
                                        {"SM2 text", use_sm2},
                                        {"RSA text", use_rsa},
-                                       {"RSA prime", bring_rsa_prime},
-                                       {"RSA prime in limbs", bring_rsa_prime_as_limbs},
-                                       {"RSA exponent in limbs", bring_rsa_exponent_as_limbs}}};
+                                       {"RSA key", bring_rsa, rsa_needles}}};
 
-using Masked = std::array<std::byte, kSecretBytes>;
-
-// The child: uses a secret for each of kUses, tells the parent what they were, masked, and waits to
-// be killed.
+// The child: uses a secret for each of kUses, tells the parent how long they were and what, masked,
+// and waits to be killed.
 [[noreturn]] void be_the_child(int fd) {
   for (const auto& use : kUses) {
-    Masked masked{};
+    Bytes masked;
     {
       auto secret = SecretBytes::random(kSecretBytes);
       if (!secret || !use.run(*secret)) ::_exit(1);
-      for (std::size_t i = 0; i < kSecretBytes; ++i)
-        masked.at(i) = secret->reveal()[i] ^ Needle::kMask;
+      for (const auto byte : secret->reveal()) masked.push_back(byte ^ Needle::kMask);
     }
-    if (::write(fd, masked.data(), masked.size()) != kSecretBytes) ::_exit(2);
+    const std::size_t size = masked.size();
+    if (::write(fd, &size, sizeof size) != ssize_t{sizeof size} ||
+        ::write(fd, masked.data(), size) != static_cast<ssize_t>(size)) {
+      ::_exit(2);
+    }
   }
   for (;;) ::pause();
+}
+
+// What the child tells of one use; empty when it has failed.
+Bytes told(int fd) {
+  std::size_t size = 0;
+  if (::read(fd, &size, sizeof size) != ssize_t{sizeof size}) return {};
+  Bytes secret(size);
+  // Written at once and shorter than PIPE_BUF.
+  if (::read(fd, secret.data(), size) != static_cast<ssize_t>(size)) return {};
+  for (auto& byte : secret) byte ^= Needle::kMask;
+  return secret;
 }
 
 TEST(KeyResidueTest, NothingIsLeftWhenTheOwnersAreGone) {
@@ -147,17 +170,17 @@ TEST(KeyResidueTest, NothingIsLeftWhenTheOwnersAreGone) {
   ASSERT_GT(child, 0);
 
   std::vector<Needle> needles;
+  std::size_t uses = 0;
   for (const auto& use : kUses) {
-    Masked secret{};
-    const auto got = ::read(in.get(), secret.data(), secret.size());
-    if (got != static_cast<ssize_t>(secret.size())) break;
-    for (auto& byte : secret) byte ^= Needle::kMask;
-    needles.emplace_back(use.name, secret);
+    const Bytes secret = told(in.get());
+    if (secret.empty()) break;
+    ++uses;
+    for (auto& needle : use.needles(use.name, secret)) needles.push_back(std::move(needle));
   }
   const auto hits = scan_process(child, needles);
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
-  ASSERT_EQ(needles.size(), kUses.size()) << "the child failed at the next use";
+  ASSERT_EQ(uses, kUses.size()) << "the child failed at the next use";
   ASSERT_THAT(hits, Succeeds());
   EXPECT_TRUE(hits->empty()) << describe(*hits);
 }

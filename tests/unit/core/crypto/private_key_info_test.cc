@@ -207,37 +207,5 @@ TEST(PrivateKeyInfo, PointsAreComparedInBothOfTheirForms) {
   EXPECT_FALSE(crypto::is_same_point({}, form.point));
 }
 
-TEST(RsaPrivateKey, WhoseNumbersAreNotAKeyIsNotSound) {
-  const RsaForm good = RsaForm::of(kRsa.key);
-  const auto sound = [](const RsaForm& form) -> Result<void> {
-    const auto key = crypto::RsaPrivateKey::parse(rsa_with(form));
-    if (!key) return tl::unexpected(key.error());
-    return key->require_sound();
-  };
-  EXPECT_THAT(sound(good), Succeeds());
-  EXPECT_THAT(sound(good.turned()), Succeeds());
-  for (std::size_t at = 0; at < good.numbers.size(); ++at) {
-    if (at == RsaForm::kE) continue;
-    RsaForm bad = good;
-    bad.numbers[at].back() ^= std::byte{2};
-    EXPECT_THAT(sound(bad), FailsWith(Reason::kInvalidArgs)) << at;
-  }
-  const auto with_exponent = [&](const char* exponent) {
-    RsaForm bad = good;
-    bad.numbers[RsaForm::kE] = *from_hex(exponent);
-    return sound(bad);
-  };
-  EXPECT_THAT(with_exponent("03"), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(with_exponent("010000"), FailsWith(Reason::kInvalidArgs));
-  EXPECT_THAT(with_exponent("010003"), FailsWith(Reason::kInvalidArgs)) << "not the key's";
-  EXPECT_THAT(with_exponent("010000000000000001"), FailsWith(Reason::kInvalidArgs));
-  RsaForm longer = good;
-  longer.numbers[RsaForm::kD] = Bytes(257, std::byte{0x55});
-  EXPECT_THAT(sound(longer), FailsWith(Reason::kInvalidArgs));
-  RsaForm uneven = good;
-  uneven.numbers[RsaForm::kP] = Bytes(100, std::byte{0x71});
-  EXPECT_THAT(sound(uneven), FailsWith(Reason::kInvalidArgs));
-}
-
 }  // namespace
 }  // namespace coffer::tests

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/sealed_secret.h"
+#include "core/keyring/import_limits.h"
 #include "dbus/key_plans.h"
 #include "dbus/key_words.h"
 #include "dbus/message.h"
@@ -22,7 +23,6 @@ constexpr OptionSpec kWrapping[] = {{"wrapping", 's'}};
 constexpr OptionSpec kValidTo[] = {{"valid-to-usec", 't'}};
 
 constexpr std::size_t kImportTokenBytesMax = 4096;
-constexpr std::size_t kWrappedMaterialBytesMax = 4096;
 
 // A method whose arguments are options alone.
 Result<Plan> plain_change(Context& context, sd_bus_message* call, const char* operation,
@@ -255,7 +255,7 @@ Result<Plan> on_import_material(Context& context, sd_bus_message* call) {
   const auto valid_to = time_option(*options, "valid-to-usec");
   if (!valid_to) return tl::unexpected(valid_to.error());
   // Wrapped, it is no secret any more; read now, since the descriptor is the message's.
-  const auto wrapped = read_sealed_secret(*fd, kWrappedMaterialBytesMax);
+  const auto wrapped = read_sealed_secret(*fd, keyring::kImportWrappedBytesMax);
   if (!wrapped) return tl::unexpected(wrapped.error());
   keyring::ImportMaterial material;
   material.token = std::move(*token);

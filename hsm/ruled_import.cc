@@ -9,8 +9,10 @@
 #include "core/crypto/digest.h"
 #include "core/crypto/kdf.h"
 #include "core/crypto/key_wrap.h"
+#include "core/crypto/private_key_info.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
+#include "core/keyring/import_limits.h"
 #include "hsm/imported_pair.h"
 #include "hsm/key_pair.h"
 #include "hsm/ruled_vault_core.h"
@@ -31,8 +33,8 @@ constexpr unsigned kRsaBits = 2048;
 constexpr unsigned kRsaAesBits = 4096;
 constexpr std::string_view kTokenMagic = "CFIT";
 constexpr std::uint8_t kTokenVersion = 1;
-// Of what its owner sends; RSA-4096 and a wrapped key of 4096 bytes fit.
-constexpr std::size_t kWrappedBytesMax = 8192;
+static_assert(kRsaAesBits / 8 + crypto::kPrivateKeyInfoBytesMax + 8 <=
+              keyring::kImportWrappedBytesMax);
 
 // How often one offer's private key is used, per process of the vault, and of how many keys that is
 // counted.
@@ -200,7 +202,7 @@ Result<ImportParameters> RuledVault::Core::prepare_import(ByteView current,
 Result<KeyPair> RuledVault::Core::unwrap_import(const CmkRecord& record,
                                                 const ImportMaterial& material) {
   const ImportOffer& offer = *record.offer;
-  if (material.wrapped.size() > kWrappedBytesMax) return not_imported(record);
+  if (material.wrapped.size() > keyring::kImportWrappedBytesMax) return not_imported(record);
   const auto secret = parts.token.open_rooted(offer.private_key, offer_place(record, offer.nonce));
   if (!secret) return tl::unexpected(secret.error());
   auto key = unwrap_by(offer, *secret, material.wrapped);

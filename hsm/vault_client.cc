@@ -7,6 +7,7 @@
 
 #include "core/ipc/channel.h"
 #include "core/ipc/sockets.h"
+#include "core/keyring/import_limits.h"
 #include "hsm/vault_messages.h"
 #include "hsm/vault_protocol.h"
 
@@ -419,7 +420,7 @@ Result<SealedRecord> VaultClient::import_material(ByteView current,
   if (material.token.size() > kImportTokenBytesMax) {
     return fail(Reason::kImportTokenExpired, "the token of an import is longer than any is");
   }
-  if (material.wrapped.size() > kImportWrappedBytesMax) {
+  if (material.wrapped.size() > keyring::kImportWrappedBytesMax) {
     return fail(Reason::kImportRefused, "the material is longer than any that is imported");
   }
   const auto body = encode_import(current, material);

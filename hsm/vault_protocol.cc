@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/keyring/enum_codec.h"
+#include "core/keyring/import_limits.h"
 
 namespace coffer::hsm {
 
@@ -373,7 +374,7 @@ Result<ImportRequest> decode_import(ByteView body) {
   ImportRequest out;
   out.record = read_record(in);
   out.material.token = copy(in.bytes(kImportTokenBytesMax));
-  out.material.wrapped = copy(in.bytes(kImportWrappedBytesMax));
+  out.material.wrapped = copy(in.bytes(keyring::kImportWrappedBytesMax));
   if (in.boolean()) out.material.valid_to = keyring::read_time(in);
   if (const auto end = finish(in, "a request to import a key"); !end)
     return tl::unexpected(end.error());

@@ -42,7 +42,6 @@ inline constexpr std::size_t kDigestBytesMax = 64;       // In sign.
 inline constexpr std::size_t kSignatureBytesMax = 512;   // RSA-4096.
 inline constexpr std::size_t kCiphertextBytesMax = 1024;  // In decrypt.
 inline constexpr std::size_t kImportTokenBytesMax = 128;
-inline constexpr std::size_t kImportWrappedBytesMax = 8192;
 // What one result may take in an answer, beside the key or wrapped key in it.
 inline constexpr std::size_t kResultOverheadBytes = kResultTextBytesMax + 32;
 // What a wrapped key takes more than the key in it: header, nonce, tag, commitment, padding,

@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/base/files.h"
 #include "core/base/sealed_secret.h"
+#include "core/keyring/import_limits.h"
 
 namespace coffer::cli {
 namespace {
@@ -19,7 +20,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kTokenBytesMax = 4096;
-constexpr std::size_t kWrappedBytesMax = 4096;
 
 struct Import {
   std::string key, wrapping, public_key_file, token_file;
@@ -76,7 +76,7 @@ int import(AgentBus& bus, const Import& own, const AgentOptions& options, Invoca
   if (!path) return report_error(path.error(), options, invocation);
   const auto token = read_file(own.token_file, kTokenBytesMax);
   if (!token) return report_error(token.error(), options, invocation);
-  const auto wrapped = read_secret_input(kWrappedBytesMax);
+  const auto wrapped = read_secret_input(keyring::kImportWrappedBytesMax);
   if (!wrapped) return report_error(wrapped.error(), options, invocation);
   const auto sealed = seal_secret(*wrapped);
   if (!sealed) return report_error(sealed.error(), options, invocation);

@@ -5,6 +5,7 @@
 
 #include "core/base/encoding.h"
 #include "core/base/files.h"
+#include "core/keyring/import_limits.h"
 #include "tests/integration/cli/agent_commands.h"
 #include "tests/support/temp_dir.h"
 
@@ -308,7 +309,11 @@ TEST_F(KeyCommandsTest, MaterialIsImported) {
   ASSERT_EQ(prepared.status, 0) << prepared.err;
   EXPECT_THAT(prepared.out, HasSubstr(file("public")));
   EXPECT_EQ(read_file(file("token"), 100)->size(), 16U);
-  const auto imported = key("wrapped", "import brought --valid-days 30 --token " + file("token"));
+  const std::string longest(keyring::kImportWrappedBytesMax, 'w');
+  const auto longer = key(longest + "w", "import brought --token " + file("token"));
+  EXPECT_NE(longer.status, 0);
+  EXPECT_THAT(longer.err, HasSubstr("8192"));
+  const auto imported = key(longest, "import brought --valid-days 30 --token " + file("token"));
   EXPECT_EQ(imported.status, 0) << imported.err;
   EXPECT_EQ(shown("brought").at("State").as_string(), "Enabled");
   EXPECT_THAT(coffer({"key", "list"}).out, HasSubstr("expires 2"));

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/base/encoding.h"
+#include "core/keyring/import_limits.h"
 #include "tests/integration/dbus/keys_fixture.h"
 
 namespace coffer::tests {
@@ -285,6 +286,25 @@ TEST_F(KeysTest, MaterialIsImportedWithItsToken) {
   EXPECT_EQ(time_property("MaterialValidToUSec"), until);
   ASSERT_TRUE(on_key("DeleteMaterial", no_options).ok());
   EXPECT_EQ(property("State"), "PendingImport");
+}
+
+TEST_F(KeysTest, MaterialIsTakenUpToTheLengthThatTheVaultTakes) {
+  path = create("brought", text("origin", "imported")).path();
+  const auto prepared = on_key("PrepareImport", no_options);
+  ASSERT_TRUE(prepared.ok()) << prepared.text;
+  bytes_of(prepared.message.get());  // The public key.
+  const Bytes token = bytes_of(prepared.message.get());
+  const auto import = [&](std::size_t size_bytes) {
+    const auto wrapped = seal_secret(*SecretBytes::random(size_bytes));
+    return on_key("ImportMaterial", [&](sd_bus_message* m) {
+      const int fd = wrapped->get();
+      int r = append_blob(m, token);
+      if (r >= 0) r = ::sd_bus_message_append_basic(m, 'h', &fd);
+      return r < 0 ? r : no_options(m);
+    });
+  };
+  EXPECT_EQ(import(keyring::kImportWrappedBytesMax + 1).error, kInvalidArgs);
+  EXPECT_TRUE(import(keyring::kImportWrappedBytesMax).ok());
 }
 
 TEST_F(KeysTest, AKeyIsWrappedAsItsKindIsUnlessThatIsSaid) {

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "core/keyring/import_limits.h"
 #include "hsm/setup_protocol.h"
 #include "hsm/vault_server.h"
 #include "tests/support/result_matchers.h"
@@ -212,8 +213,9 @@ TEST(VaultProtocolTest, InputsOverTheirLimitsAreRefused) {
               FailsWith(Reason::kMessageInvalid));
   EXPECT_THAT(decode_import(encode_import(record, {Bytes(kImportTokenBytesMax + 1), {}, {}})),
               FailsWith(Reason::kMessageInvalid));
-  EXPECT_THAT(decode_import(encode_import(record, {{}, Bytes(kImportWrappedBytesMax + 1), {}})),
-              FailsWith(Reason::kMessageInvalid));
+  EXPECT_THAT(
+      decode_import(encode_import(record, {{}, Bytes(keyring::kImportWrappedBytesMax + 1), {}})),
+      FailsWith(Reason::kMessageInvalid));
   for (const int wrapping : {0, 7}) {
     EXPECT_THAT(decode_prepare_import(
                     encode_prepare_import(record, static_cast<keyring::ImportWrapping>(wrapping))),

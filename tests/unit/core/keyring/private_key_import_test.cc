@@ -12,6 +12,7 @@
 #include "core/base/encoding.h"
 #include "core/crypto/ec.h"
 #include "core/crypto/key_wrap.h"
+#include "core/crypto/private_key_info.h"
 #include "core/crypto/rsa.h"
 #include "core/crypto/sm2.h"
 #include "tests/support/pkcs8_forms.h"
@@ -329,7 +330,13 @@ TEST_F(PrivateKeyImportTest, TheLargestRecordHasRoomForItsNextOffer) {
   const CmkId id = create(parameters).id;
   const Bytes whole = pkcs8_of(crypto::RsaPrivateKey::generate(4096));
   ASSERT_THAT(import(id, whole, clock_.wall() + hours(300)), Succeeds());
-  EXPECT_THAT(import(id, whole, clock_.wall() + hours(200)), Succeeds());
+  // The longest form that one may have: an attribute fills it up.
+  Pkcs8 longest = Pkcs8::of(whole);
+  longest.behind = der(crypto::der_context(0), Bytes(2000));
+  const std::size_t rest_bytes = crypto::kPrivateKeyInfoBytesMax - longest.written().size();
+  longest.behind = der(crypto::der_context(0), Bytes(2000 + rest_bytes));
+  ASSERT_EQ(longest.written().size(), crypto::kPrivateKeyInfoBytesMax);
+  EXPECT_THAT(import(id, longest.written(), clock_.wall() + hours(200)), Succeeds());
   EXPECT_THAT(keyring_->disable(id, actor_), Succeeds());
   EXPECT_THAT(keyring_->schedule_deletion(id, 30, actor_), Succeeds());
 }

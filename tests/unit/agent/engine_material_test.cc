@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What brought the key of a volume was to expire, and binding the volume was cut off before that
+// The material of a volume's key was to expire, and binding the volume was cut off before that
 // was taken away.
 #include <gmock/gmock.h>
 
@@ -14,7 +14,6 @@ namespace {
 using agent::resource_of;
 using agent::VolumeState;
 using keyring::CmkChange;
-using keyring::CmkRecord;
 using std::chrono::hours;
 using ::testing::ElementsAre;
 

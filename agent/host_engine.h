@@ -215,9 +215,10 @@ class HostEngine final : public Engine {
     Caller caller;
   };
   template <class Body, class Then>
-  void run_for_caller(KeyCall call, Body body, Then then);  // host_engine_pool.h
+  void run_for_caller(const KeyCall& call, Body body,
+                      const Then& then);  // host_engine_pool.h
   template <class Body, class Then>
-  void read_beside(Body body, Then then);  // host_engine_pool.h
+  void read_beside(Body body, const Then& then);  // host_engine_pool.h
   Result<JobId> start_job(const std::vector<VolumeId>& ids, Work work);
   Result<std::vector<VolumeId>> require_known(const std::vector<VolumeId>& ids) const;
   void launch(JobId job);
@@ -295,9 +296,9 @@ class HostEngine final : public Engine {
   void take_key(const keyring::CmkRecord& record, bool is_new);
   void take_enabled(const CmkId& id);
   bool key_came_meanwhile(const Error& error, SteadyTime began) const;
-  void settle_bindings_of(std::vector<CmkId> keys);
+  void settle_bindings_of(const std::vector<CmkId>& keys);
   void settle_all_bindings();
-  void run_settling(std::vector<CmkId> keys, bool all);
+  void run_settling(const std::vector<CmkId>& keys, bool all);
   void settle_later(const std::vector<CmkId>& keys);
   void settle_what_is_due();
   void note_due(const keyring::CmkRecord& record);

@@ -66,7 +66,7 @@ std::string volumes_text(std::uint32_t count) {
 
 // What a key that `count` volumes use is to them; `needing` of them do not open without it.
 std::string opens_text(std::uint32_t count, std::uint32_t needing) {
-  std::string text = "opens " + volumes_text(count);
+  const std::string text = "opens " + volumes_text(count);
   if (needing == 0) return text + ", all of which other keys open as well";
   return needing == count ? text : text + ", " + std::to_string(needing) + " not without it";
 }
@@ -321,9 +321,9 @@ void HostEngine::import_material(const CmkId& id, const keyring::ImportMaterial&
       });
 }
 
-void HostEngine::settle_bindings_of(std::vector<CmkId> keys) {
+void HostEngine::settle_bindings_of(const std::vector<CmkId>& keys) {
   if (keys.empty()) return;
-  run_settling(std::move(keys), false);
+  run_settling(keys, false);
 }
 
 void HostEngine::settle_all_bindings() {
@@ -332,7 +332,7 @@ void HostEngine::settle_all_bindings() {
 
 // What fails is tried again, later and later: for the keys it failed for. `all`: of all keys that
 // have something to settle, instead of `keys`.
-void HostEngine::run_settling(std::vector<CmkId> keys, bool all) {
+void HostEngine::run_settling(const std::vector<CmkId>& keys, bool all) {
   struct End {
     std::vector<CmkId> keys{};
     Result<BindingsSettled> settled = fail(Reason::kInternal, "not begun");

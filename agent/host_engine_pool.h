@@ -24,7 +24,7 @@ void HostEngine::run_beside(ipc::WorkerPool& pool, Body body, Then then,
 // Runs `body`, which reads of keys and gives a Result, and `then` with it on the loop. What did not
 // begin when the engine stops is kCancelled.
 template <class Body, class Then>
-void HostEngine::read_beside(Body body, Then then) {
+void HostEngine::read_beside(Body body, const Then& then) {
   using Ended = decltype(body());
   run_beside(
       read_pool_,
@@ -32,7 +32,7 @@ void HostEngine::read_beside(Body body, Then then) {
         if (stopping_) return fail(Reason::kCancelled, "the agent stops");
         return body();
       },
-      [then](Ended ended) { then(std::move(ended)); },
+      [then](Ended&& ended) { then(std::move(ended)); },
       [then](const Error& error) { then(Ended(tl::unexpected(error))); });
 }
 
@@ -40,7 +40,7 @@ void HostEngine::read_beside(Body body, Then then) {
 // the loop. The caller's reason is on record before. What the pool does not take is refused at
 // once, which is recorded.
 template <class Body, class Then>
-void HostEngine::run_for_caller(KeyCall call, Body body, Then then) {
+void HostEngine::run_for_caller(const KeyCall& call, Body body, const Then& then) {
   using Ended = decltype(body());
   run_beside(
       use_pool_,
@@ -51,7 +51,7 @@ void HostEngine::run_for_caller(KeyCall call, Body body, Then then) {
         }
         return body();
       },
-      [then](Ended done) { then(std::move(done)); },
+      [then](Ended&& done) { then(std::move(done)); },
       [this, call, then](const Error& error) {
         const Error refused(error.reason(), "too much is asked of keys: " + error.message());
         const std::string object = call.keys.empty() ? "" : call.keys.front().str();

@@ -50,8 +50,8 @@ int backup(Options& options, Invocation& invocation) {
                     "opens.\n";
   invocation.err << made->resident.lines("warning: no backup brings back ")
                  << made->damaged.lines("warning: the backup holds a record that does not open: ");
-  const bool lacks_device_keys = manifest.is_of_device() &&
-                                 manifest.find(hsm::BackupManifest::kSdfKeys) == nullptr;
+  const bool lacks_device_keys =
+      manifest.is_of_device() && manifest.find(hsm::BackupManifest::kSdfKeys) == nullptr;
   if (lacks_device_keys) {
     invocation.err << "warning: the keys are under an SDF device's, and "
                    << options.places.vault_state() << "/" << hsm::BackupManifest::kSdfKeys

@@ -135,7 +135,8 @@ Result<keyring::Protection> RuledVault::Core::choose_protection(
 Result<SealedRecord> RuledVault::Core::create(const keyring::CmkParameters& parameters) {
   const auto identity = parts.token.identity();
   if (!identity) return tl::unexpected(identity.error());
-  const auto id = parameters.id ? Result<CmkId>(*parameters.id) : CmkId::made_at(parts.clock.wall());
+  const auto id =
+      parameters.id ? Result<CmkId>(*parameters.id) : CmkId::made_at(parts.clock.wall());
   if (!id) return tl::unexpected(id.error());
   const auto protection = choose_protection(parameters);
   if (!protection) return tl::unexpected(protection.error());

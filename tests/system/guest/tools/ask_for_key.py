@@ -15,6 +15,7 @@ import socket
 import sys
 
 RUN = "/run/coffer"
+PROTOCOL = (2).to_bytes(2, "big")
 
 
 def framed(*parts):
@@ -32,7 +33,7 @@ def ask_vault(kind, body):
     """The number of the reason that the vault refuses with, "keys" if it gives something."""
     with connect("vault-local.sock") as vault:
         milliseconds = (10000).to_bytes(4, "big")
-        vault.send(b"\0\1" + kind.to_bytes(2, "big") + (1).to_bytes(8, "big") + milliseconds + body)
+        vault.send(PROTOCOL + kind.to_bytes(2, "big") + (1).to_bytes(8, "big") + milliseconds + body)
         answer = vault.recv(65536)
     if answer[2:4] == b"\x80\x01":
         return int.from_bytes(answer[12:14], "big")

@@ -326,12 +326,12 @@ TEST_F(HostEngineTest, ADeviceThatIsNotEmptyNeedsItsExactConfirmation) {
 
 TEST_F(HostEngineTest, AVolumeWhoseOldMappingLingersIsNotOpenedOverIt) {
   const VolumeId id = provision(plug("vda"), "data");
-  const auto disks = worker.disks();
+  auto disks = worker.disks();
+  disks.at("/dev/vda").identity.minor = 99;
   worker.set_open_count("data", 1);
   unplug("vda");
   run_until([&] { return state(id) == VolumeState::kAbsent; });
   worker.restore(disks);
-  worker.disk("/dev/vda").identity.minor = 99;
   plug("vda");
   run_until_idle();
   EXPECT_EQ(error_of(engine->unlock({id}, {}, admin()))->reason(), Reason::kBusy);

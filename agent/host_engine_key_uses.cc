@@ -112,7 +112,7 @@ void HostEngine::reencrypt(const CallerBlob& blob, const std::string& applicatio
   // Both keys are used.
   if (blob.wrapped.cmk != to) call.keys.push_back(to);
   run_for_caller(
-      std::move(call),
+      call,
       [this, blob, application, to, application_then, actor = actor_of(caller)] {
         return rewrap_one(parts_.keyring, blob, application, to, application_then, actor);
       },

@@ -5,6 +5,7 @@
 #include "tests/fuzz/fuzz_check.h"
 
 // What is accepted has one form, which is accepted and stays as it is.
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace coffer;
   const auto info = crypto::read_private_key_info(fuzz::input(data, size));
